@@ -1,0 +1,297 @@
+/*
+ * dspark: speculative decoding on any device, with the same tokens on all of them.
+ *
+ *   engine   a target model, an optional drafter, the devices they live on. Any thread may call it.
+ *   session  one conversation: its tokens, its cache, its sampling. One thread at a time; different sessions in parallel.
+ *
+ * Promises this interface keeps:
+ *   - The tokens of a session depend on the checkpoint, the prompt, the sampling parameters and the seed, and on nothing
+ *     else: not on the device, the number of threads, the batch, the drafter or how many drafts are verified.
+ *   - No global state, no output, no exit or abort on bad input. Messages go to the log function of the engine.
+ *   - A callback is never called while a lock is held; it may call any function of this header except the destroy of
+ *     the object it serves.
+ *
+ * Errors. Functions that can fail return a ds_status and fill `err` (NULL is allowed) with a message that names what was
+ * expected, what was found and what can be done. On failure every `out` is set to NULL or left empty, and the object
+ * called is as before the call unless stated otherwise.
+ *
+ * Structs of parameters are versioned by their first member: set `size` to sizeof the struct, or start from the
+ * *_defaults function, which does. New members are appended and 0 keeps the old meaning.
+ */
+#ifndef DSPARK_H
+#define DSPARK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define DS_API __attribute__((visibility("default")))
+#else
+#define DS_API
+#endif
+
+#define DS_VERSION_MAJOR 0
+#define DS_VERSION_MINOR 1
+#define DS_VERSION_PATCH 0
+
+/* "0.1.0": of the library in use, which may differ from the header's. */
+DS_API const char *ds_version(void);
+
+typedef enum ds_status {
+    DS_OK = 0,
+    DS_ERROR_ARGUMENT,    /* the caller passed something outside what is documented */
+    DS_ERROR_MEMORY,      /* host or device memory is out, or the budget does not allow it */
+    DS_ERROR_IO,          /* a file could not be opened, read or written */
+    DS_ERROR_FORMAT,      /* a file is malformed or contradicts itself */
+    DS_ERROR_UNSUPPORTED, /* well-formed, but this build or device cannot do it */
+    DS_ERROR_MISMATCH,    /* target and drafter, or session file and engine, do not belong together */
+    DS_ERROR_DEVICE,      /* a device is absent, lost, or fails the numerics contract */
+    DS_ERROR_LIMIT,       /* the context of the session is full */
+    DS_ERROR_NUMERIC,     /* the model gave a non-finite logit; the sequence has ended */
+    DS_ERROR_CANCELLED,   /* ds_cancel was seen */
+    DS_ERROR_INTERNAL     /* a bug of ours; please report the message */
+} ds_status;
+
+struct ds_error {
+    ds_status status;
+    char message[1024]; /* UTF-8, NUL-terminated, without a newline */
+};
+DS_API const char *ds_status_name(ds_status status);
+
+/* --- log --- */
+
+typedef enum ds_log_level {
+    DS_LOG_ERROR = 0, /* a call failed */
+    DS_LOG_WARNING,   /* it works, but slower or other than asked */
+    DS_LOG_INFO,      /* once an engine */
+    DS_LOG_DEBUG,     /* once a pass */
+    DS_LOG_TRACE      /* once an op */
+} ds_log_level;
+/* May be called from any thread, several at once. */
+typedef void (*ds_log_fn)(void *user, ds_log_level level, const char *message);
+
+/* --- engine --- */
+
+typedef struct ds_engine ds_engine;
+typedef struct ds_session ds_session;
+
+typedef enum ds_kv_type { DS_KV_F16 = 0, DS_KV_F32 } ds_kv_type;
+typedef enum ds_weights { DS_WEIGHTS_FILE = 0, /* as stored */ DS_WEIGHTS_F32 /* widened when loaded, for comparisons */ } ds_weights;
+
+typedef struct ds_engine_params {
+    size_t size;
+    const char *target;       /* a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json */
+    const char *drafter;      /* NULL: none */
+    const char *device;       /* "cpu" (NULL: the best one), "ref"; docs/cli.md lists the names */
+    const char *draft_device; /* NULL: as `device` */
+    uint32_t threads;         /* CPU threads; 0: one per processor this process may use */
+    uint32_t context;         /* positions a session may hold; 0: the model's own, at most 4096 unless asked for */
+    uint32_t max_sessions;    /* sessions alive at once, for the size of the cache; 0: 1 */
+    uint32_t max_rows;        /* rows in one pass (prefill chunk); 0: 256 */
+    ds_kv_type kv;
+    ds_weights weights;
+    uint64_t memory_budget;   /* bytes over all devices, mapped weights included; 0: what the machine has */
+    ds_log_fn log;            /* NULL: silent */
+    void *log_user;
+    ds_log_level log_level;
+} ds_engine_params;
+DS_API ds_engine_params ds_engine_defaults(void);
+
+/*
+ * Opens the files: metadata, tokenizer, mapping, all checks, the memory plan. Takes a second at most when the files are
+ * in the page cache. Strings of `params` are copied. DS_ERROR_MEMORY when the plan exceeds the budget: nothing was allocated.
+ */
+DS_API ds_status ds_engine_open(const ds_engine_params *params, ds_engine **out, struct ds_error *err);
+
+/* done and total in bytes of weights; return false to give up (DS_ERROR_CANCELLED). */
+typedef bool (*ds_progress_fn)(void *user, uint64_t done, uint64_t total);
+
+/*
+ * Places the weights on their devices and allocates caches: the long step. Needed once before the first session; a second
+ * call returns DS_OK at once. After a failure it may be called again.
+ */
+DS_API ds_status ds_engine_prepare(ds_engine *engine, ds_progress_fn progress, void *user, struct ds_error *err);
+
+/* All sessions must be destroyed before. Accepts NULL. */
+DS_API void ds_engine_destroy(ds_engine *engine);
+
+typedef struct ds_engine_info {
+    size_t size; /* set by the caller, for ds_engine_get_info */
+    const char *architecture;         /* "qwen3"; strings live as long as the engine */
+    const char *device, *draft_device; /* draft_device is NULL without a drafter */
+    const char *drafter;              /* "dspark"; NULL without a drafter */
+    uint32_t vocabulary;              /* rows of the output head */
+    uint32_t context;                 /* positions a session may hold */
+    uint32_t block_size;              /* drafts a round proposes; 0 without a drafter */
+    uint32_t hidden_size, layers;
+    uint32_t threads;
+    bool has_tokenizer;
+    bool has_chat_template;
+    uint64_t weight_bytes, kv_bytes, scratch_bytes; /* as planned, over all devices */
+    uint64_t budget_bytes;
+} ds_engine_info;
+DS_API void ds_engine_get_info(const ds_engine *engine, ds_engine_info *info);
+
+/* --- text --- */
+
+typedef int32_t ds_token;
+
+enum {
+    DS_TOKENIZE_SPECIAL = 1, /* special tokens written in the text become those tokens; without it they are plain text */
+    DS_TOKENIZE_BOS = 2      /* put the begin token in front if the tokenizer says so */
+};
+
+/* *tokens is freed with ds_free. DS_ERROR_UNSUPPORTED when the checkpoint has no tokenizer. Invalid UTF-8 is accepted. */
+DS_API ds_status ds_tokenize(const ds_engine *engine, const char *text, size_t length, unsigned flags, ds_token **tokens,
+                             size_t *count, struct ds_error *err);
+
+/*
+ * Text of tokens as valid UTF-8 (what is not becomes U+FFFD), special tokens left out unless `special`. *text has a NUL
+ * behind its *length bytes and is freed with ds_free.
+ */
+DS_API ds_status ds_detokenize(const ds_engine *engine, const ds_token *tokens, size_t count, bool special, char **text,
+                               size_t *length, struct ds_error *err);
+
+typedef struct ds_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* never parsed for special tokens */
+    size_t length;
+} ds_message;
+
+/* The conversation as the model's chat template puts it, ending where the assistant's answer starts. Freed with ds_free. */
+DS_API ds_status ds_chat_tokenize(const ds_engine *engine, const ds_message *messages, size_t count, ds_token **tokens,
+                                  size_t *n_tokens, struct ds_error *err);
+
+/* True for tokens that end a generation (generation_config.json, GGUF metadata). */
+DS_API bool ds_is_stop_token(const ds_engine *engine, ds_token token);
+DS_API void ds_free(void *data);
+
+/* --- session --- */
+
+typedef enum ds_spec_mode { DS_SPEC_OFF = 0, DS_SPEC_FIXED, DS_SPEC_AUTO } ds_spec_mode;
+
+typedef struct ds_sampling {
+    float temperature; /* 0: greedy */
+    uint32_t top_k;    /* 0: off */
+    float top_p;       /* 0 or 1: off */
+    float min_p;       /* 0: off */
+    uint64_t seed;
+    uint32_t stream;   /* tells apart several answers to one request under one seed */
+} ds_sampling;
+
+/*
+ * A bias per vocabulary entry and row, added to the logits before sampling; -INFINITY forbids a token. For grammars.
+ * Called with the tokens drafted so far behind the session's own (`drafted`, `n_drafted` of them: 0 for the anchor's
+ * row), so that the host can advance and roll back. `bias` has ds_engine_info.vocabulary entries set to 0. Return false
+ * to leave the row without a bias.
+ */
+typedef bool (*ds_bias_fn)(void *user, const ds_token *drafted, size_t n_drafted, float *bias);
+
+typedef struct ds_session_params {
+    size_t size;
+    ds_sampling sampling;
+    ds_spec_mode spec;     /* ignored without a drafter. DS_SPEC_AUTO verifies the whole block until calibrated scheduling exists */
+    uint32_t spec_length;  /* DS_SPEC_FIXED: drafts verified a round at most, 1..block_size */
+    bool ignore_stop;      /* generate past stop tokens */
+    uint32_t adapter;      /* reserved for adapters; must be 0 */
+    ds_bias_fn bias;       /* NULL: none */
+    void *bias_user;
+} ds_session_params;
+DS_API ds_session_params ds_session_defaults(void);
+
+/* The engine must be prepared. DS_ERROR_LIMIT when max_sessions are alive. */
+DS_API ds_status ds_session_create(ds_engine *engine, const ds_session_params *params, ds_session **out, struct ds_error *err);
+DS_API void ds_session_destroy(ds_session *session); /* accepts NULL */
+
+/*
+ * Appends tokens to the sequence. Nothing is computed yet. DS_ERROR_ARGUMENT for an id outside the vocabulary,
+ * DS_ERROR_LIMIT when the context cannot hold them.
+ */
+DS_API ds_status ds_session_append(ds_session *session, const ds_token *tokens, size_t count, struct ds_error *err);
+
+typedef enum ds_stop { DS_STOP_NONE = 0, DS_STOP_EOS, DS_STOP_LENGTH, DS_STOP_CALLBACK } ds_stop;
+
+/* Called once for each committed token, in order. Return false to stop after it. */
+typedef bool (*ds_token_fn)(void *user, ds_token token);
+
+/*
+ * Generates at most `max_tokens` tokens behind the sequence; they become part of it. DS_STOP_LENGTH also when the context
+ * is full. What a round overshoots beyond max_tokens, a stop token or the callback's stop is not part of the sequence.
+ * On DS_ERROR_CANCELLED the tokens committed so far stay.
+ */
+DS_API ds_status ds_session_generate(ds_session *session, size_t max_tokens, ds_token_fn fn, void *user, ds_stop *stop,
+                                     struct ds_error *err);
+
+/*
+ * Logits that predict the token after each of the last `rows` tokens of the sequence, f32 [rows, vocabulary] into
+ * `logits`; computes what is missing. Rows whose cache entry exists are computed again.
+ */
+DS_API ds_status ds_session_logits(ds_session *session, size_t rows, float *logits, struct ds_error *err);
+
+DS_API size_t ds_session_length(const ds_session *session);
+/* The sequence; valid until the next call that changes the session. */
+DS_API const ds_token *ds_session_tokens(const ds_session *session);
+/* Cuts the sequence to `length` tokens (a rollback costs nothing; what was cut is computed again when appended again). */
+DS_API ds_status ds_session_rewind(ds_session *session, size_t length, struct ds_error *err);
+/* Replaces sampling, lengths and callbacks from the next token on. */
+DS_API ds_status ds_session_configure(ds_session *session, const ds_session_params *params, struct ds_error *err);
+
+/*
+ * Asks the call running in the session to stop within one pass; sticky until the next ds_session_generate returns
+ * DS_ERROR_CANCELLED. From any thread or a signal handler (async-signal-safe).
+ */
+DS_API void ds_cancel(ds_session *session);
+
+/* Tokens, cache and drafter's context, in a file that only the same checkpoint accepts (DS_ERROR_MISMATCH else). */
+DS_API ds_status ds_session_save(ds_session *session, const char *path, struct ds_error *err);
+/* Replaces the sequence of the session. On failure it is empty. */
+DS_API ds_status ds_session_load(ds_session *session, const char *path, struct ds_error *err);
+
+/* What happened in one speculative round; pointers are valid during the callback. */
+typedef struct ds_round {
+    size_t position;          /* the anchor's: tokens whose target pass has run */
+    ds_token anchor;
+    const ds_token *draft;    /* n_draft drafted tokens */
+    size_t n_draft;
+    const float *confidence;  /* one a draft, of its own acceptance (never cumulative); NULL: the drafter has no head */
+    size_t verified;          /* drafts that went through the target */
+    size_t accepted;
+    ds_token next;            /* the target's token behind the accepted ones: the next anchor */
+} ds_round;
+typedef void (*ds_round_fn)(void *user, const ds_round *round);
+/* Called after each round of ds_session_generate, on its thread. NULL: none. */
+DS_API void ds_session_set_trace(ds_session *session, ds_round_fn fn, void *user);
+
+typedef struct ds_stats {
+    size_t size; /* set by the caller */
+    uint64_t prompt_tokens;    /* run through the target as prompt */
+    uint64_t generated;        /* tokens committed */
+    uint64_t rounds, drafted, verified, accepted; /* sums over rounds */
+    uint64_t committed_in_rounds; /* tau = committed_in_rounds / rounds; a round that ends on an accepted stop token counts its drafts alone */
+    double prefill_seconds, draft_seconds, verify_seconds, decode_seconds; /* decode: everything after the prefill */
+} ds_stats;
+DS_API void ds_session_get_stats(const ds_session *session, ds_stats *stats);
+DS_API void ds_session_reset_stats(ds_session *session);
+
+/* --- devices --- */
+
+typedef struct ds_device_info {
+    const char *name;        /* what --device takes; "cpu" */
+    const char *description; /* "Intel(R) Xeon(R) ..., AVX-512 VNNI" */
+    uint64_t memory_bytes;   /* 0: unknown */
+    bool exact;              /* passed the self-test of the numerics contract */
+    const char *note;        /* why not, or "" */
+} ds_device_info;
+/* Calls `fn` for each device found. */
+DS_API ds_status ds_devices(void (*fn)(void *user, const ds_device_info *info), void *user, struct ds_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
