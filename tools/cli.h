@@ -125,8 +125,11 @@ int ds_cli_failf(const char *format, ...) DS_CLI_PRINTF(1, 2);
 /* A line of information on stderr, in dim text on a terminal. */
 void ds_cli_note(const char *format, ...) DS_CLI_PRINTF(1, 2);
 
-/* Writes to stdout and flushes. False when stdout takes no more (a closed pipe, a full disk): stop, and let ds_cli_finish tell. */
+/* Writes bytes to stdout and flushes. False when stdout takes no more (a closed pipe, a full disk): stop, and let ds_cli_finish tell. */
 bool ds_cli_write(const char *data, size_t length);
+
+/* The same for text a model wrote: on a terminal, control characters but newlines and tabs are left out. */
+bool ds_cli_write_text(const char *text, size_t length);
 
 /*
  * The last call of a command: flushes stdout and returns `code`, or DS_CLI_FAILED when anything written there was lost. A full disk
@@ -141,6 +144,8 @@ bool ds_cli_coloured(int stream);
 
 /* A ds_log_fn that prints to stderr. Any thread. */
 void ds_cli_log(void *user, ds_log_level level, const char *message);
+
+double ds_cli_seconds(void); /* monotonic */
 
 /* A ds_progress_fn that draws a bar on a terminal's stderr, once it takes longer than 0.3 s. Zero the struct to start. */
 struct ds_cli_progress {
