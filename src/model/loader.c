@@ -1,0 +1,227 @@
+#include "model/loader.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct request {
+    enum { MATRIX, VECTOR, CONSTANT } kind;
+    const struct ds_ckpt *ckpt;
+    const struct ds_ckpt_tensor *tensor;
+    float *values; /* CONSTANT: owned */
+    uint64_t count;
+    ds_type type; /* MATRIX: on the device */
+    uint64_t offset, bytes;
+    bool shared; /* another request fills this place */
+    struct ds_weight *weight;
+    struct ds_slice *slice;
+};
+
+struct ds_loader {
+    struct ds_device *device;
+    bool widen;
+    struct request *requests;
+    size_t count, capacity;
+    struct ds_buffer planned; /* stands in for the slab until it exists */
+    struct ds_buffer *slab;
+};
+
+/* Rows are staged in pieces of about this many bytes: small enough for memory, large enough for every thread to repack. */
+enum { STAGING_BYTES = 8 << 20 };
+
+ds_status ds_loader_create(struct ds_device *device, bool widen, struct ds_loader **out, struct ds_error *err) {
+    *out = calloc(1, sizeof **out);
+    if (!*out) return ds_fail_memory(err, sizeof **out, "the weight loader");
+    (*out)->device = device;
+    (*out)->widen = widen;
+    return DS_OK;
+}
+
+void ds_loader_destroy(struct ds_loader *loader) {
+    if (!loader) return;
+    for (size_t i = 0; i < loader->count; i++) free(loader->requests[i].values);
+    free(loader->requests);
+    loader->device->fns->buffer_destroy(loader->slab);
+    free(loader);
+}
+
+uint64_t ds_loader_bytes(const struct ds_loader *loader) { return loader->planned.bytes; }
+
+static ds_status add_request(struct ds_loader *loader, const struct request *request, struct ds_slice *place, struct ds_error *err) {
+    if (loader->count == loader->capacity) {
+        const size_t capacity = loader->capacity ? 2 * loader->capacity : 64;
+        struct request *grown = realloc(loader->requests, capacity * sizeof *grown);
+        if (!grown) return ds_fail_memory(err, capacity * sizeof *grown, "the list of weights");
+        loader->requests = grown;
+        loader->capacity = capacity;
+    }
+    struct request *r = &loader->requests[loader->count];
+    *r = *request;
+    if (!r->shared) {
+        r->offset = loader->planned.bytes;
+        loader->planned.bytes += DS_ALIGN_UP(r->bytes, (uint64_t)DS_ALIGN);
+    }
+    *place = (struct ds_slice){&loader->planned, r->offset};
+    loader->count++;
+    return DS_OK;
+}
+
+static const struct request *same_content(const struct ds_loader *loader, const struct ds_ckpt_tensor *tensor) {
+    for (size_t i = 0; i < loader->count; i++) {
+        const struct request *r = &loader->requests[i];
+        if (r->kind != MATRIX || r->shared || r->tensor->type != tensor->type || r->tensor->bytes != tensor->bytes ||
+            memcmp(r->tensor->shape, tensor->shape, sizeof tensor->shape) != 0)
+            continue;
+        if (r->tensor->data == tensor->data || memcmp(r->tensor->data, tensor->data, tensor->bytes) == 0) return r;
+    }
+    return NULL;
+}
+
+ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
+                           struct ds_weight *out, struct ds_error *err) {
+    if (tensor->dims != 2 || tensor->shape[0] > UINT32_MAX || tensor->shape[1] > UINT32_MAX)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not a matrix of at most 2^32 rows and columns",
+                       ds_ckpt_path(ckpt), tensor->name);
+    const uint32_t rows = (uint32_t)tensor->shape[0], cols = (uint32_t)tensor->shape[1];
+    struct request r = {.kind = MATRIX, .ckpt = ckpt, .tensor = tensor, .weight = out};
+    r.type = loader->widen ? DS_TYPE_F32 : tensor->type;
+    r.bytes = loader->device->fns->weight_bytes(loader->device, r.type, rows, cols);
+    if (!r.bytes)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' (%s [%u, %u]) cannot be run on this device", ds_ckpt_path(ckpt),
+                       tensor->name, ds_type_get(tensor->type)->name, rows, cols);
+    const struct request *twin = same_content(loader, tensor);
+    if (twin) {
+        r.shared = true;
+        r.offset = twin->offset;
+    }
+    *out = (struct ds_weight){.type = r.type, .rows = rows, .cols = cols};
+    return add_request(loader, &r, &out->at, err);
+}
+
+ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
+                           struct ds_slice *out, struct ds_error *err) {
+    uint64_t count = 1;
+    for (uint32_t i = 0; i < tensor->dims; i++) count *= tensor->shape[i]; /* cannot overflow: the tensor lies in a file */
+    const struct request r = {.kind = VECTOR, .ckpt = ckpt, .tensor = tensor, .count = count, .bytes = 4 * count, .slice = out};
+    return add_request(loader, &r, out, err);
+}
+
+ds_status ds_loader_constant(struct ds_loader *loader, const float *values, uint64_t count, struct ds_slice *out, struct ds_error *err) {
+    struct request r = {.kind = CONSTANT, .count = count, .bytes = 4 * count, .slice = out};
+    r.values = malloc((size_t)DS_MAX(r.bytes, 1));
+    if (!r.values) return ds_fail_memory(err, (size_t)r.bytes, "a table");
+    memcpy(r.values, values, (size_t)r.bytes);
+    const ds_status status = add_request(loader, &r, out, err);
+    if (status != DS_OK) free(r.values);
+    return status;
+}
+
+/*
+ * The numerics contract's range of bf16 weights (docs/numerics.md): products of two values in it are exact in f32, with
+ * or without a fused multiply-add. Magnitudes below 2^-60 become +0, others are clamped to 2^60; NaN stays NaN.
+ */
+static void clamp_bf16(uint16_t *values, uint64_t count) {
+    enum { SMALLEST = (127 - 60) << 7, LARGEST = (127 + 60) << 7, INFINITE = 0x7f80 };
+    for (uint64_t i = 0; i < count; i++) {
+        const uint16_t magnitude = values[i] & 0x7fff;
+        if (magnitude < SMALLEST) values[i] = 0;
+        else if (magnitude > LARGEST && magnitude <= INFINITE) values[i] = (uint16_t)((values[i] & 0x8000) | LARGEST);
+    }
+}
+
+struct progress {
+    ds_progress_fn fn;
+    void *user;
+    uint64_t done, total;
+};
+
+static ds_status report(struct progress *progress, uint64_t bytes, struct ds_error *err) {
+    progress->done += bytes;
+    if (progress->fn && !progress->fn(progress->user, progress->done, progress->total))
+        return ds_fail(err, DS_ERROR_CANCELLED, "loading was cancelled");
+    return DS_OK;
+}
+
+static ds_status write_matrix(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, void *staging,
+                              uint64_t staging_bytes, struct progress *progress, struct ds_error *err) {
+    const struct ds_ckpt_tensor *t = r->tensor;
+    const uint64_t rows = t->shape[0], cols = t->shape[1], row_bytes = rows ? t->bytes / rows : 0;
+    const uint64_t staged_row = r->type == t->type ? row_bytes : 4 * cols;
+    uint64_t step = staged_row ? staging_bytes / staged_row / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS : rows;
+    step = DS_MAX(step, (uint64_t)DS_WEIGHT_ROWS);
+    for (uint64_t first = 0; first < rows; first += step) {
+        const uint64_t n = DS_MIN(step, rows - first);
+        const uint8_t *from = t->data + first * row_bytes;
+        const void *source = from;
+        if (r->type != t->type) {
+            for (uint64_t i = 0; i < n; i++)
+                ds_dequantize_row(t->type, from + i * row_bytes, cols, (float *)staging + i * cols);
+            source = staging;
+        } else if (t->type == DS_TYPE_BF16) {
+            memcpy(staging, from, (size_t)(n * row_bytes));
+            clamp_bf16(staging, n * cols);
+            source = staging;
+        }
+        DS_TRY(loader->device->fns->weight_write(stream, r->weight, (uint32_t)first, (uint32_t)n, source, err));
+        DS_TRY(report(progress, n * row_bytes, err));
+    }
+    return DS_OK;
+}
+
+static ds_status write_vector(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, struct ds_error *err) {
+    if (r->kind == CONSTANT) return loader->device->fns->write(stream, *r->slice, r->values, r->bytes, err);
+    float *values = malloc((size_t)DS_MAX(r->bytes, 1));
+    if (!values) return ds_fail_memory(err, (size_t)r->bytes, r->tensor->name);
+    ds_dequantize_row(r->tensor->type, r->tensor->data, r->count, values);
+    const ds_status status = loader->device->fns->write(stream, *r->slice, values, r->bytes, err);
+    free(values);
+    return status;
+}
+
+/* The largest piece write_matrix stages. */
+static uint64_t staging_size(const struct ds_loader *loader) {
+    uint64_t largest_row = 0;
+    for (size_t i = 0; i < loader->count; i++) {
+        const struct request *r = &loader->requests[i];
+        if (r->kind == MATRIX && r->tensor->shape[0]) {
+            const uint64_t row = r->type == r->tensor->type ? r->tensor->bytes / r->tensor->shape[0] : 4 * r->tensor->shape[1];
+            largest_row = DS_MAX(largest_row, row);
+        }
+    }
+    return DS_MAX((uint64_t)STAGING_BYTES, largest_row * DS_WEIGHT_ROWS);
+}
+
+static void point_at(struct ds_loader *loader, struct ds_buffer *buffer) {
+    for (size_t i = 0; i < loader->count; i++) {
+        struct request *r = &loader->requests[i];
+        if (r->kind == MATRIX) r->weight->at.buffer = buffer;
+        else r->slice->buffer = buffer;
+    }
+}
+
+ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, ds_progress_fn progress_fn, void *user,
+                           struct ds_error *err) {
+    if (loader->slab || !loader->planned.bytes) return DS_OK;
+    struct progress progress = {.fn = progress_fn, .user = user};
+    for (size_t i = 0; i < loader->count; i++)
+        if (loader->requests[i].kind == MATRIX && !loader->requests[i].shared) progress.total += loader->requests[i].tensor->bytes;
+
+    const uint64_t staging_bytes = staging_size(loader);
+    void *staging = malloc((size_t)staging_bytes);
+    if (!staging) return ds_fail_memory(err, (size_t)staging_bytes, "staging weights");
+    ds_status status = loader->device->fns->buffer_create(loader->device, loader->planned.bytes, &loader->slab, err);
+    if (status == DS_OK) point_at(loader, loader->slab);
+    for (size_t i = 0; status == DS_OK && i < loader->count; i++) {
+        const struct request *r = &loader->requests[i];
+        if (r->kind != MATRIX) status = write_vector(loader, r, stream, err);
+        else if (!r->shared) status = write_matrix(loader, r, stream, staging, staging_bytes, &progress, err);
+        if (r->tensor) ds_ckpt_release(r->ckpt, r->tensor);
+    }
+    if (status == DS_OK) status = loader->device->fns->stream_sync(stream, err);
+    free(staging);
+    if (status != DS_OK) {
+        point_at(loader, &loader->planned);
+        loader->device->fns->buffer_destroy(loader->slab);
+        loader->slab = NULL;
+    }
+    return status;
+}

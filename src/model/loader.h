@@ -1,0 +1,38 @@
+/*
+ * Weights on their way from a checkpoint to a device: first all are asked for (which plans memory), then one slab is
+ * allocated and filled, tensor by tensor, each one's file pages released when it has been copied.
+ *
+ * Requests keep pointers to the ds_weight or ds_slice they fill: these must stay where they are until ds_loader_finish.
+ */
+#ifndef DSPARK_MODEL_LOADER_H
+#define DSPARK_MODEL_LOADER_H
+
+#include "ckpt/checkpoint.h"
+#include "ops/device.h"
+
+struct ds_loader;
+
+/* `widen`: matrices become f32 whatever they are stored as. *out is NULL on failure. */
+ds_status ds_loader_create(struct ds_device *device, bool widen, struct ds_loader **out, struct ds_error *err);
+void ds_loader_destroy(struct ds_loader *loader); /* gives the slab back, too; accepts NULL */
+
+/*
+ * A matrix [rows, cols] for embed and linear. Its place is planned at once (buffer of the plan, not yet real). A second
+ * request for a tensor of the same content (equal type, shape and bytes, also from another checkpoint) shares the first
+ * one's place: a drafter's copies of the target's embedding cost nothing.
+ */
+ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
+                           struct ds_weight *out, struct ds_error *err);
+/* A vector, widened to f32. */
+ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
+                           struct ds_slice *out, struct ds_error *err);
+/* Numbers that we made (rope tables): copied now into the loader. */
+ds_status ds_loader_constant(struct ds_loader *loader, const float *values, uint64_t count, struct ds_slice *out, struct ds_error *err);
+
+uint64_t ds_loader_bytes(const struct ds_loader *loader); /* of the slab: the plan's total */
+
+/* Allocates the slab, fills it, and makes every request's place real. On failure the plan stands and it may be called again. */
+ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, ds_progress_fn progress, void *user,
+                           struct ds_error *err);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * Constants and memory layouts that every backend shares. The constants belong to the numerics contract (docs/numerics.md):
+ * changing one changes bits everywhere.
+ */
+#ifndef DSPARK_OPS_LAYOUT_H
+#define DSPARK_OPS_LAYOUT_H
+
+#include <stdint.h>
+
+enum {
+    DS_RUN = 256,       /* inputs summed on their own before runs are added */
+    DS_LANES = 32,      /* lanes of a row reduction */
+    DS_PAGE = 64,       /* positions in a page of the KV cache */
+    DS_CHUNK = 256,     /* positions of an attention chunk: four pages */
+    DS_SUM_GROUP = 16,  /* int8 activations per stored partial sum */
+    DS_ALIGN = 64       /* bytes: of every tensor in a buffer */
+};
+
+/*
+ * Quantised activations (DS_ELEM_Q8): one row of `cols` inputs, padded to K = cols rounded up to DS_RUN, is
+ *     int8  q[K]                  padding is 0
+ *     f32   d[K / DS_RUN]         scale of each run; 0 for a run of zeros
+ *     int16 s[K / DS_SUM_GROUP]   sum of 16 consecutive q
+ * and its size is rounded up to DS_ALIGN. x ~ q * d.
+ */
+static inline uint32_t ds_q8_padded(uint32_t cols) { return (cols + DS_RUN - 1) / DS_RUN * DS_RUN; }
+static inline uint32_t ds_q8_scale_offset(uint32_t cols) { return ds_q8_padded(cols); }
+static inline uint32_t ds_q8_sum_offset(uint32_t cols) { return ds_q8_padded(cols) + ds_q8_padded(cols) / DS_RUN * 4; }
+static inline uint32_t ds_q8_row_bytes(uint32_t cols) {
+    const uint32_t bytes = ds_q8_sum_offset(cols) + ds_q8_padded(cols) / DS_SUM_GROUP * 2;
+    return (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
+}
+
+/*
+ * KV cache of one layer, elements f16 or f32. Keys: [page][kv_head][dim][DS_PAGE], so that neighbouring lanes are
+ * neighbouring positions. Values: [page][kv_head][DS_PAGE][dim]. Both functions give element indices.
+ */
+static inline uint64_t ds_kv_key_index(uint32_t page, uint32_t head, uint32_t slot, uint32_t dim, uint32_t kv_heads, uint32_t head_dim) {
+    return (((uint64_t)page * kv_heads + head) * head_dim + dim) * DS_PAGE + slot;
+}
+static inline uint64_t ds_kv_value_index(uint32_t page, uint32_t head, uint32_t slot, uint32_t dim, uint32_t kv_heads, uint32_t head_dim) {
+    return (((uint64_t)page * kv_heads + head) * DS_PAGE + slot) * head_dim + dim;
+}
+
+/*
+ * How one row of logits becomes a token; device data, 64 bytes, little-endian. Probabilities are integer masses
+ * (numerics.h): filters apply in the order bias, temperature, top-k, top-p, min-p.
+ */
+struct ds_sample_row {
+    float inverse_temperature; /* 0: greedy, everything below is then unused except bias_row */
+    uint32_t top_k;            /* 0: off; the k largest biased logits, ties to the lowest id */
+    float top_p;               /* 0 or >= 1: off */
+    float min_p;               /* 0: off */
+    uint32_t seed_low, seed_high;
+    uint32_t position;         /* absolute position of the token that is drawn */
+    uint32_t stream;
+    uint32_t purpose;          /* DS_PURPOSE_*: 0, the target and the coupled draft */
+    int32_t bias_row;          /* row of the bias matrix; -1: none */
+    uint32_t reserved[6];      /* 0 */
+};
+
+/* Bits of a row's flags: what ends its sequence with an error. Ops only ever set bits. */
+enum {
+    DS_FLAG_ACTIVATION = 1, /* an activation to be quantised was not finite */
+    DS_FLAG_LOGIT = 2,      /* a logit was not finite */
+    DS_FLAG_MASKED = 4      /* the bias forbids every token */
+};
+
+#endif

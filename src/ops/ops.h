@@ -1,0 +1,202 @@
+/*
+ * Parameters of every op. All of a graph's parameters are fixed when it is built; what changes from pass to pass (token
+ * ids, positions, lengths, page tables, how many rows are active) lies in device buffers.
+ *
+ * Common rules, checked once by ops.c, trusted by backends:
+ *   - A view is [rows, cols] with `stride` elements between rows; offsets are multiples of the element size.
+ *   - `count` (optional, buffer NULL: all rows) points to a u32: only rows below min(rows, count) are computed, the others
+ *     are neither read nor written.
+ *   - Outputs overlap no input, unless "in place" is said, and then only as the very same view.
+ *   - "Row r of sequence s" data: positions i32[rows] (absolute, -1: the row is padding and is skipped), sequences i32[rows]
+ *     (a row of the page table), page_table i32[n_sequences][pages_per_sequence].
+ *   - Values read from device data (ids, positions, pages) are the engine's own and are in range.
+ */
+#ifndef DSPARK_OPS_OPS_H
+#define DSPARK_OPS_OPS_H
+
+#include "ckpt/blocks.h"
+#include "ops/layout.h"
+
+struct ds_device;
+struct ds_stream;
+
+/* Device memory. Backends put this first in a struct of their own. */
+struct ds_buffer {
+    struct ds_device *device; /* NULL: a graph's planned tensor, not yet placed */
+    uint64_t bytes;
+};
+
+/* A place in device memory; buffer NULL where an operand is optional and absent. */
+struct ds_slice {
+    struct ds_buffer *buffer;
+    uint64_t offset; /* bytes */
+};
+
+typedef enum ds_elem { DS_ELEM_F32, DS_ELEM_I32, DS_ELEM_BF16, DS_ELEM_Q8 /* layout.h; stride is unused */ } ds_elem;
+
+struct ds_view {
+    struct ds_slice at;
+    ds_elem elem;
+    uint32_t rows, cols;
+    uint32_t stride; /* elements; >= cols; for DS_ELEM_Q8 rows are ds_q8_row_bytes(cols) apart */
+};
+
+/* A matrix [rows, cols] in the device's own layout, written by weight_write (device.h). */
+struct ds_weight {
+    struct ds_slice at;
+    ds_type type; /* of the values; the layout is the device's business */
+    uint32_t rows, cols;
+};
+
+/* What a linear with weights of this type reads: F32 for F32 and F16, BF16 for BF16, Q8 for all block types. */
+ds_elem ds_linear_input(ds_type weight_type);
+
+/* out[r, :] = table[ids[r], :] * scale (exactly the row where scale is 1) */
+struct ds_op_embed {
+    struct ds_weight table;
+    struct ds_slice ids;   /* i32[rows] */
+    struct ds_view out;    /* f32 [rows, table.cols] */
+    float scale;
+    struct ds_slice count;
+};
+
+/* For each group g of `dim` columns: out = (x * (1 / sqrt(mean(x^2) + eps))) * weight. In place allowed. */
+struct ds_op_rms_norm {
+    struct ds_view x, out;  /* f32 [rows, groups * dim] */
+    uint32_t dim;
+    struct ds_slice weight; /* f32[dim], or absent: 1 */
+    float eps;
+    struct ds_slice count;
+};
+
+/* x in the form that linears of some type read. A run whose largest magnitude is 0 or not finite becomes zeros, the latter with DS_FLAG_ACTIVATION. */
+struct ds_op_quantize {
+    struct ds_view x;       /* f32 [rows, cols] */
+    struct ds_view out;     /* BF16 or Q8 [rows, cols] */
+    struct ds_slice flags;  /* u32[rows], or absent */
+    struct ds_slice count;
+};
+
+/* y[r, o] = ((sum over i, in runs, of x[r, i] * w[o, i]) + bias[o]) + residual[r, o], absent terms left out. residual may be y itself. */
+struct ds_op_linear {
+    struct ds_weight weight;  /* [outputs, inputs] */
+    struct ds_view x;         /* [rows, inputs] in ds_linear_input(weight.type) */
+    struct ds_view y;         /* f32 [rows, outputs] */
+    struct ds_slice bias;     /* f32[outputs] */
+    struct ds_view residual;  /* f32 [rows, outputs]; at.buffer NULL: none */
+    struct ds_slice count;
+};
+
+/*
+ * Rotates the first n_rot of each head's head_dim columns. neox: pairs (i, i + n_rot/2); else (2i, 2i+1).
+ * (a, b) -> (a * cos - b * sin, b * cos + a * sin) with cos, sin = tables[position][i]; each product rounded, then the sum.
+ */
+struct ds_op_rope {
+    struct ds_view x;         /* f32 [rows, heads * head_dim], in place */
+    uint32_t head_dim, n_rot;
+    bool neox;
+    struct ds_slice cos, sin; /* f32[table_positions][n_rot / 2] */
+    uint32_t table_positions;
+    struct ds_slice positions;
+    struct ds_slice count;
+};
+
+/* The cache of one layer: layout.h. */
+struct ds_kv {
+    struct ds_slice k, v;
+    bool f16;                 /* elements: f16 (written with saturation) or f32 */
+    uint32_t pages, kv_heads, head_dim;
+};
+struct ds_paging {
+    struct ds_slice page_table; /* i32[sequences][pages_per_sequence] */
+    uint32_t sequences, pages_per_sequence;
+    struct ds_slice row_sequence; /* i32[rows] */
+    struct ds_slice positions;    /* i32[rows] */
+};
+
+struct ds_op_kv_store {
+    struct ds_view k, v;      /* f32 [rows, kv_heads * head_dim] */
+    struct ds_kv kv;
+    struct ds_paging paging;
+    struct ds_slice count;
+};
+
+/*
+ * Row r sees positions j with j < visible[r] and, where window > 0, j > positions[r] - window. Query head h reads kv head
+ * h / (heads / kv_heads). Chunks, f16 rounding and the order of sums: docs/numerics.md. A row that sees nothing gives zeros.
+ */
+struct ds_op_attention {
+    struct ds_view q, out;    /* f32 [rows, heads * head_dim] */
+    uint32_t heads;
+    struct ds_kv kv;
+    struct ds_paging paging;
+    struct ds_slice visible;  /* i32[rows] */
+    uint32_t window;          /* 0: all */
+    float scale;
+    float softcap;            /* 0: none */
+    struct ds_slice count;
+};
+
+typedef enum ds_activation { DS_ACT_SILU, DS_ACT_GELU_TANH } ds_activation;
+
+struct ds_op_glu {
+    struct ds_view gate, up, out; /* f32 [rows, cols]; out may be gate or up in place */
+    ds_activation activation;
+    struct ds_slice count;
+};
+
+/* out[r, :] = x[index[r], :], or x[r, :] without index. Bits are copied. */
+struct ds_op_copy {
+    struct ds_view x, out;    /* both F32 or both I32, same cols */
+    struct ds_slice index;    /* i32[out.rows], or absent */
+    struct ds_slice count;    /* rows of out */
+};
+
+/* tokens[r] from logits[r]: struct ds_sample_row says how. A row with a non-finite logit gives -1 and DS_FLAG_LOGIT; all masked: -1 and DS_FLAG_MASKED. */
+struct ds_op_sample {
+    struct ds_view logits;    /* f32 [rows, vocabulary] */
+    struct ds_slice rows;     /* struct ds_sample_row[rows] */
+    struct ds_slice bias;     /* f32 [bias_rows][vocabulary], or absent; -infinity forbids a token, other values are finite */
+    uint32_t bias_rows;
+    struct ds_slice tokens;   /* i32[rows], out */
+    struct ds_slice flags;    /* u32[rows], or absent */
+    struct ds_slice count;
+};
+
+typedef enum ds_op {
+#define DS_OP(name, text) DS_OP_##name,
+#include "ops/ops.def"
+#undef DS_OP
+    DS_OP_COUNT
+} ds_op;
+
+const char *ds_op_name(ds_op op);
+
+union ds_op_params {
+#define DS_OP(name, text) struct ds_op_##name name;
+#include "ops/ops.def"
+#undef DS_OP
+};
+
+/*
+ * What an op reads and writes, for planning and for tests. `offset` is that of a struct ds_slice in the parameters; `bytes`
+ * is how many the op may touch there.
+ */
+typedef enum ds_access { DS_READ = 1, DS_WRITE = 2, DS_READ_WRITE = 3 } ds_access;
+struct ds_operand {
+    const char *name;
+    size_t offset; /* of the slice in union ds_op_params */
+    ds_access access;
+    uint64_t bytes; /* touched from slice.offset on */
+};
+enum { DS_MAX_OPERANDS = 12 };
+/* Fills `out` with the operands that are present (buffer not NULL) and returns how many. */
+uint32_t ds_op_operands(ds_op op, const union ds_op_params *params, struct ds_operand out[DS_MAX_OPERANDS]);
+
+/* Shapes, types, bounds, alignment, overlaps. The message names op, operand, expected and found. A graph calls it once a node. */
+ds_status ds_op_check(ds_op op, const union ds_op_params *params, struct ds_error *err);
+
+/* Bytes of `rows` rows of a view from its offset on. */
+uint64_t ds_view_bytes(const struct ds_view *view);
+
+#endif
