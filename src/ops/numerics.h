@@ -348,7 +348,7 @@ DS_NUM_FN ds_f32 ds_softcap(float x, float cap) { return cap * ds_tanh(ds_div(x,
 /* --- conversions --- */
 
 /* To the nearest integer, halves to even, as a float; for any x. */
-DS_NUM_FN ds_f32 ds_round(float x) {
+DS_NUM_FN ds_f32 ds_nearest(float x) {
     ds_f32 magic = ds_float(0x4b000000u | (ds_bits(x) & DS_NUM_SIGN)); /* 2^23 with x's sign */
     ds_f32 y = (x + magic) - magic;
     y = ds_float((ds_bits(y) & 0x7fffffffu) | (ds_bits(x) & DS_NUM_SIGN));
@@ -357,7 +357,7 @@ DS_NUM_FN ds_f32 ds_round(float x) {
 
 /* The same as an integer, clamped to what int32 holds; NaN gives 0. */
 DS_NUM_FN int32_t ds_f32_to_i32(float x) {
-    ds_f32 r = ds_pick(ds_is_nan(x), 0.0f, ds_round(x));
+    ds_f32 r = ds_pick(ds_is_nan(x), 0.0f, ds_nearest(x));
     bool above = r >= 2147483648.0f;
     r = ds_pick(r < -2147483648.0f, -2147483648.0f, r);
     int32_t i = DS_NUM_I32(ds_pick(above, 0.0f, r));
@@ -461,7 +461,7 @@ DS_NUM_FN ds_f32 ds_coin(uint32_t w) { return (DS_NUM_F32(DS_NUM_I32(w >> 9)) + 
  * 2^32. A positive x counts as 0, a NaN weighs nothing.
  */
 DS_NUM_FN ds_f32 ds_mass_float(float x) {
-    ds_f32 e = ds_round(ds_exp(ds_pick(x > 0.0f, 0.0f, x)) * 4294967296.0f);
+    ds_f32 e = ds_nearest(ds_exp(ds_pick(x > 0.0f, 0.0f, x)) * 4294967296.0f);
     return ds_pick(ds_is_nan(x), 0.0f, e);
 }
 
