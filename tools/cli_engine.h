@@ -1,0 +1,66 @@
+/* What commands that run a model share: the options of an engine, a drafter and a sampler, opening, and Ctrl-C. */
+#ifndef DSPARK_TOOLS_CLI_ENGINE_H
+#define DSPARK_TOOLS_CLI_ENGINE_H
+
+#include "cli.h"
+
+/* --- options; a zeroed struct holds the defaults, but for `log`: use DS_CLI_ENGINE_DEFAULTS --- */
+
+struct ds_cli_engine {
+    const char *target, *device;
+    uint32_t threads, context, chunk;
+    int kv, weights, log; /* ds_kv_type, ds_weights, ds_log_level */
+    uint64_t memory;
+};
+#define DS_CLI_ENGINE_DEFAULTS {.log = DS_LOG_WARNING}
+extern const struct ds_cli_option ds_cli_engine_options[];
+
+struct ds_cli_spec {
+    bool given; /* not given: off without a drafter, auto with one */
+    ds_spec_mode mode;
+    uint32_t length; /* of "fixed:K" */
+};
+struct ds_cli_draft {
+    const char *drafter, *device;
+    struct ds_cli_spec spec;
+};
+extern const struct ds_cli_option ds_cli_draft_options[];
+
+struct ds_cli_sampling {
+    int method; /* one so far: coupled */
+    float temperature, top_p, min_p;
+    bool seed_given;
+    uint32_t top_k;
+    uint64_t seed;
+};
+extern const struct ds_cli_option ds_cli_sampling_options[];
+
+/* --- running; these explain failures and return DS_CLI_GO or an exit code --- */
+
+/* Opens the files. `draft` may be NULL. On success the caller destroys *out; `info` is filled. */
+int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine *options, const struct ds_cli_draft *draft,
+                ds_engine **out, ds_engine_info *info);
+
+/* Places the weights, with a progress bar. Ctrl-C gives up. */
+int ds_cli_prepare(ds_engine *engine);
+
+/* Fills sampling and speculation; checks fixed:K against the drafter's block. Draws the seed when none was given and it matters. */
+int ds_cli_session_params(const struct ds_cli_command *command, const struct ds_cli_draft *draft,
+                          const struct ds_cli_sampling *sampling, const ds_engine_info *info, ds_session_params *out);
+
+/* Checks ids from the command line against the vocabulary. */
+int ds_cli_check_tokens(const struct ds_cli_command *command, const struct ds_cli_tokens *tokens, const ds_engine_info *info);
+
+/* --- Ctrl-C --- */
+
+/*
+ * From now on the first Ctrl-C is remembered, and cancels the call that runs in the session set by ds_cli_watch; the second one
+ * ends the program. Forgets an earlier one.
+ */
+void ds_cli_catch_interrupt(void);
+void ds_cli_watch(ds_session *session); /* NULL: none. Call it before the session is destroyed. */
+bool ds_cli_interrupted(void);
+/* Ctrl-C ends the program again. */
+void ds_cli_release_interrupt(void);
+
+#endif
