@@ -1,0 +1,22 @@
+/*
+ * out = act(gate) * up, act one of SiLU and GELU (tanh form) of numerics.h.
+ *
+ * Fast kernels: every element is on its own.
+ */
+#include "ref/ref.h"
+
+#include "ops/numerics.h"
+
+ds_status ds_ref_glu(const struct ds_op_glu *p, struct ds_error *err) {
+    (void)err;
+    const uint32_t rows = ds_host_rows(&p->count, p->gate.rows);
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *gate = ds_host_row(&p->gate, r), *up = ds_host_row(&p->up, r);
+        float *out = ds_host_row(&p->out, r);
+        for (uint32_t c = 0; c < p->gate.cols; c++) {
+            const float open = p->activation == DS_ACT_SILU ? ds_silu(gate[c]) : ds_gelu(gate[c]);
+            out[c] = open * up[c];
+        }
+    }
+    return DS_OK;
+}

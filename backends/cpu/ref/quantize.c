@@ -1,0 +1,68 @@
+/*
+ * Activations in the form that linears read.
+ *
+ * BF16: each value on its own, ds_bf16_activation(x). A value that is not finite raises the row's flag.
+ * Q8:   per run of 256, with amax = max |x|:  d = amax / 127,  q = nearest even of x * (127 / amax)   (numerics.h),
+ *       s = sums of 16 q. A run whose amax is 0 gives zeros; one that holds an infinity or a NaN too, and raises the flag.
+ *       Columns beyond `cols` and the bytes that round a row up to DS_ALIGN are zeros.
+ *
+ * Fast kernels: max and integer sums in any order; runs and rows in any order.
+ */
+#include "ref/ref.h"
+
+#include "ops/numerics.h"
+
+#include <string.h>
+
+/* False when a value is not finite. */
+static bool to_bf16(const float *x, uint32_t n, uint16_t *out) {
+    bool finite = true;
+    for (uint32_t i = 0; i < n; i++) {
+        finite = finite && ds_is_finite(x[i]);
+        out[i] = (uint16_t)ds_bf16_activation(x[i]);
+    }
+    return finite;
+}
+
+static bool run_to_q8(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums) {
+    float amax = 0;
+    bool finite = true;
+    for (uint32_t i = 0; i < n; i++) {
+        finite = finite && ds_is_finite(x[i]);
+        amax = ds_max(amax, ds_abs(x[i]));
+    }
+    if (!finite) amax = 0; /* the run becomes zeros */
+    const float pre = ds_quant_pre(amax), inverse = ds_quant_inverse(amax);
+    *d = ds_quant_scale(amax);
+    for (uint32_t i = 0; i < n && amax > 0; i++) {
+        q[i] = (int8_t)ds_quant(x[i], pre, inverse);
+        sums[i / DS_SUM_GROUP] = (int16_t)(sums[i / DS_SUM_GROUP] + q[i]);
+    }
+    return finite;
+}
+
+static bool to_q8(const float *x, uint32_t cols, uint8_t *out) {
+    memset(out, 0, ds_q8_row_bytes(cols));
+    int8_t *q = (int8_t *)out;
+    float *d = (float *)(void *)(out + ds_q8_scale_offset(cols));
+    int16_t *sums = (int16_t *)(void *)(out + ds_q8_sum_offset(cols));
+    bool finite = true;
+    for (uint32_t c = 0; c < cols; c += DS_RUN) {
+        const uint32_t n = DS_MIN(cols - c, (uint32_t)DS_RUN);
+        finite = run_to_q8(x + c, n, q + c, d + c / DS_RUN, sums + c / DS_SUM_GROUP) && finite;
+    }
+    return finite;
+}
+
+ds_status ds_ref_quantize(const struct ds_op_quantize *p, struct ds_error *err) {
+    (void)err;
+    uint32_t *flags = ds_host_at(&p->flags);
+    const uint32_t rows = ds_host_rows(&p->count, p->x.rows);
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *x = ds_host_row(&p->x, r);
+        void *out = ds_host_row(&p->out, r);
+        const bool finite = p->out.elem == DS_ELEM_Q8 ? to_q8(x, p->x.cols, out) : to_bf16(x, p->x.cols, out);
+        if (!finite && flags) flags[r] |= DS_FLAG_ACTIVATION;
+    }
+    return DS_OK;
+}
