@@ -162,8 +162,8 @@ static void describe_expected(const struct ds_cli_option *option, char *out, siz
     }
     case DS_CLI_TOKENS: snprintf(out, size, "token ids divided by commas, such as 5,17,3"); break;
     case DS_CLI_CUSTOM: snprintf(out, size, "%s", option->expected); break;
-    case DS_CLI_STRING:
-    case DS_CLI_FLAG: snprintf(out, size, "a text"); break;
+    case DS_CLI_STRING: snprintf(out, size, "%s", option->value); break;
+    case DS_CLI_FLAG: assert(!"a flag has no value"); break;
     }
 }
 

@@ -101,7 +101,7 @@ void ds_cli_print_markdown(const struct ds_cli_command *command) {
         for (const struct ds_cli_option *option = group->options; option->name; option++) {
             char label[CLI_LABEL_SIZE];
             ds_cli_label(option, label);
-            const int column = printf("- `%s`: ", label);
+            const int column = printf("- `%s`:", label);
             print_wrapped(option->help, column, 2);
         }
         putchar('\n');

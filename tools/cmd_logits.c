@@ -41,7 +41,7 @@ struct result {
     float *data;                         /* owned */
     float **hidden;                      /* owned; [layers + 1] into data, NULL: not wanted */
     struct ds_safetensors_array *arrays; /* owned */
-    char (*names)[24];                   /* owned */
+    char (*names)[32];                   /* owned */
     size_t n_arrays;
 };
 

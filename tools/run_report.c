@@ -110,8 +110,10 @@ int ds_run_trace_open(struct ds_run_trace *trace, const char *path) {
 }
 
 void ds_run_trace_round(void *user, const ds_round *round) {
-    FILE *const out = ((struct ds_run_trace *)user)->file;
-    if (ferror(out)) return; /* ds_run_trace_close tells */
+    struct ds_run_trace *const trace = user;
+    FILE *const out = trace->file;
+    if (trace->error) return; /* ds_run_trace_close tells */
+    errno = 0;
     fprintf(out, "{\"pos\": %zu, \"anchor\": %" PRId32 ", \"draft\": ", round->position, round->anchor);
     ds_json_tokens(out, round->draft, round->n_draft);
     fputs(", \"confidence\": [", out);
@@ -120,15 +122,15 @@ void ds_run_trace_round(void *user, const ds_round *round) {
         ds_json_float(out, round->confidence[i]);
     }
     fprintf(out, "], \"verified\": %zu, \"accepted\": %zu, \"next\": %" PRId32 "}\n", round->verified, round->accepted, round->next);
+    if (ferror(out)) trace->error = errno ? errno : EIO;
 }
 
 bool ds_run_trace_close(struct ds_run_trace *trace) {
     if (!trace->file) return true;
-    const bool failed = ferror(trace->file) != 0;
     errno = 0;
-    const bool closed = fclose(trace->file) == 0;
+    if (fclose(trace->file) != 0 && !trace->error) trace->error = errno ? errno : EIO;
     trace->file = NULL;
-    if (closed && !failed) return true;
-    ds_cli_failf("--trace: %s is incomplete: %s", trace->path, errno ? strerror(errno) : "a write failed");
+    if (!trace->error) return true;
+    ds_cli_failf("--trace: %s is incomplete: %s", trace->path, strerror(trace->error));
     return false;
 }

@@ -23,6 +23,7 @@ void ds_run_report_stats(const struct ds_run_report *report); /* lines on stderr
 struct ds_run_trace {
     const char *path;
     FILE *file;
+    int error; /* errno of the first write that failed; 0: none */
 };
 /* `path` NULL: none. Explains a failure and returns DS_CLI_GO or an exit code. */
 int ds_run_trace_open(struct ds_run_trace *trace, const char *path);
