@@ -1,0 +1,74 @@
+#include "model/layer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Every target architecture: one file and one line. */
+static const struct ds_model_arch *const architectures[] = {&ds_arch_qwen3};
+
+/* What the file calls itself: GGUF's general.architecture, or architectures[0] of config.json. */
+static ds_status read_name(const struct ds_ckpt *ckpt, char *name, size_t capacity, struct ds_error *err) {
+    if (ds_ckpt_get_format(ckpt) == DS_CKPT_GGUF) {
+        const char *text;
+        DS_TRY(ds_ckpt_string(ckpt, "general.architecture", &text, err));
+        snprintf(name, capacity, "%s", text);
+        return DS_OK;
+    }
+    const struct ds_value *value = ds_ckpt_value(ckpt, "architectures");
+    if (!value || value->kind != DS_VALUE_ARRAY || value->element != DS_VALUE_STRING || value->length < 1)
+        return ds_fail(err, DS_ERROR_FORMAT, "%s: config.json has no `architectures`, a list with the model's class", ds_ckpt_path(ckpt));
+    const struct ds_text *text = value->array;
+    snprintf(name, capacity, "%.*s", (int)DS_MIN(text->length, capacity - 1), text->data);
+    return DS_OK;
+}
+
+static ds_status unknown_architecture(const struct ds_ckpt *ckpt, const char *name, struct ds_error *err) {
+    char known[256] = "";
+    for (size_t i = 0; i < DS_COUNT(architectures); i++) {
+        const size_t n = strlen(known);
+        snprintf(known + n, sizeof known - n, "%s%s (%s)", i ? ", " : "", architectures[i]->name, architectures[i]->hf_name);
+    }
+    return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: architecture '%s' is not a target this version runs; it runs: %s", ds_ckpt_path(ckpt),
+                   name, known);
+}
+
+ds_status ds_model_open(const struct ds_ckpt *ckpt, struct ds_model **out, struct ds_error *err) {
+    *out = NULL;
+    char name[128];
+    DS_TRY(read_name(ckpt, name, sizeof name, err));
+    const struct ds_model_arch *arch = NULL;
+    for (size_t i = 0; i < DS_COUNT(architectures); i++) {
+        const bool gguf = ds_ckpt_get_format(ckpt) == DS_CKPT_GGUF;
+        if (strcmp(name, gguf ? architectures[i]->name : architectures[i]->hf_name) == 0) arch = architectures[i];
+    }
+    if (!arch) return unknown_architecture(ckpt, name, err);
+    struct ds_model *model = calloc(1, sizeof *model);
+    if (!model) return ds_fail_memory(err, sizeof *model, "the model");
+    model->arch = arch;
+    model->ckpt = ckpt;
+    ds_status status = arch->configure(model, err);
+    if (status == DS_OK) status = ds_config_stops(ckpt, model->stop_ids, &model->n_stops, err);
+    if (status == DS_OK) {
+        model->layers = calloc(model->config.layers, sizeof *model->layers);
+        if (!model->layers) status = ds_fail_memory(err, model->config.layers * sizeof *model->layers, "the model's layers");
+    }
+    if (status != DS_OK) {
+        ds_model_close(model);
+        return status;
+    }
+    *out = model;
+    return DS_OK;
+}
+
+void ds_model_close(struct ds_model *model) {
+    if (!model) return;
+    free(model->layers);
+    free(model);
+}
+
+ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err) {
+    model->rope_positions = positions;
+    DS_TRY(ds_rope_load(&model->config.rope, positions, loader, &model->rope_cos, &model->rope_sin, err));
+    return model->arch->load(model, loader, err);
+}

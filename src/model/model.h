@@ -1,0 +1,81 @@
+/*
+ * For people who add a target architecture: what a model is, and how its file describes itself to the rest.
+ *
+ * A model file reads the checkpoint's configuration, asks a loader for its weights, and appends its graph. It knows no
+ * device, no session and no speculation. See docs/porting.md.
+ */
+#ifndef DSPARK_MODEL_MODEL_H
+#define DSPARK_MODEL_MODEL_H
+
+#include "graph/graph.h"
+#include "model/loader.h"
+#include "model/rows.h"
+#include "ops/rope_table.h"
+
+enum { DS_MAX_TAPS = 16, DS_MAX_STOPS = 16 };
+
+/* Hyper-parameters every decoder has. Filled by the architecture's `configure`; sizes are checked against the tensors. */
+struct ds_model_config {
+    uint32_t hidden, layers, heads, kv_heads, head_dim, feed_forward, vocabulary;
+    uint32_t context;      /* positions the checkpoint was made for */
+    float rms_eps;
+    bool tied;             /* the head is the embedding */
+    struct ds_rope_config rope;
+};
+
+/* The weights of one pre-norm decoder layer (Qwen3 and relatives); absent ones have no buffer. */
+struct ds_layer {
+    struct ds_slice attn_norm, ffn_norm, q_norm, k_norm;
+    struct ds_weight q, k, v, o, gate, up, down;
+};
+
+/* The KV cache of all layers of one model. */
+struct ds_cache {
+    struct ds_kv *layers; /* [n] */
+    uint32_t n;
+};
+
+struct ds_model;
+
+/* What a forward pass hands out besides the cache; absent where no place is given. */
+struct ds_model_outputs {
+    struct ds_view taps;        /* f32 [rows, n_taps * hidden]: outputs of the tapped layers, concatenated */
+    const int32_t *tap_layers;  /* l: output of decoder layer l (0-based); -1: embedding output */
+    uint32_t n_taps;
+    struct ds_view hidden;      /* f32 [(layers + 1) * rows, hidden]: every hidden state, Hugging Face's convention, for porting */
+    struct ds_view logits;      /* f32 [out_rows, vocabulary]: of the rows picked by ds_rows.out_index */
+};
+
+struct ds_model_arch {
+    const char *name; /* GGUF's architecture */
+    /* Hugging Face's `architectures[0]` */
+    const char *hf_name;
+    ds_status (*configure)(struct ds_model *model, struct ds_error *err);
+    ds_status (*load)(struct ds_model *model, struct ds_loader *loader, struct ds_error *err);
+    void (*build)(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
+                  const struct ds_model_outputs *out);
+};
+
+/* A target: immutable after loading. The checkpoint must outlive it. */
+struct ds_model {
+    const struct ds_model_arch *arch;
+    const struct ds_ckpt *ckpt;
+    struct ds_model_config config;
+    struct ds_weight embedding, head;
+    struct ds_slice final_norm;
+    struct ds_slice rope_cos, rope_sin;
+    uint32_t rope_positions; /* rows of the tables */
+    struct ds_layer *layers; /* [config.layers], owned */
+    int32_t stop_ids[DS_MAX_STOPS];
+    uint32_t n_stops;
+};
+
+/* Recognises the architecture and reads the configuration. DS_ERROR_UNSUPPORTED names the architecture found and those known. */
+ds_status ds_model_open(const struct ds_ckpt *ckpt, struct ds_model **out, struct ds_error *err);
+void ds_model_close(struct ds_model *model); /* accepts NULL */
+/* Asks for all weights and for rope tables of `positions` rows. */
+ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err);
+
+extern const struct ds_model_arch ds_arch_qwen3;
+
+#endif

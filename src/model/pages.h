@@ -1,0 +1,59 @@
+/*
+ * Pages of the KV cache: which page holds which 64 positions of which sequence. One pager serves a target and its drafter:
+ * page p of the one stands beside page p of the other, so what shares or frees a page does it for both.
+ *
+ * Host data only; each device keeps a copy of the table (ds_page_table). Not thread-safe: the engine's device lock guards it.
+ */
+#ifndef DSPARK_MODEL_PAGES_H
+#define DSPARK_MODEL_PAGES_H
+
+#include "ops/device.h"
+
+struct ds_pager {
+    uint32_t sequences, pages_per_sequence, pages;
+    int32_t *table;      /* [sequences][pages_per_sequence]; entries beyond a sequence's length are 0 */
+    uint32_t *lengths;   /* [sequences] pages in use */
+    bool *taken;         /* [sequences] */
+    int32_t *free_pages; /* stack */
+    uint32_t n_free;
+    uint64_t generation; /* changes whenever the table does */
+};
+
+ds_status ds_pager_create(uint32_t sequences, uint32_t pages_per_sequence, struct ds_pager *out, struct ds_error *err);
+void ds_pager_free(struct ds_pager *pager); /* accepts a zeroed struct */
+
+/* A row of the table, or -1 when all are taken. */
+int32_t ds_pager_take_sequence(struct ds_pager *pager);
+void ds_pager_release_sequence(struct ds_pager *pager, int32_t sequence);
+/* Room for positions 0..positions-1. DS_ERROR_LIMIT when the sequence would be longer than its table row. Never allocates. */
+ds_status ds_pager_reserve(struct ds_pager *pager, int32_t sequence, uint32_t positions, struct ds_error *err);
+/* Gives back the pages that hold no position below `positions`. */
+void ds_pager_truncate(struct ds_pager *pager, int32_t sequence, uint32_t positions);
+
+/* The table on one device. */
+struct ds_page_table {
+    struct ds_device *device;
+    struct ds_buffer planned, *buffer;
+    uint64_t generation; /* of what the device holds */
+};
+void ds_page_table_plan(struct ds_page_table *table, struct ds_device *device, const struct ds_pager *pager);
+ds_status ds_page_table_allocate(struct ds_page_table *table, struct ds_error *err);
+void ds_page_table_free(struct ds_page_table *table);
+struct ds_slice ds_page_table_slice(struct ds_page_table *table); /* planned or real */
+ds_status ds_page_table_sync(struct ds_page_table *table, const struct ds_pager *pager, struct ds_stream *stream, struct ds_error *err);
+
+/* The cache of all layers of a model on one device: planned, then real. */
+struct ds_cache_memory {
+    struct ds_device *device;
+    struct ds_buffer planned, *buffer;
+    struct ds_kv *layers; /* [n], owned */
+    uint32_t n;
+};
+ds_status ds_cache_plan(struct ds_cache_memory *cache, struct ds_device *device, uint32_t layers, uint32_t kv_heads, uint32_t head_dim,
+                        uint32_t pages, bool f16, struct ds_error *err);
+ds_status ds_cache_allocate(struct ds_cache_memory *cache, struct ds_error *err);
+void ds_cache_free(struct ds_cache_memory *cache);
+/* Bytes of one page of one layer, keys or values alone. */
+uint64_t ds_cache_page_bytes(const struct ds_kv *kv);
+
+#endif

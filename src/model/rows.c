@@ -1,0 +1,81 @@
+#include "model/rows.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ds_paging ds_rows_paging(const struct ds_rows *rows) {
+    return (struct ds_paging){.page_table = rows->page_table,
+                              .sequences = rows->sequences_max,
+                              .pages_per_sequence = rows->pages_per_sequence,
+                              .row_sequence = rows->sequences,
+                              .positions = rows->positions};
+}
+
+/* Where the next part lies, on the device and in the host copy (NULL until that exists). */
+struct cursor {
+    struct ds_buffer *device_buffer;
+    uint8_t *host;
+    uint64_t total;
+};
+
+static void *take(struct cursor *cursor, struct ds_slice *slice, uint64_t bytes) {
+    *slice = (struct ds_slice){cursor->device_buffer, cursor->total};
+    void *host = cursor->host ? cursor->host + cursor->total : NULL;
+    cursor->total += DS_ALIGN_UP(bytes, (uint64_t)DS_ALIGN);
+    return host;
+}
+
+/* One buffer: [written before a run | written before (zeros) and read after it]. */
+static void lay_out(struct ds_rows_buffer *b, struct ds_buffer *device_buffer) {
+    const uint64_t rows = b->at.rows, out_rows = b->at.out_rows;
+    struct cursor cursor = {device_buffer, b->host, 0};
+    b->in_count = take(&cursor, &b->at.count, 4);
+    b->in_out_count = take(&cursor, &b->at.out_count, 4);
+    b->in_ids = take(&cursor, &b->at.ids, 4 * rows);
+    b->in_positions = take(&cursor, &b->at.positions, 4 * rows);
+    b->in_sequences = take(&cursor, &b->at.sequences, 4 * rows);
+    b->in_visible = take(&cursor, &b->at.visible, 4 * rows);
+    b->in_out_index = take(&cursor, &b->at.out_index, 4 * out_rows);
+    b->in_sample = take(&cursor, &b->at.sample, sizeof(struct ds_sample_row) * out_rows);
+    b->out_flags_rows = take(&cursor, &b->at.flags, 4 * rows);
+    b->out_tokens = take(&cursor, &b->at.out_tokens, 4 * out_rows);
+    b->out_flags = take(&cursor, &b->at.out_flags, 4 * out_rows);
+    b->planned.bytes = b->host_bytes = cursor.total;
+    b->flags_bytes = cursor.total - b->at.flags.offset;
+}
+
+ds_status ds_rows_plan(struct ds_rows_buffer *b, struct ds_device *device, uint32_t rows, uint32_t out_rows, struct ds_slice page_table,
+                       uint32_t sequences_max, uint32_t pages_per_sequence, struct ds_error *err) {
+    *b = (struct ds_rows_buffer){.device = device};
+    b->at = (struct ds_rows){.rows = rows, .out_rows = out_rows, .page_table = page_table, .sequences_max = sequences_max,
+                             .pages_per_sequence = pages_per_sequence};
+    lay_out(b, &b->planned);
+    b->host = calloc(1, (size_t)b->planned.bytes);
+    if (!b->host) return ds_fail_memory(err, (size_t)b->planned.bytes, "the rows of a pass");
+    lay_out(b, &b->planned);
+    return DS_OK;
+}
+
+ds_status ds_rows_allocate(struct ds_rows_buffer *b, struct ds_slice page_table, struct ds_error *err) {
+    assert(!b->buffer);
+    DS_TRY(b->device->fns->buffer_create(b->device, b->planned.bytes, &b->buffer, err));
+    b->at.page_table = page_table;
+    lay_out(b, b->buffer);
+    return DS_OK;
+}
+
+void ds_rows_free(struct ds_rows_buffer *b) {
+    if (b->buffer) b->device->fns->buffer_destroy(b->buffer);
+    free(b->host);
+    *b = (struct ds_rows_buffer){0};
+}
+
+ds_status ds_rows_write(struct ds_rows_buffer *b, struct ds_stream *stream, struct ds_error *err) {
+    memset(b->host + b->at.flags.offset, 0, (size_t)b->flags_bytes);
+    return b->device->fns->write(stream, (struct ds_slice){b->buffer, 0}, b->host, b->host_bytes, err);
+}
+
+ds_status ds_rows_read(struct ds_rows_buffer *b, struct ds_stream *stream, struct ds_error *err) {
+    return b->device->fns->read(stream, b->at.flags, b->host + b->at.flags.offset, b->flags_bytes, err);
+}

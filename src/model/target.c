@@ -1,0 +1,214 @@
+#include "model/target.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint32_t ds_row_buckets(uint32_t most, uint32_t buckets[DS_MAX_BUCKETS]) {
+    static const uint32_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64, 128, 256};
+    uint32_t n = 0;
+    for (size_t i = 0; i < DS_COUNT(sizes) && sizes[i] < most; i++) buckets[n++] = sizes[i];
+    buckets[n++] = most;
+    return n;
+}
+
+/* The same buffer seen by a graph of fewer rows. */
+static struct ds_rows rows_of_bucket(const struct ds_rows *all, uint32_t rows) {
+    struct ds_rows part = *all;
+    part.rows = rows;
+    part.out_rows = DS_MIN(all->out_rows, rows);
+    return part;
+}
+
+static struct ds_view first_rows(struct ds_view view, uint32_t rows) {
+    view.rows = DS_MIN(view.rows, rows);
+    return view;
+}
+
+static void append_sample(const struct ds_target *target, struct ds_graph *graph, const struct ds_rows *rows, struct ds_slice bias) {
+    ds_graph_append(graph, DS_OP_sample, &(union ds_op_params){
+        .sample = {.logits = first_rows(target->logits, rows->out_rows), .rows = rows->sample, .bias = bias,
+                   .bias_rows = bias.buffer ? target->params.out_rows : 0, .tokens = rows->out_tokens, .flags = rows->out_flags,
+                   .count = rows->out_count}});
+}
+
+static ds_status build_graph(struct ds_target *target, uint32_t bucket, struct ds_slice bias, struct ds_graph **out, uint64_t *scratch,
+                             struct ds_error *err) {
+    struct ds_graph *graph = ds_graph_create(target->params.device);
+    if (!graph) return ds_fail_memory(err, 0, "a graph");
+    const struct ds_rows rows = rows_of_bucket(&target->rows.at, bucket);
+    const struct ds_cache cache = {target->cache.layers, target->cache.n};
+    const struct ds_model_outputs outputs = {.taps = first_rows(target->taps, bucket), .tap_layers = target->tap_layers,
+                                             .n_taps = target->params.n_taps, .logits = first_rows(target->logits, rows.out_rows)};
+    target->model->arch->build(target->model, graph, &rows, &cache, &outputs);
+    append_sample(target, graph, &rows, bias);
+    const ds_status status = ds_graph_plan(graph, scratch, err);
+    if (status != DS_OK) {
+        ds_graph_destroy(graph);
+        return status;
+    }
+    *out = graph;
+    return DS_OK;
+}
+
+static void destroy_graphs(struct ds_graph **graphs) {
+    for (size_t i = 0; i < DS_MAX_BUCKETS; i++) {
+        ds_graph_destroy(graphs[i]);
+        graphs[i] = NULL;
+    }
+}
+
+/* Builds all buckets; places them when the scratch is there. */
+static ds_status build_graphs(struct ds_target *target, struct ds_slice bias, struct ds_graph **graphs, struct ds_error *err) {
+    for (uint32_t i = 0; i < target->n_buckets; i++) {
+        uint64_t scratch = 0;
+        ds_status status = build_graph(target, target->buckets[i], bias, &graphs[i], &scratch, err);
+        if (status == DS_OK && target->scratch) {
+            assert(scratch <= target->scratch->bytes);
+            status = ds_graph_place(graphs[i], target->scratch, err);
+        }
+        if (status != DS_OK) {
+            destroy_graphs(graphs);
+            return status;
+        }
+        target->scratch_bytes = DS_MAX(target->scratch_bytes, scratch);
+    }
+    return DS_OK;
+}
+
+static void lay_out_outputs(struct ds_target *target, struct ds_buffer *buffer) {
+    const struct ds_model_config *c = &target->model->config;
+    target->logits = ds_view_of((struct ds_slice){buffer, 0}, DS_ELEM_F32, target->params.out_rows, c->vocabulary);
+    uint64_t bytes = DS_ALIGN_UP(ds_view_bytes(&target->logits), (uint64_t)DS_ALIGN);
+    target->taps = (struct ds_view){0};
+    if (target->params.n_taps) {
+        target->taps = ds_view_of((struct ds_slice){buffer, bytes}, DS_ELEM_F32, target->params.rows, target->params.n_taps * c->hidden);
+        bytes += DS_ALIGN_UP(ds_view_bytes(&target->taps), (uint64_t)DS_ALIGN);
+    }
+    target->planned_outputs.bytes = bytes;
+}
+
+static ds_status plan(struct ds_target *target, struct ds_error *err) {
+    const struct ds_target_params *p = &target->params;
+    const struct ds_model_config *c = &target->model->config;
+    ds_page_table_plan(&target->pages, p->device, p->pager);
+    DS_TRY(ds_rows_plan(&target->rows, p->device, p->rows, p->out_rows, ds_page_table_slice(&target->pages), p->pager->sequences,
+                        p->pager->pages_per_sequence, err));
+    DS_TRY(ds_cache_plan(&target->cache, p->device, c->layers, c->kv_heads, c->head_dim, p->pager->pages, p->kv_f16, err));
+    lay_out_outputs(target, &target->planned_outputs);
+    target->n_buckets = ds_row_buckets(p->rows, target->buckets);
+    return build_graphs(target, (struct ds_slice){0}, target->graphs, err);
+}
+
+ds_status ds_target_plan(struct ds_target *target, struct ds_model *model, const struct ds_target_params *params, struct ds_error *err) {
+    *target = (struct ds_target){.model = model, .params = *params};
+    assert(params->n_taps <= DS_MAX_TAPS);
+    if (params->n_taps) memcpy(target->tap_layers, params->tap_layers, params->n_taps * sizeof *params->tap_layers);
+    target->params.tap_layers = NULL;
+    const ds_status status = plan(target, err);
+    destroy_graphs(target->graphs); /* they were built on planned memory, for their size */
+    if (status != DS_OK) ds_target_free(target);
+    return status;
+}
+
+uint64_t ds_target_own_bytes(const struct ds_target *target) {
+    return target->planned_outputs.bytes + target->rows.planned.bytes + target->pages.planned.bytes;
+}
+
+ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err) {
+    const struct ds_device_fns *fns = target->params.device->fns;
+    assert(!target->outputs && scratch->bytes >= target->scratch_bytes);
+    DS_TRY(ds_page_table_allocate(&target->pages, err));
+    DS_TRY(ds_rows_allocate(&target->rows, ds_page_table_slice(&target->pages), err));
+    DS_TRY(ds_cache_allocate(&target->cache, err));
+    DS_TRY(fns->buffer_create(target->params.device, target->planned_outputs.bytes, &target->outputs, err));
+    lay_out_outputs(target, target->outputs);
+    target->scratch = scratch;
+    return build_graphs(target, (struct ds_slice){0}, target->graphs, err);
+}
+
+void ds_target_free(struct ds_target *target) {
+    destroy_graphs(target->graphs);
+    destroy_graphs(target->biased);
+    if (target->outputs) target->params.device->fns->buffer_destroy(target->outputs);
+    if (target->bias) target->params.device->fns->buffer_destroy(target->bias);
+    ds_cache_free(&target->cache);
+    ds_rows_free(&target->rows);
+    ds_page_table_free(&target->pages);
+    *target = (struct ds_target){0};
+}
+
+ds_status ds_target_enable_bias(struct ds_target *target, struct ds_error *err) {
+    if (target->bias) return DS_OK;
+    const uint64_t bytes = 4 * (uint64_t)target->params.out_rows * target->model->config.vocabulary;
+    DS_TRY(target->params.device->fns->buffer_create(target->params.device, bytes, &target->bias, err));
+    const ds_status status = build_graphs(target, (struct ds_slice){target->bias, 0}, target->biased, err);
+    if (status != DS_OK) {
+        target->params.device->fns->buffer_destroy(target->bias);
+        target->bias = NULL;
+    }
+    return status;
+}
+
+ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const float *bias, struct ds_error *err) {
+    const uint64_t bytes = 4 * (uint64_t)target->model->config.vocabulary;
+    return target->params.device->fns->write(target->params.stream, (struct ds_slice){target->bias, row * bytes}, bias, bytes, err);
+}
+
+static uint32_t bucket_of(const struct ds_target *target, uint32_t n_rows) {
+    uint32_t i = 0;
+    while (target->buckets[i] < n_rows) i++;
+    return i;
+}
+
+static ds_status write_inputs(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err) {
+    assert(n_rows >= 1 && n_rows <= target->params.rows && n_out <= target->params.out_rows);
+    *target->rows.in_count = n_rows;
+    *target->rows.in_out_count = n_out;
+    DS_TRY(ds_page_table_sync(&target->pages, target->params.pager, target->params.stream, err));
+    return ds_rows_write(&target->rows, target->params.stream, err);
+}
+
+ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool biased, struct ds_error *err) {
+    struct ds_graph *graph = (biased ? target->biased : target->graphs)[bucket_of(target, n_rows)];
+    assert(n_out <= DS_MIN(target->params.out_rows, target->buckets[bucket_of(target, n_rows)]));
+    DS_TRY(write_inputs(target, n_rows, n_out, err));
+    DS_TRY(ds_graph_run(graph, target->params.stream, err));
+    return ds_rows_read(&target->rows, target->params.stream, err);
+}
+
+ds_status ds_target_read_logits(struct ds_target *target, uint32_t first, uint32_t n, float *logits, struct ds_error *err) {
+    const uint64_t row = 4 * (uint64_t)target->model->config.vocabulary;
+    return target->params.device->fns->read(target->params.stream, ds_slice_add(target->logits.at, first * row), logits, n * row, err);
+}
+
+static ds_status run_hidden(struct ds_target *target, uint32_t n_rows, struct ds_graph *graph, struct ds_buffer **scratch,
+                            struct ds_buffer *states, float *hidden, struct ds_error *err) {
+    const struct ds_device_fns *fns = target->params.device->fns;
+    const struct ds_model_config *c = &target->model->config;
+    const struct ds_rows rows = rows_of_bucket(&target->rows.at, n_rows);
+    const struct ds_cache cache = {target->cache.layers, target->cache.n};
+    const struct ds_model_outputs outputs = {
+        .hidden = ds_view_of((struct ds_slice){states, 0}, DS_ELEM_F32, (c->layers + 1) * n_rows, c->hidden)};
+    target->model->arch->build(target->model, graph, &rows, &cache, &outputs);
+    uint64_t bytes;
+    DS_TRY(ds_graph_plan(graph, &bytes, err));
+    DS_TRY(fns->buffer_create(target->params.device, DS_MAX(bytes, 1), scratch, err));
+    DS_TRY(ds_graph_place(graph, *scratch, err));
+    DS_TRY(write_inputs(target, n_rows, 0, err));
+    DS_TRY(ds_graph_run(graph, target->params.stream, err));
+    return fns->read(target->params.stream, (struct ds_slice){states, 0}, hidden, states->bytes, err);
+}
+
+ds_status ds_target_run_hidden(struct ds_target *target, uint32_t n_rows, float *hidden, struct ds_error *err) {
+    const struct ds_device_fns *fns = target->params.device->fns;
+    const struct ds_model_config *c = &target->model->config;
+    struct ds_buffer *states = NULL, *scratch = NULL;
+    DS_TRY(fns->buffer_create(target->params.device, 4 * (uint64_t)(c->layers + 1) * n_rows * c->hidden, &states, err));
+    struct ds_graph *graph = ds_graph_create(target->params.device);
+    const ds_status status = graph ? run_hidden(target, n_rows, graph, &scratch, states, hidden, err) : ds_fail_memory(err, 0, "a graph");
+    ds_graph_destroy(graph);
+    fns->buffer_destroy(scratch);
+    fns->buffer_destroy(states);
+    return status;
+}

@@ -1,0 +1,69 @@
+/*
+ * A target model on one device: its weights in place, its cache, the graphs for every number of rows, and the buffers a
+ * pass writes. Planned first (so that memory is known before any is allocated), then allocated, then run.
+ *
+ * Runs belong to whoever holds the device lock; planning and allocation to the thread that creates the engine.
+ */
+#ifndef DSPARK_MODEL_TARGET_H
+#define DSPARK_MODEL_TARGET_H
+
+#include "model/model.h"
+#include "model/pages.h"
+
+/* Graphs exist for these numbers of rows; a pass runs the smallest that holds it. */
+enum { DS_MAX_BUCKETS = 16 };
+uint32_t ds_row_buckets(uint32_t most, uint32_t buckets[DS_MAX_BUCKETS]);
+
+struct ds_target_params {
+    struct ds_device *device;
+    struct ds_stream *stream;
+    struct ds_pager *pager;
+    uint32_t rows;     /* most rows of a pass */
+    uint32_t out_rows; /* most rows of a pass that give logits */
+    bool kv_f16;
+    const int32_t *tap_layers; /* copied; NULL: no drafter */
+    uint32_t n_taps;
+};
+
+struct ds_target {
+    struct ds_model *model; /* borrowed */
+    struct ds_target_params params;
+    int32_t tap_layers[DS_MAX_TAPS];
+    struct ds_rows_buffer rows; /* fill rows.in_*, then ds_target_run */
+    struct ds_page_table pages;
+    struct ds_cache_memory cache;
+    struct ds_buffer planned_outputs, *outputs;
+    struct ds_view taps;   /* f32 [rows, n_taps * hidden] */
+    struct ds_view logits; /* f32 [out_rows, vocabulary] */
+    struct ds_buffer planned_bias, *bias; /* f32 [out_rows, vocabulary]; allocated by ds_target_enable_bias */
+    uint32_t n_buckets, buckets[DS_MAX_BUCKETS];
+    struct ds_graph *graphs[DS_MAX_BUCKETS], *biased[DS_MAX_BUCKETS];
+    uint64_t scratch_bytes;
+    struct ds_buffer *scratch; /* borrowed; shared by all that runs on the stream */
+};
+
+/* The model must have been through ds_model_load. On failure *target holds nothing. */
+ds_status ds_target_plan(struct ds_target *target, struct ds_model *model, const struct ds_target_params *params, struct ds_error *err);
+/* Bytes it will allocate itself: cache apart. */
+uint64_t ds_target_own_bytes(const struct ds_target *target);
+/* The weights must be in place. `scratch` has room for scratch_bytes at least. */
+ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err);
+void ds_target_free(struct ds_target *target); /* accepts a zeroed struct */
+
+/* Memory and graphs for rows with a bias; once, outside the token loop. */
+ds_status ds_target_enable_bias(struct ds_target *target, struct ds_error *err);
+/* Row `row` of the bias matrix, f32[vocabulary]. */
+ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const float *bias, struct ds_error *err);
+
+/*
+ * Runs rows.in_*[0..n_rows) (sequences' pages reserved by the caller), logits and tokens for the first n_out entries of
+ * in_out_index. Afterwards rows.out_tokens, out_flags and out_flags_rows hold what came out. Allocates nothing.
+ */
+ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool biased, struct ds_error *err);
+/* Logits of output rows [first, first + n) of the last run. */
+ds_status ds_target_read_logits(struct ds_target *target, uint32_t first, uint32_t n, float *logits, struct ds_error *err);
+
+/* As ds_target_run without outputs, but all hidden states: [layers + 1][n_rows][hidden]. Builds a graph for it; for porting. */
+ds_status ds_target_run_hidden(struct ds_target *target, uint32_t n_rows, float *hidden, struct ds_error *err);
+
+#endif
