@@ -5,7 +5,7 @@
 #include <assert.h>
 
 static const struct ds_type_info types[DS_TYPE_COUNT] = {
-#define DS_TYPE_LINE(suffix, text, gguf, elements, size) \
+#define DS_TYPE_LINE(suffix, text, gguf, elements, size)                                                                       \
     [DS_TYPE_##suffix] = {.name = text, .gguf_id = gguf, .block = elements, .bytes = size},
     DS_TYPES(DS_TYPE_LINE)
 #undef DS_TYPE_LINE
@@ -220,10 +220,11 @@ static void widen_iq4_xs(const uint8_t *block, float *out) {
 }
 
 static void (*const widen[DS_TYPE_COUNT])(const uint8_t *block, float *out) = {
-    [DS_TYPE_Q4_0] = widen_q4_0,     [DS_TYPE_Q4_1] = widen_q4_1,     [DS_TYPE_Q5_0] = widen_q5_0, [DS_TYPE_Q5_1] = widen_q5_1,
-    [DS_TYPE_Q8_0] = widen_q8_0,     [DS_TYPE_Q2_K] = widen_q2_k,     [DS_TYPE_Q3_K] = widen_q3_k, [DS_TYPE_Q4_K] = widen_q4_k,
-    [DS_TYPE_Q5_K] = widen_q5_k,     [DS_TYPE_Q6_K] = widen_q6_k,     [DS_TYPE_IQ4_NL] = widen_iq4_nl,
-    [DS_TYPE_IQ4_XS] = widen_iq4_xs, [DS_TYPE_MXFP4] = widen_mxfp4,
+    [DS_TYPE_Q4_0] = widen_q4_0,   [DS_TYPE_Q4_1] = widen_q4_1,     [DS_TYPE_Q5_0] = widen_q5_0,
+    [DS_TYPE_Q5_1] = widen_q5_1,   [DS_TYPE_Q8_0] = widen_q8_0,     [DS_TYPE_Q2_K] = widen_q2_k,
+    [DS_TYPE_Q3_K] = widen_q3_k,   [DS_TYPE_Q4_K] = widen_q4_k,     [DS_TYPE_Q5_K] = widen_q5_k,
+    [DS_TYPE_Q6_K] = widen_q6_k,   [DS_TYPE_IQ4_NL] = widen_iq4_nl, [DS_TYPE_IQ4_XS] = widen_iq4_xs,
+    [DS_TYPE_MXFP4] = widen_mxfp4,
 };
 
 void ds_dequantize_row(ds_type type, const void *src, uint64_t cols, float *dst) {

@@ -40,7 +40,7 @@ uint32_t ds_ckpt_file_count(const struct ds_ckpt *ckpt);
 
 size_t ds_ckpt_tensor_count(const struct ds_ckpt *ckpt);
 const struct ds_ckpt_tensor *ds_ckpt_tensor_at(const struct ds_ckpt *ckpt, size_t index); /* file order */
-const struct ds_ckpt_tensor *ds_ckpt_find(const struct ds_ckpt *ckpt, const char *name);  /* NULL: absent. O(1) expected. */
+const struct ds_ckpt_tensor *ds_ckpt_find(const struct ds_ckpt *ckpt, const char *name);  /* NULL: absent. O(log n) */
 /* Drops a tensor's pages from our resident set once it has been copied elsewhere; reading it again still works. */
 void ds_ckpt_release(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor);
 
@@ -60,7 +60,8 @@ struct ds_value {
     double real;      /* also set for INT */
     const char *string; /* NUL-terminated; may contain NUL bytes, hence the length */
     size_t length;    /* of string in bytes, or of array in elements */
-    ds_value_kind element; /* ARRAY: kind of all elements; DS_VALUE_NULL: empty or mixed (mixed arrays are reachable only as empty) */
+    ds_value_kind element; /* ARRAY: kind of all elements; DS_VALUE_NULL: empty */
+    bool mixed;       /* ARRAY: elements of several kinds, null, arrays or objects: reachable only as empty */
     const void *array; /* ARRAY: const bool*, int64_t*, double*, or struct ds_text* */
 };
 struct ds_text {

@@ -100,7 +100,7 @@ static void sizes_are_exact_or_refused(void **state) {
     assert_int_equal(bytes, 3 * 2 * 144);
     assert_true(ds_type_size(DS_TYPE_F32, 0, 5, &bytes));
     assert_int_equal(bytes, 0);
-    assert_false(ds_type_size(DS_TYPE_Q4_K, 3, 255, &bytes)); /* not a whole number of blocks */
+    assert_false(ds_type_size(DS_TYPE_Q4_K, 3, 255, &bytes));              /* not a whole number of blocks */
     assert_false(ds_type_size(DS_TYPE_F32, UINT64_C(1) << 61, 1, &bytes)); /* 2^63 */
     assert_true(ds_type_size(DS_TYPE_I64, (UINT64_C(1) << 60) - 1, 1, &bytes));
     assert_false(ds_type_size(DS_TYPE_F16, UINT64_C(1) << 40, UINT64_C(1) << 40, &bytes)); /* wraps 64 bits */
