@@ -13,8 +13,8 @@ def cases_by_program(junit_path):
     """Names and outcomes of the single tests of each program, by meson's name of it."""
     programs = {}
     for suite in xml.etree.ElementTree.parse(junit_path).getroot():
-        # a program with single tests is a suite of its own, "project.suite.program"; others are cases of their suite
-        for case in suite:
+        # a program with single tests is a suite of its own, "project.NAME"; the others share one
+        for case in suite.findall("testcase"):
             outcome = "passed"
             if case.find("failure") is not None or case.find("error") is not None:
                 outcome = "failed"
@@ -32,7 +32,7 @@ def main():
         programs = [json.loads(line) for line in file]
     for program in programs:
         name = program["name"].split(" / ")[-1]
-        cases = next((cases for suite, cases in singles.items() if suite.split(".")[-1] == name), [(name, None)])
+        cases = next((cases for suite, cases in singles.items() if suite.endswith("." + program["name"])), [(name, None)])
         good = program["result"] in PASSING
         bad = [case for case, outcome in cases if outcome == "failed"]
         if program["result"] in SKIPPED:
