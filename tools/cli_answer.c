@@ -6,7 +6,7 @@
 int ds_cli_answer_begin(struct ds_cli_answer *answer, const ds_engine *engine, bool print) {
     *answer = (struct ds_cli_answer){.engine = engine, .print = print};
     struct ds_error err;
-    const ds_status status = ds_stream_create(engine, false, &answer->stream, &err);
+    const ds_status status = ds_text_stream_create(engine, false, &answer->stream, &err);
     return status == DS_OK || status == DS_ERROR_UNSUPPORTED ? DS_CLI_GO : ds_cli_fail(&err);
 }
 
@@ -45,19 +45,19 @@ bool ds_cli_answer_token(void *user, ds_token token) {
     answer->tokens[answer->count++] = token;
     if (!answer->stream || ds_is_stop_token(answer->engine, token)) return true;
     size_t length;
-    const char *const piece = ds_stream_push(answer->stream, token, &length);
+    const char *const piece = ds_text_stream_push(answer->stream, token, &length);
     return add_text(answer, piece, length);
 }
 
 bool ds_cli_answer_end(struct ds_cli_answer *answer) {
     if (!answer->stream) return true;
     size_t length;
-    const char *const piece = ds_stream_finish(answer->stream, &length);
+    const char *const piece = ds_text_stream_finish(answer->stream, &length);
     return add_text(answer, piece, length);
 }
 
 void ds_cli_answer_free(struct ds_cli_answer *answer) {
-    ds_stream_destroy(answer->stream);
+    ds_text_stream_destroy(answer->stream);
     free(answer->tokens);
     free(answer->text);
     *answer = (struct ds_cli_answer){0};

@@ -6,7 +6,7 @@
 
 struct ds_cli_answer {
     const ds_engine *engine;
-    ds_stream *stream; /* NULL: the checkpoint has no tokenizer, the text stays empty */
+    ds_text_stream *stream; /* NULL: the checkpoint has no tokenizer, the text stays empty */
     bool print;
     bool out_of_memory;
     ds_token *tokens;

@@ -83,14 +83,14 @@ void ds_free(void *data) {
 
 /* --- streams --- */
 
-struct ds_stream {
+struct ds_text_stream {
     const struct ds_tokenizer *tokenizer;
     bool special;
     struct ds_utf8_stream utf8;
     char text[]; /* room for what the longest token can complete */
 };
 
-ds_status ds_stream_create(const ds_engine *engine, bool special, ds_stream **out, struct ds_error *err) {
+ds_status ds_text_stream_create(const ds_engine *engine, bool special, ds_text_stream **out, struct ds_error *err) {
     struct ds_error unused;
     if (!err) err = &unused;
     *out = NULL;
@@ -101,8 +101,8 @@ ds_status ds_stream_create(const ds_engine *engine, bool special, ds_stream **ou
         const size_t length = ds_tokenizer_bytes(tokenizer, (int32_t)id).length;
         longest = DS_MAX(longest, length);
     }
-    const size_t bytes = sizeof(ds_stream) + 3 * (longest + 4) + 1; /* ds_utf8_push's bound; 1: a NUL */
-    ds_stream *const stream = calloc(1, bytes);
+    const size_t bytes = sizeof(ds_text_stream) + 3 * (longest + 4) + 1; /* ds_utf8_push's bound; 1: a NUL */
+    ds_text_stream *const stream = calloc(1, bytes);
     if (!stream) return ds_fail_memory(err, bytes, "a text stream");
     stream->tokenizer = tokenizer;
     stream->special = special;
@@ -110,7 +110,7 @@ ds_status ds_stream_create(const ds_engine *engine, bool special, ds_stream **ou
     return DS_OK;
 }
 
-const char *ds_stream_push(ds_stream *stream, ds_token token, size_t *length) {
+const char *ds_text_stream_push(ds_text_stream *stream, ds_token token, size_t *length) {
     *length = 0;
     if (stream->special || !ds_tokenizer_is_special(stream->tokenizer, token)) {
         const struct ds_text bytes = ds_tokenizer_bytes(stream->tokenizer, token);
@@ -120,13 +120,13 @@ const char *ds_stream_push(ds_stream *stream, ds_token token, size_t *length) {
     return stream->text;
 }
 
-const char *ds_stream_finish(ds_stream *stream, size_t *length) {
+const char *ds_text_stream_finish(ds_text_stream *stream, size_t *length) {
     *length = ds_utf8_finish(&stream->utf8, stream->text);
     stream->text[*length] = '\0';
     stream->utf8 = (struct ds_utf8_stream){0};
     return stream->text;
 }
 
-void ds_stream_destroy(ds_stream *stream) {
+void ds_text_stream_destroy(ds_text_stream *stream) {
     free(stream);
 }

@@ -161,14 +161,14 @@ DS_API ds_status ds_detokenize(const ds_engine *engine, const ds_token *tokens, 
  * The same as it is generated: tokens go in one by one, whole characters come out as early as possible. The pieces joined
  * are what ds_detokenize gives at once. A stream belongs to one thread at a time; the engine must outlive it.
  */
-typedef struct ds_stream ds_stream;
+typedef struct ds_text_stream ds_text_stream;
 /* DS_ERROR_UNSUPPORTED when the checkpoint has no tokenizer. */
-DS_API ds_status ds_stream_create(const ds_engine *engine, bool special, ds_stream **out, struct ds_error *err);
+DS_API ds_status ds_text_stream_create(const ds_engine *engine, bool special, ds_text_stream **out, struct ds_error *err);
 /* The *length bytes of text that became complete with `token`, often none; valid until the next call with this stream. Allocates nothing. */
-DS_API const char *ds_stream_push(ds_stream *stream, ds_token token, size_t *length);
+DS_API const char *ds_text_stream_push(ds_text_stream *stream, ds_token token, size_t *length);
 /* What an incomplete character at the end becomes. The stream then starts anew. */
-DS_API const char *ds_stream_finish(ds_stream *stream, size_t *length);
-DS_API void ds_stream_destroy(ds_stream *stream); /* accepts NULL */
+DS_API const char *ds_text_stream_finish(ds_text_stream *stream, size_t *length);
+DS_API void ds_text_stream_destroy(ds_text_stream *stream); /* accepts NULL */
 
 typedef struct ds_message {
     const char *role;    /* "system", "user", "assistant" */

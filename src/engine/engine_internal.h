@@ -1,0 +1,57 @@
+/* What the files of the engine share. */
+#ifndef DSPARK_ENGINE_ENGINE_INTERNAL_H
+#define DSPARK_ENGINE_ENGINE_INTERNAL_H
+
+#include "spec/spec.h"
+#include "text/chat.h"
+
+/* A device in use, with all that lives on it. Target and drafter share one when they name the same device. */
+struct ds_placement {
+    char *name;
+    struct ds_device *device;
+    struct ds_stream *stream;
+    struct ds_loader *loader;
+    uint64_t scratch_bytes; /* planned: the largest graph's */
+    struct ds_buffer *scratch;
+};
+
+struct ds_engine {
+    ds_engine_params params; /* strings are not kept: see the placements and checkpoints */
+    struct ds_log log;
+    struct ds_ckpt *target_ckpt, *draft_ckpt;
+    struct ds_model *model;
+    struct ds_draft_model *draft_model; /* NULL: no drafter */
+    struct ds_tokenizer *tokenizer;     /* NULL: none */
+    const struct ds_chat_template *chat;
+    struct ds_placement placements[2]; /* [0] the target's */
+    uint32_t n_placements;
+    struct ds_pager pager;
+    struct ds_target target;
+    struct ds_drafter drafter;
+    struct ds_spec spec;
+    struct ds_os_mutex *lock; /* device work, pager, `sessions` */
+    uint32_t sessions;
+    uint32_t threads;
+    uint64_t weight_bytes, kv_bytes, scratch_bytes, budget_bytes;
+    bool prepared;
+};
+
+struct ds_session {
+    ds_engine *engine;
+    ds_session_params params;
+    struct ds_sequence sequence;
+    atomic_bool cancelled;
+    ds_round_fn trace;
+    void *trace_user;
+    ds_stats stats;
+};
+
+const struct ds_tokenizer *ds_engine_tokenizer(const ds_engine *engine);
+const struct ds_chat_template *ds_engine_chat(const ds_engine *engine);
+
+/* Public calls: `err` may be NULL there. */
+#define DS_PUBLIC_ERROR(err)           \
+    struct ds_error ds_unused_error;   \
+    if (!(err)) (err) = &ds_unused_error
+
+#endif

@@ -1,0 +1,282 @@
+/* Sessions: a sequence, how it is sampled, and the loop that generates. */
+#include "engine/engine_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+ds_session_params ds_session_defaults(void) { return (ds_session_params){.size = sizeof(ds_session_params), .spec = DS_SPEC_AUTO}; }
+
+static ds_status read_params(const ds_engine *engine, const ds_session_params *params, ds_session_params *out, struct ds_error *err) {
+    *out = (ds_session_params){0};
+    if (!params || params->size == 0 || params->size > sizeof *out)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "ds_session_params.size is %zu; expected sizeof(ds_session_params), at most %zu",
+                       params ? params->size : 0, sizeof *out);
+    memcpy(out, params, params->size);
+    const ds_sampling *s = &out->sampling;
+    if (!(s->temperature >= 0 && s->temperature <= 100))
+        return ds_fail(err, DS_ERROR_ARGUMENT, "temperature is %g; expected 0 to 100", (double)s->temperature);
+    if (s->temperature > 0 && s->temperature < 1e-3f)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "temperature is %g; expected 0 (greedy) or at least 0.001", (double)s->temperature);
+    if (!(s->top_p >= 0 && s->top_p <= 1)) return ds_fail(err, DS_ERROR_ARGUMENT, "top_p is %g; expected 0 to 1", (double)s->top_p);
+    if (!(s->min_p >= 0 && s->min_p <= 1)) return ds_fail(err, DS_ERROR_ARGUMENT, "min_p is %g; expected 0 to 1", (double)s->min_p);
+    if (out->adapter) return ds_fail(err, DS_ERROR_UNSUPPORTED, "adapter is %u; adapters are not supported, expected 0", out->adapter);
+    if (out->spec != DS_SPEC_OFF && out->spec != DS_SPEC_FIXED && out->spec != DS_SPEC_AUTO)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "speculation mode %d is unknown", (int)out->spec);
+    const uint32_t block = engine->draft_model ? engine->draft_model->block_size : 0;
+    if (out->spec == DS_SPEC_FIXED && block && (out->spec_length < 1 || out->spec_length > block))
+        return ds_fail(err, DS_ERROR_ARGUMENT, "spec_length is %u; this drafter's block allows 1 to %u", out->spec_length, block);
+    return DS_OK;
+}
+
+/* A bias needs memory and graphs that most sessions never use. */
+static ds_status enable_bias(ds_session *session, struct ds_error *err) {
+    ds_engine *engine = session->engine;
+    ds_os_mutex_lock(engine->lock);
+    const ds_status status = ds_target_enable_bias(&engine->target, err);
+    ds_os_mutex_unlock(engine->lock);
+    DS_TRY(status);
+    if (session->sequence.bias_rows) return DS_OK;
+    const uint32_t rows = engine->draft_model ? engine->draft_model->block_size + 1 : 1;
+    const size_t bytes = (size_t)rows * engine->model->config.vocabulary * sizeof(float);
+    session->sequence.bias_rows = malloc(bytes);
+    return session->sequence.bias_rows ? DS_OK : ds_fail_memory(err, bytes, "the bias of a session's rows");
+}
+
+ds_status ds_session_configure(ds_session *session, const ds_session_params *params, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    ds_session_params checked;
+    DS_TRY(read_params(session->engine, params, &checked, err));
+    if (checked.bias) DS_TRY(enable_bias(session, err));
+    session->params = checked;
+    session->sequence.sampling = checked.sampling;
+    session->sequence.bias = checked.bias;
+    session->sequence.bias_user = checked.bias_user;
+    return DS_OK;
+}
+
+static ds_status take_slot(ds_session *session, struct ds_error *err) {
+    ds_engine *engine = session->engine;
+    ds_os_mutex_lock(engine->lock);
+    session->sequence.slot = ds_pager_take_sequence(&engine->pager);
+    ds_os_mutex_unlock(engine->lock);
+    if (session->sequence.slot >= 0) return DS_OK;
+    return ds_fail(err, DS_ERROR_LIMIT, "the engine was opened for %u session(s) and all are in use", engine->params.max_sessions);
+}
+
+ds_status ds_session_create(ds_engine *engine, const ds_session_params *params, ds_session **out, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    *out = NULL;
+    if (!engine->prepared) return ds_fail(err, DS_ERROR_ARGUMENT, "the engine is not prepared: call ds_engine_prepare first");
+    ds_session *session = calloc(1, sizeof *session);
+    if (!session) return ds_fail_memory(err, sizeof *session, "a session");
+    session->engine = engine;
+    session->sequence.slot = -1;
+    session->sequence.capacity = engine->params.context;
+    session->sequence.tokens = malloc(session->sequence.capacity * sizeof *session->sequence.tokens);
+    ds_status status = session->sequence.tokens ? take_slot(session, err) : ds_fail_memory(err, session->sequence.capacity, "a session's tokens");
+    if (status == DS_OK) status = ds_session_configure(session, params, err);
+    if (status != DS_OK) {
+        ds_session_destroy(session);
+        return status;
+    }
+    *out = session;
+    return DS_OK;
+}
+
+void ds_session_destroy(ds_session *session) {
+    if (!session) return;
+    if (session->sequence.slot >= 0) {
+        ds_os_mutex_lock(session->engine->lock);
+        ds_pager_release_sequence(&session->engine->pager, session->sequence.slot);
+        ds_os_mutex_unlock(session->engine->lock);
+    }
+    free(session->sequence.bias_rows);
+    free(session->sequence.tokens);
+    free(session);
+}
+
+/* --- the sequence --- */
+
+size_t ds_session_length(const ds_session *session) { return session->sequence.length; }
+const ds_token *ds_session_tokens(const ds_session *session) { return session->sequence.tokens; }
+
+ds_status ds_session_append(ds_session *session, const ds_token *tokens, size_t count, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    struct ds_sequence *s = &session->sequence;
+    const uint32_t vocabulary = session->engine->model->config.vocabulary;
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocabulary)
+            return ds_fail(err, DS_ERROR_ARGUMENT, "token %zu is %d; the vocabulary has ids 0 to %u", i, (int)tokens[i], vocabulary - 1);
+    if (count > s->capacity - s->length)
+        return ds_fail(err, DS_ERROR_LIMIT, "%zu tokens do not fit: the context holds %u and %u are in use", count, s->capacity, s->length);
+    if (count) memcpy(s->tokens + s->length, tokens, count * sizeof *tokens);
+    s->length += (uint32_t)count;
+    return DS_OK;
+}
+
+ds_status ds_session_rewind(ds_session *session, size_t length, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    struct ds_sequence *s = &session->sequence;
+    if (length > s->length)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "cannot rewind to %zu tokens: the sequence has %u", length, s->length);
+    s->length = (uint32_t)length;
+    ds_sequence_forget(s, s->length);
+    ds_os_mutex_lock(session->engine->lock);
+    ds_pager_truncate(&session->engine->pager, s->slot, s->computed);
+    ds_os_mutex_unlock(session->engine->lock);
+    return DS_OK;
+}
+
+void ds_cancel(ds_session *session) { atomic_store(&session->cancelled, true); }
+
+void ds_session_set_trace(ds_session *session, ds_round_fn fn, void *user) {
+    session->trace = fn;
+    session->trace_user = user;
+}
+
+void ds_session_get_stats(const ds_session *session, ds_stats *stats) {
+    const size_t size = stats->size;
+    ds_stats full = session->stats;
+    full.size = size;
+    memcpy(stats, &full, DS_MIN(size, sizeof full));
+}
+
+void ds_session_reset_stats(ds_session *session) { session->stats = (ds_stats){0}; }
+
+/* --- generating --- */
+
+static bool speculates(const ds_session *session) { return session->engine->draft_model && session->params.spec != DS_SPEC_OFF; }
+
+static uint32_t verify_most(const ds_session *session) {
+    if (!speculates(session)) return 0;
+    return session->params.spec == DS_SPEC_FIXED ? session->params.spec_length : session->engine->draft_model->block_size;
+}
+
+/* Cache entries of the last token, and with a drafter those it has no context for, are made again. */
+static void align_caches(ds_session *session) {
+    struct ds_sequence *s = &session->sequence;
+    if (s->length) ds_sequence_forget(s, s->length - 1);
+    if (speculates(session)) ds_sequence_forget(s, s->drafted_context);
+}
+
+struct generation {
+    ds_session *session;
+    size_t left;
+    ds_token_fn fn;
+    void *user;
+    ds_stop stop;
+};
+
+/* Makes a token part of the sequence and tells the caller. False: nothing more is to be generated. */
+static bool commit(struct generation *g, ds_token token) {
+    struct ds_sequence *s = &g->session->sequence;
+    s->tokens[s->length++] = token;
+    g->session->stats.generated++;
+    g->left--;
+    const bool stop_token = !g->session->params.ignore_stop && ds_is_stop_token(g->session->engine, token);
+    const bool go_on = !g->fn || g->fn(g->user, token);
+    if (stop_token) g->stop = DS_STOP_EOS;
+    else if (!go_on) g->stop = DS_STOP_CALLBACK;
+    else if (g->left == 0 || s->length == s->capacity) g->stop = DS_STOP_LENGTH;
+    return g->stop == DS_STOP_NONE;
+}
+
+static ds_status prefill(struct generation *g, struct ds_error *err) {
+    ds_session *session = g->session;
+    struct ds_sequence *s = &session->sequence;
+    const uint32_t rows = s->length - s->computed;
+    const double start = ds_os_seconds();
+    const struct ds_extend how = {.feed_drafter = speculates(session), .sample = true, .cancel = &session->cancelled};
+    ds_token next = -1;
+    DS_TRY(ds_spec_extend(&session->engine->spec, s, &how, &next, err));
+    session->stats.prompt_tokens += rows;
+    session->stats.prefill_seconds += ds_os_seconds() - start;
+    commit(g, next);
+    return DS_OK;
+}
+
+static void count_round(ds_session *session, const struct ds_round_result *r, bool stopped_inside) {
+    ds_stats *stats = &session->stats;
+    stats->rounds++;
+    stats->drafted += r->n_draft;
+    stats->verified += r->verified;
+    stats->accepted += r->accepted;
+    /* As the reference counts tau: a round that ends on an accepted stop token has no token of the target behind it. */
+    stats->committed_in_rounds += r->accepted + (stopped_inside ? 0 : 1);
+    stats->draft_seconds += r->draft_seconds;
+    stats->verify_seconds += r->verify_seconds;
+}
+
+static void trace(const ds_session *session, const struct ds_round_result *r) {
+    if (!session->trace) return;
+    const bool confident = session->engine->draft_model && session->engine->draft_model->has_confidence;
+    session->trace(session->trace_user, &(ds_round){.position = r->position, .anchor = r->anchor, .draft = r->draft, .n_draft = r->n_draft,
+                                                    .confidence = confident ? r->confidence : NULL, .verified = r->verified,
+                                                    .accepted = r->accepted, .next = r->next});
+}
+
+static bool accepts_stop(const ds_session *session, const struct ds_round_result *r) {
+    if (session->params.ignore_stop) return false;
+    for (uint32_t j = 0; j < r->accepted; j++)
+        if (ds_is_stop_token(session->engine, r->draft[j])) return true;
+    return false;
+}
+
+static ds_status run_round(struct generation *g, struct ds_error *err) {
+    ds_session *session = g->session;
+    struct ds_round_result r;
+    const double start = ds_os_seconds();
+    DS_TRY(ds_spec_round(&session->engine->spec, &session->sequence, verify_most(session), &r, err));
+    session->stats.decode_seconds += ds_os_seconds() - start;
+    count_round(session, &r, accepts_stop(session, &r));
+    trace(session, &r);
+    bool go_on = true;
+    for (uint32_t j = 0; go_on && j < r.accepted; j++) go_on = commit(g, r.draft[j]);
+    if (go_on) commit(g, r.next);
+    return DS_OK;
+}
+
+static ds_status generate(struct generation *g, struct ds_error *err) {
+    ds_session *session = g->session;
+    struct ds_sequence *s = &session->sequence;
+    if (s->length == 0) return ds_fail(err, DS_ERROR_ARGUMENT, "the sequence is empty: append a prompt first");
+    if (s->length == s->capacity) g->stop = DS_STOP_LENGTH;
+    if (g->left == 0) g->stop = DS_STOP_LENGTH;
+    align_caches(session);
+    while (g->stop == DS_STOP_NONE) {
+        if (atomic_load(&session->cancelled)) return ds_fail(err, DS_ERROR_CANCELLED, "cancelled");
+        /* A drafter needs context, so even a lone first token goes through the prefill. */
+        const bool ready = s->computed > 0 && s->computed + 1 == s->length;
+        DS_TRY(ready ? run_round(g, err) : prefill(g, err));
+    }
+    return DS_OK;
+}
+
+ds_status ds_session_generate(ds_session *session, size_t max_tokens, ds_token_fn fn, void *user, ds_stop *stop, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    struct generation g = {.session = session, .left = max_tokens, .fn = fn, .user = user};
+    const struct ds_float_state host = ds_os_float_begin();
+    const ds_status status = generate(&g, err);
+    ds_os_float_restore(host);
+    /* What a round accepted beyond the sequence's end is forgotten. */
+    ds_sequence_forget(&session->sequence, session->sequence.length);
+    if (status == DS_ERROR_CANCELLED) atomic_store(&session->cancelled, false);
+    if (stop) *stop = g.stop;
+    return status;
+}
+
+ds_status ds_session_logits(ds_session *session, size_t rows, float *logits, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    struct ds_sequence *s = &session->sequence;
+    if (rows < 1 || rows > s->length)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "logits of %zu rows asked for; the sequence has %u tokens", rows, s->length);
+    const struct ds_float_state host = ds_os_float_begin();
+    align_caches(session);
+    ds_sequence_forget(s, s->length - (uint32_t)rows);
+    const struct ds_extend how = {.feed_drafter = speculates(session), .logits_from = s->length - (uint32_t)rows, .logits = logits,
+                                  .cancel = &session->cancelled};
+    const ds_status status = ds_spec_extend(&session->engine->spec, s, &how, NULL, err);
+    ds_os_float_restore(host);
+    if (status == DS_ERROR_CANCELLED) atomic_store(&session->cancelled, false);
+    return status;
+}

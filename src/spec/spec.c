@@ -1,0 +1,197 @@
+#include "spec/spec.h"
+#include "ops/numerics.h"
+
+#include <assert.h>
+#include <string.h>
+
+void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed) {
+    sequence->computed = DS_MIN(sequence->computed, computed);
+    sequence->drafted_context = DS_MIN(sequence->drafted_context, computed);
+}
+
+struct ds_sample_row ds_sample_row_of(const ds_sampling *s, uint32_t position) {
+    return (struct ds_sample_row){.inverse_temperature = s->temperature > 0 ? ds_div(1.0f, s->temperature) : 0.0f,
+                                  .top_k = s->top_k,
+                                  .top_p = s->top_p,
+                                  .min_p = s->min_p,
+                                  .seed_low = (uint32_t)s->seed,
+                                  .seed_high = (uint32_t)(s->seed >> 32),
+                                  .position = position,
+                                  .stream = s->stream,
+                                  .purpose = 0,
+                                  .bias_row = -1};
+}
+
+/* --- rows of a pass --- */
+
+static void set_row(struct ds_rows_buffer *rows, uint32_t row, const struct ds_sequence *sequence, uint32_t position, ds_token token) {
+    rows->in_ids[row] = token;
+    rows->in_positions[row] = (int32_t)position;
+    rows->in_sequences[row] = sequence->slot;
+    rows->in_visible[row] = (int32_t)(position + 1);
+}
+
+/* Output row `out` gives the logits of `row`, which predict the token at `position`. */
+static void set_output(struct ds_rows_buffer *rows, uint32_t out, uint32_t row, const struct ds_sequence *sequence, uint32_t position,
+                       int32_t bias_row) {
+    rows->in_out_index[out] = (int32_t)row;
+    rows->in_sample[out] = ds_sample_row_of(&sequence->sampling, position);
+    rows->in_sample[out].bias_row = bias_row;
+}
+
+static ds_status check_flags(uint32_t flags, uint32_t position, struct ds_error *err) {
+    if (flags & (DS_FLAG_LOGIT | DS_FLAG_ACTIVATION))
+        return ds_fail(err, DS_ERROR_NUMERIC, "the target gave a non-finite %s at position %u; the sequence cannot go on",
+                       flags & DS_FLAG_LOGIT ? "logit" : "activation", position);
+    if (flags & DS_FLAG_MASKED)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "the bias forbids every token at position %u", position + 1);
+    return DS_OK;
+}
+
+/* Asks the host for the bias of the row behind `n_drafted` drafts; true when there is one. */
+static bool ask_bias(const struct ds_spec *spec, struct ds_sequence *sequence, const ds_token *drafted, uint32_t n_drafted) {
+    if (!sequence->bias) return false;
+    const size_t vocabulary = spec->target->model->config.vocabulary;
+    float *row = sequence->bias_rows + n_drafted * vocabulary;
+    memset(row, 0, vocabulary * sizeof *row);
+    return sequence->bias(sequence->bias_user, drafted, n_drafted, row);
+}
+
+static ds_status write_bias(const struct ds_spec *spec, const struct ds_sequence *sequence, uint32_t row, struct ds_error *err) {
+    return ds_target_write_bias(spec->target, row, sequence->bias_rows + (size_t)row * spec->target->model->config.vocabulary, err);
+}
+
+/* --- extending by known tokens --- */
+
+struct chunk {
+    uint32_t first, rows; /* positions first..first+rows-1 */
+    uint32_t outputs;     /* the last so many give logits */
+    bool last;            /* of the extension */
+    bool biased;
+};
+
+/* Logits come from at most out_rows rows a pass, so a chunk ends before more are wanted. */
+static struct chunk next_chunk(const struct ds_spec *spec, const struct ds_sequence *sequence, const struct ds_extend *how) {
+    struct chunk chunk = {.first = sequence->computed};
+    chunk.rows = DS_MIN(sequence->length - chunk.first, spec->chunk);
+    if (how->logits && chunk.first + chunk.rows > how->logits_from) {
+        const uint32_t silent = how->logits_from > chunk.first ? how->logits_from - chunk.first : 0;
+        chunk.outputs = DS_MIN(chunk.rows - silent, spec->target->params.out_rows);
+        chunk.rows = silent + chunk.outputs;
+    }
+    chunk.last = chunk.first + chunk.rows == sequence->length;
+    if (chunk.last && how->sample) chunk.outputs = DS_MAX(chunk.outputs, 1);
+    return chunk;
+}
+
+static ds_status run_chunk(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how,
+                           const struct chunk *chunk, ds_token *next, struct ds_error *err) {
+    struct ds_rows_buffer *rows = &spec->target->rows;
+    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, chunk->first + chunk->rows, err));
+    for (uint32_t i = 0; i < chunk->rows; i++) set_row(rows, i, sequence, chunk->first + i, sequence->tokens[chunk->first + i]);
+    const uint32_t silent = chunk->rows - chunk->outputs;
+    for (uint32_t i = 0; i < chunk->outputs; i++) {
+        const bool biased = chunk->biased && i + 1 == chunk->outputs;
+        set_output(rows, i, silent + i, sequence, chunk->first + silent + i + 1, biased ? 0 : -1);
+    }
+    if (chunk->biased) DS_TRY(write_bias(spec, sequence, 0, err));
+    DS_TRY(ds_target_run(spec->target, chunk->rows, chunk->outputs, chunk->biased, err));
+    for (uint32_t i = 0; i < chunk->rows; i++) DS_TRY(check_flags(rows->out_flags_rows[i], chunk->first + i, err));
+    if (how->logits && chunk->outputs) {
+        const uint32_t done = chunk->first + silent - how->logits_from;
+        DS_TRY(ds_target_read_logits(spec->target, 0, chunk->outputs,
+                                     how->logits + (size_t)done * spec->target->model->config.vocabulary, err));
+    }
+    if (chunk->last && how->sample) {
+        DS_TRY(check_flags(rows->out_flags[chunk->outputs - 1], chunk->first + chunk->rows - 1, err));
+        *next = rows->out_tokens[chunk->outputs - 1];
+    }
+    if (how->feed_drafter) DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, chunk->first, chunk->rows, err));
+    return DS_OK;
+}
+
+ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how, ds_token *next,
+                         struct ds_error *err) {
+    assert(!how->feed_drafter || sequence->drafted_context == sequence->computed);
+    while (sequence->computed < sequence->length) {
+        if (how->cancel && atomic_load(how->cancel)) return ds_fail(err, DS_ERROR_CANCELLED, "cancelled");
+        struct chunk chunk = next_chunk(spec, sequence, how);
+        chunk.biased = chunk.last && how->sample && ask_bias(spec, sequence, NULL, 0);
+        ds_os_mutex_lock(spec->lock);
+        const ds_status status = run_chunk(spec, sequence, how, &chunk, next, err);
+        ds_os_mutex_unlock(spec->lock);
+        DS_TRY(status);
+        sequence->computed = chunk.first + chunk.rows;
+        if (how->feed_drafter) sequence->drafted_context = sequence->computed;
+    }
+    return DS_OK;
+}
+
+/* --- a round --- */
+
+static ds_status draft(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_round_result *r, struct ds_error *err) {
+    struct ds_drafter *drafter = spec->drafter;
+    const uint32_t g = drafter->model->block_size;
+    struct ds_sample_row sample[DS_MAX_BLOCK];
+    for (uint32_t k = 0; k < g; k++) sample[k] = ds_sample_row_of(&sequence->sampling, r->position + 1 + k);
+    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + g, err));
+    DS_TRY(ds_drafter_block(drafter, sequence->slot, r->position, r->anchor, sample, err));
+    /* A slot whose logits were not finite has no token: the block ends there. */
+    for (r->n_draft = 0; r->n_draft < g && drafter->block.out_tokens[r->n_draft] >= 0; r->n_draft++) {
+        r->draft[r->n_draft] = drafter->block.out_tokens[r->n_draft];
+        r->confidence[r->n_draft] = ds_sigmoid(drafter->confidence[r->n_draft]);
+    }
+    return DS_OK;
+}
+
+/* The pass over [anchor, drafts]; accepts the longest prefix of drafts that equal the target's own tokens. */
+static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence, const bool *biased, struct ds_round_result *r,
+                        struct ds_error *err) {
+    struct ds_rows_buffer *rows = &spec->target->rows;
+    bool any_bias = false;
+    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + r->verified + 1, err));
+    for (uint32_t j = 0; j <= r->verified; j++) {
+        set_row(rows, j, sequence, r->position + j, j ? r->draft[j - 1] : r->anchor);
+        set_output(rows, j, j, sequence, r->position + j + 1, biased[j] ? (int32_t)j : -1);
+        if (biased[j]) DS_TRY(write_bias(spec, sequence, j, err));
+        any_bias |= biased[j];
+    }
+    DS_TRY(ds_target_run(spec->target, r->verified + 1, r->verified + 1, any_bias, err));
+    for (r->accepted = 0;; r->accepted++) {
+        const uint32_t j = r->accepted;
+        DS_TRY(check_flags(rows->out_flags_rows[j] | rows->out_flags[j], r->position + j, err));
+        if (j == r->verified || rows->out_tokens[j] != r->draft[j]) break;
+    }
+    r->next = rows->out_tokens[r->accepted];
+    if (spec->drafter && sequence->drafted_context == r->position) {
+        DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, r->position, r->accepted + 1, err));
+        sequence->drafted_context = r->position + r->accepted + 1;
+    }
+    sequence->computed = r->position + r->accepted + 1;
+    return DS_OK;
+}
+
+ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t verify_most, struct ds_round_result *r,
+                        struct ds_error *err) {
+    assert(sequence->computed + 1 == sequence->length && sequence->length <= spec->context);
+    *r = (struct ds_round_result){.position = sequence->computed, .anchor = sequence->tokens[sequence->computed]};
+    const double start = ds_os_seconds();
+    if (spec->drafter && verify_most && sequence->drafted_context == sequence->computed) {
+        ds_os_mutex_lock(spec->lock);
+        const ds_status status = draft(spec, sequence, r, err);
+        ds_os_mutex_unlock(spec->lock);
+        DS_TRY(status);
+    }
+    const double drafted = ds_os_seconds();
+    /* Rows n..n+l must exist in the cache. */
+    r->verified = DS_MIN(DS_MIN(r->n_draft, verify_most), spec->context - 1 - r->position);
+
+    bool biased[DS_MAX_BLOCK + 1];
+    for (uint32_t j = 0; j <= r->verified; j++) biased[j] = ask_bias(spec, sequence, r->draft, j);
+    ds_os_mutex_lock(spec->lock);
+    const ds_status status = verify(spec, sequence, biased, r, err);
+    ds_os_mutex_unlock(spec->lock);
+    r->draft_seconds = drafted - start;
+    r->verify_seconds = ds_os_seconds() - drafted;
+    return status;
+}

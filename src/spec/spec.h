@@ -1,0 +1,76 @@
+/*
+ * Speculative decoding of one sequence: extend it by its own tokens (prefill), or by one round of draft, verify, accept.
+ * Algorithms and index rules: docs/speculation.md. Output tokens are those of plain decoding, whatever is drafted.
+ *
+ * Device work is done under `lock`, callbacks outside of it. A sequence belongs to one thread at a time.
+ */
+#ifndef DSPARK_SPEC_SPEC_H
+#define DSPARK_SPEC_SPEC_H
+
+#include "base/os.h"
+#include "draft/drafter.h"
+
+#include <stdatomic.h>
+
+enum { DS_MAX_BLOCK = 64 };
+
+/* What all sequences of an engine share. */
+struct ds_spec {
+    struct ds_target *target;
+    struct ds_drafter *drafter; /* NULL: none */
+    struct ds_pager *pager;
+    struct ds_os_mutex *lock;
+    uint32_t context; /* positions a sequence may hold */
+    uint32_t chunk;   /* rows of a prefill pass */
+};
+
+/*
+ * tokens[0..length): the sequence. Positions below `computed` are in the target's cache, those below `drafted_context` (never
+ * more) in the drafter's. Between rounds computed == length - 1: the last token, the anchor, has not run yet.
+ */
+struct ds_sequence {
+    int32_t slot; /* row of the page table */
+    ds_token *tokens;
+    uint32_t length, capacity;
+    uint32_t computed, drafted_context;
+    ds_sampling sampling;
+    ds_bias_fn bias; /* NULL: none */
+    void *bias_user;
+    float *bias_rows; /* [DS_MAX_BLOCK + 1][vocabulary] scratch, present with `bias` */
+};
+
+/* Forgets positions from `computed` on. */
+void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed);
+
+struct ds_extend {
+    bool feed_drafter;       /* its context follows */
+    bool sample;             /* draw the token after the last one */
+    uint32_t logits_from;    /* logits of tokens[logits_from..length) are wanted ... */
+    float *logits;           /* ... here, f32 [length - logits_from, vocabulary]; NULL: none */
+    const atomic_bool *cancel; /* looked at before each pass; NULL: never */
+};
+/* Runs tokens[computed..length) through the target in chunks. *next: the token drawn, when asked for. */
+ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how, ds_token *next,
+                         struct ds_error *err);
+
+/* One round; the arrays hold n_draft entries. */
+struct ds_round_result {
+    uint32_t position;
+    ds_token anchor;
+    ds_token draft[DS_MAX_BLOCK];
+    float confidence[DS_MAX_BLOCK]; /* of each draft's own acceptance, in (0, 1) */
+    uint32_t n_draft, verified, accepted;
+    ds_token next;
+    double draft_seconds, verify_seconds;
+};
+/*
+ * Drafts (verify_most > 0 and a drafter whose context is complete), verifies at most `verify_most` drafts, accepts. The
+ * sequence's tokens are not changed; its caches hold the anchor and the accepted drafts afterwards. Allocates nothing.
+ */
+ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t verify_most, struct ds_round_result *result,
+                        struct ds_error *err);
+
+/* How the token at `position` is drawn: the same for a draft and for the target (coupled sampling). */
+struct ds_sample_row ds_sample_row_of(const ds_sampling *sampling, uint32_t position);
+
+#endif
