@@ -421,7 +421,7 @@ DS_NUM_FN uint32_t ds_bf16_activation(float x) { return ds_bf16_bounded(ds_f32_t
  * is finite and not 0, denormals included: `pre` is 1, or 2^64 where 127 / amax would overflow (a multiplication by 1 may be
  * left out). An amax that is 0 or not finite gives zeros and scale 0; the caller raises the row's flag when not finite.
  */
-DS_NUM_FN bool ds_quant_usable(float amax) { return ds_abs_bits(amax) - 1 < 0x7f7fffff; }
+DS_NUM_FN bool ds_quant_usable(float amax) { return DS_NUM_U32(ds_abs_bits(amax) - 1) < 0x7f7fffffu; }
 DS_NUM_FN ds_f32 ds_quant_scale(float amax) { return ds_quant_usable(amax) ? ds_div(amax, 127.0f) : 0.0f; }
 DS_NUM_FN ds_f32 ds_quant_pre(float amax) { return ds_abs_bits(amax) < 0x0d800000 ? 18446744073709551616.0f : 1.0f; }
 DS_NUM_FN ds_f32 ds_quant_inverse(float amax) {
