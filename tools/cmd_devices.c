@@ -1,5 +1,5 @@
 #include "cli.h"
-#include "json.h"
+#include "cli_json.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -32,11 +32,11 @@ static void print_row(void *user, const ds_device_info *info) {
 static void print_object(void *user, const ds_device_info *info) {
     size_t *const count = user;
     printf("%s{\"name\": ", (*count)++ ? ", " : "");
-    ds_json_text(stdout, info->name);
+    ds_cli_json_text(stdout, info->name);
     fputs(", \"description\": ", stdout);
-    ds_json_text(stdout, info->description);
+    ds_cli_json_text(stdout, info->description);
     printf(", \"memory_bytes\": %" PRIu64 ", \"exact\": %s, \"note\": ", info->memory_bytes, info->exact ? "true" : "false");
-    ds_json_text(stdout, info->note);
+    ds_cli_json_text(stdout, info->note);
     putchar('}');
 }
 

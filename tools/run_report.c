@@ -1,6 +1,6 @@
 #include "run_report.h"
 
-#include "json.h"
+#include "cli_json.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -34,21 +34,21 @@ static void count_member(const char *name, uint64_t value) {
 
 static void text_member(const char *name, const char *text) {
     member(name, false);
-    ds_json_text(stdout, text);
+    ds_cli_json_text(stdout, text);
 }
 
 static void number_member(const char *name, double value, bool first) {
     member(name, first);
-    ds_json_double(stdout, value);
+    ds_cli_json_double(stdout, value);
 }
 
 void ds_run_report_json(const struct ds_run_report *report) {
     const ds_stats *const stats = &report->stats;
     putchar('{');
     member("text", true);
-    ds_json_string(stdout, report->answer->text, report->answer->length);
+    ds_cli_json_string(stdout, report->answer->text, report->answer->length);
     member("tokens", false);
-    ds_json_tokens(stdout, report->answer->tokens, report->answer->count);
+    ds_cli_json_tokens(stdout, report->answer->tokens, report->answer->count);
     count_member("prompt_tokens", report->prompt_tokens);
     text_member("stop", stop_name(report->stop));
     count_member("seed", report->seed);
@@ -115,11 +115,11 @@ void ds_run_trace_round(void *user, const ds_round *round) {
     if (trace->error) return; /* ds_run_trace_close tells */
     errno = 0;
     fprintf(out, "{\"pos\": %zu, \"anchor\": %" PRId32 ", \"draft\": ", round->position, round->anchor);
-    ds_json_tokens(out, round->draft, round->n_draft);
+    ds_cli_json_tokens(out, round->draft, round->n_draft);
     fputs(", \"confidence\": [", out);
     for (size_t i = 0; round->confidence && i < round->n_draft; i++) {
         if (i) fputc(',', out);
-        ds_json_float(out, round->confidence[i]);
+        ds_cli_json_float(out, round->confidence[i]);
     }
     fprintf(out, "], \"verified\": %zu, \"accepted\": %zu, \"next\": %" PRId32 "}\n", round->verified, round->accepted, round->next);
     if (ferror(out)) trace->error = errno ? errno : EIO;

@@ -1,10 +1,10 @@
-#include "json.h"
+#include "cli_json.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-void ds_json_string(FILE *out, const char *text, size_t length) {
+void ds_cli_json_string(FILE *out, const char *text, size_t length) {
     fputc('"', out);
     for (size_t i = 0; i < length; i++) {
         const unsigned char c = (unsigned char)text[i];
@@ -16,8 +16,8 @@ void ds_json_string(FILE *out, const char *text, size_t length) {
     fputc('"', out);
 }
 
-void ds_json_text(FILE *out, const char *text) {
-    if (text) ds_json_string(out, text, strlen(text));
+void ds_cli_json_text(FILE *out, const char *text) {
+    if (text) ds_cli_json_string(out, text, strlen(text));
     else fputs("null", out);
 }
 
@@ -27,15 +27,15 @@ static void put_number(FILE *out, double value, int digits) {
     else fputs("null", out);
 }
 
-void ds_json_double(FILE *out, double value) {
+void ds_cli_json_double(FILE *out, double value) {
     put_number(out, value, 17);
 }
 
-void ds_json_float(FILE *out, float value) {
+void ds_cli_json_float(FILE *out, float value) {
     put_number(out, value, 9);
 }
 
-void ds_json_tokens(FILE *out, const ds_token *tokens, size_t count) {
+void ds_cli_json_tokens(FILE *out, const ds_token *tokens, size_t count) {
     fputc('[', out);
     for (size_t i = 0; i < count; i++) fprintf(out, "%s%" PRId32, i ? "," : "", tokens[i]);
     fputc(']', out);
