@@ -20,11 +20,14 @@ ds_status ds_fail_context(struct ds_error *err, const char *format, ...) {
     memcpy(cause, err->message, sizeof cause);
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(err->message, sizeof err->message, format, args);
+    const int written = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    if (n < 0) n = 0;
-    if ((size_t)n < sizeof err->message)
-        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %.*s", (int)sizeof cause - 1, cause);
+    const size_t room = sizeof err->message - 1;
+    size_t n = written < 0 ? 0 : DS_MIN((size_t)written, room);
+    for (const char *part = ": "; *part && n < room; part++) err->message[n++] = *part;
+    const size_t rest = DS_MIN(strlen(cause), room - n); /* a message too long loses its end */
+    memcpy(err->message + n, cause, rest);
+    err->message[n + rest] = '\0';
     return err->status;
 }
 

@@ -74,7 +74,7 @@ struct rope_reader {
 };
 
 static ds_status rope_real(const struct rope_reader *reader, const char *name, double fallback, double *out, struct ds_error *err) {
-    char key[DS_KEY_MAX];
+    char key[2 * DS_KEY_MAX];
     snprintf(key, sizeof key, "%s.%s", reader->prefix, name);
     return ds_ckpt_real_or(reader->ckpt, key, -1e9, 1e9, fallback, out, err);
 }
@@ -97,7 +97,7 @@ static ds_status rope_kind(const struct rope_reader *reader, const char *name, e
 static ds_status read_scaling(const struct ds_naming *naming, struct ds_model_config *c, struct ds_error *err) {
     struct ds_rope_config *rope = &c->rope;
     const bool gguf = ds_ckpt_get_format(naming->ckpt) == DS_CKPT_GGUF;
-    char prefix[DS_KEY_MAX], key[DS_KEY_MAX + 32];
+    char prefix[DS_KEY_MAX], key[2 * DS_KEY_MAX];
     if (gguf) snprintf(prefix, sizeof prefix, "%s.rope.scaling", naming->gguf_arch);
     else snprintf(prefix, sizeof prefix, "%s", rope_object(naming->ckpt));
     const struct rope_reader reader = {naming->ckpt, prefix};

@@ -1,0 +1,212 @@
+/*
+ * A session in a file: tokens and the caches behind them, so that it goes on without a prefill.
+ *
+ *   header | tokens i32[length] | target pages | drafter pages
+ *
+ * Pages are those of the positions computed, in order, each layer's keys then values, as they lie in the cache; the layout is
+ * the same on every device. The header names the checkpoints by what decides the cache: shapes and a fingerprint of the
+ * weights. Everything read is checked; on any doubt the file is refused and the session left empty.
+ */
+#include "engine/engine_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct header {
+    char magic[8];
+    uint32_t version, header_bytes;
+    uint64_t target_print, draft_print; /* 0: no drafter */
+    uint32_t kv_f16, weights;
+    uint32_t length, computed, drafted_context;
+    uint32_t reserved;
+};
+enum { VERSION = 1 };
+static const char MAGIC[8] = {'d', 's', 'p', 'a', 'r', 'k', 's', '1'};
+
+/* FNV-1a, over names, types, shapes and some bytes of every tensor: tells checkpoints apart, proves nothing to an attacker. */
+static uint64_t mix(uint64_t hash, const void *data, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static uint64_t fingerprint(const struct ds_ckpt *ckpt) {
+    enum { SAMPLE = 64 };
+    if (!ckpt) return 0;
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < ds_ckpt_tensor_count(ckpt); i++) {
+        const struct ds_ckpt_tensor *t = ds_ckpt_tensor_at(ckpt, i);
+        hash = mix(hash, t->name, strlen(t->name));
+        hash = mix(hash, &t->type, sizeof t->type);
+        hash = mix(hash, t->shape, sizeof t->shape);
+        const size_t n = (size_t)DS_MIN(t->bytes, (uint64_t)SAMPLE);
+        hash = mix(hash, t->data, n);
+        hash = mix(hash, t->data + (t->bytes - n), n);
+    }
+    return hash ? hash : 1;
+}
+
+static struct header header_of(const ds_session *session) {
+    const ds_engine *e = session->engine;
+    struct header h = {.version = VERSION, .header_bytes = sizeof h, .target_print = fingerprint(e->target_ckpt),
+                       .draft_print = fingerprint(e->draft_ckpt), .kv_f16 = e->params.kv == DS_KV_F16, .weights = e->params.weights,
+                       .length = session->sequence.length, .computed = session->sequence.computed,
+                       .drafted_context = session->sequence.drafted_context};
+    memcpy(h.magic, MAGIC, sizeof h.magic);
+    return h;
+}
+
+/* --- pages, either way --- */
+
+struct page_io {
+    struct ds_device *device;
+    struct ds_stream *stream;
+    void *page; /* staging, of the largest page */
+    struct ds_os_writer *writer; /* saving */
+    const uint8_t *from;         /* loading: the next page in the file */
+};
+
+static ds_status move_page(struct page_io *io, struct ds_slice place, uint64_t bytes, struct ds_error *err) {
+    if (io->writer) {
+        DS_TRY(io->device->fns->read(io->stream, place, io->page, bytes, err));
+        return ds_os_write(io->writer, io->page, (size_t)bytes, err);
+    }
+    DS_TRY(io->device->fns->write(io->stream, place, io->from, bytes, err));
+    io->from += bytes;
+    return DS_OK;
+}
+
+static ds_status move_pages(struct page_io *io, const ds_session *session, const struct ds_cache_memory *cache, uint32_t positions,
+                            struct ds_error *err) {
+    const struct ds_pager *pager = &session->engine->pager;
+    const int32_t *table = pager->table + (size_t)session->sequence.slot * pager->pages_per_sequence;
+    for (uint32_t p = 0; p < (positions + DS_PAGE - 1) / DS_PAGE; p++) {
+        for (uint32_t l = 0; l < cache->n; l++) {
+            const uint64_t bytes = ds_cache_page_bytes(&cache->layers[l]);
+            DS_TRY(move_page(io, ds_slice_add(cache->layers[l].k, (uint64_t)table[p] * bytes), bytes, err));
+            DS_TRY(move_page(io, ds_slice_add(cache->layers[l].v, (uint64_t)table[p] * bytes), bytes, err));
+        }
+    }
+    return DS_OK;
+}
+
+/* Both caches. `io` says which way; device, stream and staging are filled here. */
+static ds_status move_caches(struct page_io *io, ds_session *session, struct ds_error *err) {
+    ds_engine *e = session->engine;
+    const struct ds_sequence *s = &session->sequence;
+    const struct {
+        const struct ds_cache_memory *cache;
+        struct ds_stream *stream;
+        uint32_t positions;
+    } parts[] = {{&e->target.cache, e->target.params.stream, s->computed}, {&e->drafter.cache, e->drafter.params.stream, s->drafted_context}};
+    for (size_t i = 0; i < DS_COUNT(parts); i++) {
+        if (!parts[i].positions) continue;
+        const uint64_t bytes = ds_cache_page_bytes(&parts[i].cache->layers[0]);
+        io->device = parts[i].cache->device;
+        io->stream = parts[i].stream;
+        io->page = malloc((size_t)bytes);
+        const ds_status status = io->page ? move_pages(io, session, parts[i].cache, parts[i].positions, err)
+                                          : ds_fail_memory(err, (size_t)bytes, "a page of the cache");
+        free(io->page);
+        DS_TRY(status);
+    }
+    return DS_OK;
+}
+
+static uint64_t cache_bytes(const struct ds_cache_memory *cache, uint32_t positions) {
+    return cache->n ? (uint64_t)(positions + DS_PAGE - 1) / DS_PAGE * cache->n * 2 * ds_cache_page_bytes(&cache->layers[0]) : 0;
+}
+
+/* --- saving --- */
+
+static ds_status save(ds_session *session, struct ds_os_writer *writer, struct ds_error *err) {
+    const struct header header = header_of(session);
+    DS_TRY(ds_os_write(writer, &header, sizeof header, err));
+    DS_TRY(ds_os_write(writer, session->sequence.tokens, header.length * sizeof *session->sequence.tokens, err));
+    struct page_io io = {.writer = writer};
+    return move_caches(&io, session, err);
+}
+
+ds_status ds_session_save(ds_session *session, const char *path, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    struct ds_os_writer writer;
+    DS_TRY(ds_os_write_begin(path, &writer, err));
+    ds_os_mutex_lock(session->engine->lock);
+    ds_status status = save(session, &writer, err);
+    ds_os_mutex_unlock(session->engine->lock);
+    if (status == DS_OK) status = ds_os_write_commit(&writer, err);
+    if (status != DS_OK) ds_os_write_abort(&writer);
+    return status;
+}
+
+/* --- loading --- */
+
+static ds_status check_header(const ds_session *session, const char *path, const struct header *h, struct ds_error *err) {
+    const struct header mine = header_of(session);
+    if (memcmp(h->magic, MAGIC, sizeof MAGIC) != 0) return ds_fail(err, DS_ERROR_FORMAT, "%s is not a saved session", path);
+    if (h->version != VERSION || h->header_bytes != sizeof *h)
+        return ds_fail(err, DS_ERROR_FORMAT, "%s: saved as version %u; this library reads version %d", path, h->version, VERSION);
+    if (h->target_print != mine.target_print)
+        return ds_fail(err, DS_ERROR_MISMATCH, "%s was saved with another target checkpoint", path);
+    if (h->draft_print != mine.draft_print)
+        return ds_fail(err, DS_ERROR_MISMATCH, "%s was saved with %s drafter; open the engine with the same one", path,
+                       h->draft_print ? "another" : "no");
+    if (h->kv_f16 != mine.kv_f16 || h->weights != mine.weights)
+        return ds_fail(err, DS_ERROR_MISMATCH, "%s was saved with an %s cache and weights %s; this engine has %s and %s", path,
+                       h->kv_f16 ? "f16" : "f32", h->weights ? "f32" : "as stored", mine.kv_f16 ? "f16" : "f32",
+                       mine.weights ? "f32" : "as stored");
+    if (h->length > session->sequence.capacity)
+        return ds_fail(err, DS_ERROR_LIMIT, "%s holds %u tokens; the context of this engine holds %u", path, h->length, session->sequence.capacity);
+    if (h->computed > h->length || h->drafted_context > h->computed || (h->drafted_context && !session->engine->draft_model))
+        return ds_fail(err, DS_ERROR_FORMAT, "%s contradicts itself: %u tokens, %u computed, %u with drafter's context", path, h->length,
+                       h->computed, h->drafted_context);
+    return DS_OK;
+}
+
+static ds_status check_tokens(const ds_session *session, const char *path, const uint8_t *data, uint32_t length, struct ds_error *err) {
+    for (uint32_t i = 0; i < length; i++) {
+        ds_token token;
+        memcpy(&token, data + (size_t)i * sizeof token, sizeof token);
+        if (token < 0 || (uint32_t)token >= session->engine->model->config.vocabulary)
+            return ds_fail(err, DS_ERROR_FORMAT, "%s: token %u is %d; the vocabulary has ids 0 to %u", path, i, (int)token,
+                           session->engine->model->config.vocabulary - 1);
+    }
+    return DS_OK;
+}
+
+static ds_status load(ds_session *session, const char *path, const struct ds_mapping *file, struct ds_error *err) {
+    struct ds_sequence *s = &session->sequence;
+    struct header h;
+    if (file->size < sizeof h) return ds_fail(err, DS_ERROR_FORMAT, "%s is not a saved session: it has %llu bytes", path, (unsigned long long)file->size);
+    memcpy(&h, file->data, sizeof h);
+    DS_TRY(check_header(session, path, &h, err));
+    const uint64_t tokens_bytes = (uint64_t)h.length * sizeof(ds_token);
+    const uint64_t expected = sizeof h + tokens_bytes + cache_bytes(&session->engine->target.cache, h.computed) +
+                              cache_bytes(&session->engine->drafter.cache, h.drafted_context);
+    if (file->size != expected)
+        return ds_fail(err, DS_ERROR_FORMAT, "%s has %llu bytes; its header asks for %llu", path, (unsigned long long)file->size,
+                       (unsigned long long)expected);
+    DS_TRY(check_tokens(session, path, file->data + sizeof h, h.length, err));
+    DS_TRY(ds_pager_reserve(&session->engine->pager, s->slot, h.computed, err));
+    if (h.length) memcpy(s->tokens, file->data + sizeof h, (size_t)tokens_bytes);
+    s->length = h.length;
+    s->computed = h.computed;
+    s->drafted_context = h.drafted_context;
+    struct page_io io = {.from = file->data + sizeof h + tokens_bytes};
+    return move_caches(&io, session, err);
+}
+
+ds_status ds_session_load(ds_session *session, const char *path, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    DS_TRY(ds_session_rewind(session, 0, err));
+    struct ds_mapping file;
+    DS_TRY(ds_os_map(path, &file, err));
+    ds_os_mutex_lock(session->engine->lock);
+    const ds_status status = load(session, path, &file, err);
+    ds_os_mutex_unlock(session->engine->lock);
+    ds_os_unmap(&file);
+    if (status != DS_OK) {
+        struct ds_error unused;
+        (void)ds_session_rewind(session, 0, &unused); /* to 0 cannot fail */
+    }
+    return status;
+}
