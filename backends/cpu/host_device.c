@@ -11,7 +11,8 @@ enum { MAPPED_BYTES = 256 * 1024 };
 
 ds_status ds_host_buffer_create(struct ds_device *device, uint64_t bytes, struct ds_buffer **out, struct ds_error *err) {
     *out = NULL;
-    if (bytes > SIZE_MAX / 2) return ds_fail(err, DS_ERROR_MEMORY, "out of memory: %" PRIu64 " bytes for a device buffer", bytes);
+    if (bytes > SIZE_MAX / 2)
+        return ds_fail(err, DS_ERROR_MEMORY, "out of memory: %" PRIu64 " bytes for a device buffer", bytes);
     struct ds_host_buffer *buffer = malloc(sizeof *buffer);
     if (!buffer) return ds_fail_memory(err, sizeof *buffer, "a device buffer");
     *buffer = (struct ds_host_buffer){.base = {.device = device, .bytes = bytes}, .pages = bytes >= MAPPED_BYTES};
@@ -33,8 +34,10 @@ ds_status ds_host_buffer_create(struct ds_device *device, uint64_t bytes, struct
 void ds_host_buffer_destroy(struct ds_buffer *base) {
     if (!base) return;
     struct ds_host_buffer *buffer = (struct ds_host_buffer *)base;
-    if (buffer->pages) ds_os_free_pages(buffer->data, base->bytes);
-    else free(buffer->data);
+    if (buffer->pages)
+        ds_os_free_pages(buffer->data, base->bytes);
+    else
+        free(buffer->data);
     free(buffer);
 }
 
@@ -61,8 +64,8 @@ void ds_host_stream_destroy(struct ds_stream *stream) {
 
 static ds_status check_range(const char *what, const struct ds_slice *slice, uint64_t bytes, struct ds_error *err) {
     if (slice->buffer && slice->offset <= slice->buffer->bytes && bytes <= slice->buffer->bytes - slice->offset) return DS_OK;
-    return ds_fail(err, DS_ERROR_ARGUMENT, "%s of %" PRIu64 " bytes at byte %" PRIu64 " of a buffer of %" PRIu64, what, bytes, slice->offset,
-                   slice->buffer ? slice->buffer->bytes : 0);
+    return ds_fail(err, DS_ERROR_ARGUMENT, "%s of %" PRIu64 " bytes at byte %" PRIu64 " of a buffer of %" PRIu64, what, bytes,
+                   slice->offset, slice->buffer ? slice->buffer->bytes : 0);
 }
 
 ds_status ds_host_write(struct ds_stream *stream, struct ds_slice to, const void *from, uint64_t bytes, struct ds_error *err) {
@@ -79,7 +82,8 @@ ds_status ds_host_read(struct ds_stream *stream, struct ds_slice from, void *to,
     return DS_OK;
 }
 
-ds_status ds_host_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes, struct ds_error *err) {
+ds_status ds_host_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes,
+                       struct ds_error *err) {
     (void)stream;
     DS_TRY(check_range("copy from", &from, bytes, err));
     DS_TRY(check_range("copy to", &to, bytes, err));
@@ -92,7 +96,8 @@ ds_status ds_host_check_weight_rows(const struct ds_weight *weight, uint32_t fir
     const bool inside = first_row <= weight->rows && rows <= weight->rows - first_row;
     const bool whole = first_row % DS_WEIGHT_ROWS == 0 && (rows % DS_WEIGHT_ROWS == 0 || first_row + rows == weight->rows);
     if (!inside || !whole)
-        return ds_fail(err, DS_ERROR_ARGUMENT, "weight_write of rows %u to %" PRIu64 " of %u: both ends must be multiples of %d or the last row",
+        return ds_fail(err, DS_ERROR_ARGUMENT,
+                       "weight_write of rows %u to %" PRIu64 " of %u: both ends must be multiples of %d or the last row",
                        first_row, (uint64_t)first_row + rows, weight->rows, DS_WEIGHT_ROWS);
     if (!ds_type_size(weight->type, 1, weight->cols, row_bytes))
         return ds_fail(err, DS_ERROR_ARGUMENT, "weight_write: %u columns are not whole blocks of %s", weight->cols,

@@ -30,7 +30,8 @@ void ds_host_stream_destroy(struct ds_stream *stream);
 ds_status ds_host_write(struct ds_stream *stream, struct ds_slice to, const void *from, uint64_t bytes, struct ds_error *err);
 ds_status ds_host_read(struct ds_stream *stream, struct ds_slice from, void *to, uint64_t bytes, struct ds_error *err);
 /* The ranges may overlap. */
-ds_status ds_host_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes, struct ds_error *err);
+ds_status ds_host_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes,
+                       struct ds_error *err);
 
 /*
  * A weight_write's rows: a multiple of DS_WEIGHT_ROWS from a multiple of it, or up to the last row; anything else is
@@ -47,7 +48,8 @@ static inline void *ds_host_at(const struct ds_slice *slice) {
 
 /* Row r of a view. */
 static inline void *ds_host_row(const struct ds_view *view, uint32_t r) {
-    const size_t pitch = view->elem == DS_ELEM_Q8 ? ds_q8_row_bytes(view->cols) : (size_t)view->stride * (view->elem == DS_ELEM_BF16 ? 2 : 4);
+    const size_t pitch =
+        view->elem == DS_ELEM_Q8 ? ds_q8_row_bytes(view->cols) : (size_t)view->stride * (view->elem == DS_ELEM_BF16 ? 2 : 4);
     return (uint8_t *)ds_host_at(&view->at) + r * pitch;
 }
 

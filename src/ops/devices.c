@@ -29,7 +29,8 @@ static void list_names(char *text, size_t size) {
     }
 }
 
-ds_status ds_device_create(const char *name, const struct ds_device_params *params, struct ds_device **out, struct ds_error *err) {
+ds_status ds_device_create(const char *name, const struct ds_device_params *params, struct ds_device **out,
+                           struct ds_error *err) {
     *out = NULL;
     const bool any = !name || !*name;
     for (size_t i = 0; i < DS_COUNT(backends); i++) {

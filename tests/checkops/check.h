@@ -98,8 +98,8 @@ struct ds_slice check_floats(struct check *c, uint32_t n, enum fill fill);
 struct ds_slice check_indices(struct check *c, uint32_t n, uint32_t limit);
 
 /* A cache of `sequences` x `pages_each` pages in random order, some pages spare. Its contents are the caller's. */
-struct ds_paging check_paging(struct check *c, uint32_t sequences, uint32_t pages_each, uint32_t rows, const int32_t *row_sequence,
-                              const int32_t *positions);
+struct ds_paging check_paging(struct check *c, uint32_t sequences, uint32_t pages_each, uint32_t rows,
+                              const int32_t *row_sequence, const int32_t *positions);
 uint32_t check_pages(uint32_t sequences, uint32_t pages_each); /* that such a cache has */
 uint32_t check_page_of(const struct check *c, const struct ds_paging *paging, uint32_t sequence, uint32_t position);
 
@@ -109,7 +109,7 @@ void *check_at(const struct ds_slice *slice); /* the host memory of a problem's 
 
 /* --- slicing --- */
 
-void slice_view(struct ds_view *view, uint32_t first, uint32_t n);                /* absent: nothing */
+void slice_view(struct ds_view *view, uint32_t first, uint32_t n);               /* absent: nothing */
 void slice_rows(struct ds_slice *slice, uint32_t first, uint32_t bytes_per_row); /* absent: nothing */
 
 /* --- other modes --- */

@@ -38,7 +38,8 @@ static struct sight look(const struct shape *s) {
 
 static bool seen(const struct sight *sight, uint32_t window, uint32_t sequence, uint32_t position) {
     for (uint32_t r = 0; r < sight->rows; r++) {
-        if (sight->sequence[r] != (int32_t)sequence || sight->position[r] < 0 || (int32_t)position >= sight->visible[r]) continue;
+        if (sight->sequence[r] != (int32_t)sequence || sight->position[r] < 0 || (int32_t)position >= sight->visible[r])
+            continue;
         if (window == 0 || (int64_t)position > (int64_t)sight->position[r] - window) return true;
     }
     return false;
@@ -50,7 +51,8 @@ static void put(uint8_t *cache, bool f16, uint64_t index, float x) {
 }
 
 /* Values where a row looks; elsewhere NaN, so that a key multiplied by zero instead of skipped shows. */
-static struct ds_kv cache(struct check *c, const struct shape *s, const struct sight *sight, const struct ds_paging *paging, enum fill fill) {
+static struct ds_kv cache(struct check *c, const struct shape *s, const struct sight *sight, const struct ds_paging *paging,
+                          enum fill fill) {
     const uint32_t pages = check_pages(s->sequences, sight->pages_each), size = s->f16 ? 2 : 4;
     const uint64_t bytes = (uint64_t)pages * s->kv_heads * s->head_dim * DS_PAGE * size;
     uint8_t *k, *v;
@@ -76,9 +78,9 @@ static struct ds_kv cache(struct check *c, const struct shape *s, const struct s
 }
 
 static void attend(struct check *c, const struct shape *s, enum fill fill) {
-    if (!check_case(c, "%s, %u heads on %u of %u, %u sequences of %u, %u rows each%s, window %u, softcap %g, %s", s->f16 ? "f16" : "f32", s->heads,
-                    s->kv_heads, s->head_dim, s->sequences, s->context, s->rows_each, s->block ? ", block" : "", s->window, (double)s->softcap,
-                    fill_name(fill)))
+    if (!check_case(c, "%s, %u heads on %u of %u, %u sequences of %u, %u rows each%s, window %u, softcap %g, %s",
+                    s->f16 ? "f16" : "f32", s->heads, s->kv_heads, s->head_dim, s->sequences, s->context, s->rows_each,
+                    s->block ? ", block" : "", s->window, (double)s->softcap, fill_name(fill)))
         return;
     const struct sight sight = look(s);
     struct ds_op_attention *p = &c->params.attention;
@@ -101,18 +103,30 @@ static void cases(struct check *c) {
     /* Lengths around pages, lanes and chunks. */
     static const uint32_t contexts[] = {2, 1, 31, 32, 33, 63, 64, 65, 128, 255, 256, 257, 300, 512, 513, 1023, 1025};
     for (uint32_t i = 0; i < DS_COUNT(contexts); i++) {
-        struct shape s = {.heads = 4, .kv_heads = 2, .head_dim = 64, .sequences = 1, .rows_each = DS_MIN(contexts[i], 2u), .context = contexts[i]};
+        struct shape s = {.heads = 4,
+                          .kv_heads = 2,
+                          .head_dim = 64,
+                          .sequences = 1,
+                          .rows_each = DS_MIN(contexts[i], 2u),
+                          .context = contexts[i]};
         for (int f16 = 0; f16 < 2; f16++) {
             s.f16 = f16;
             attend(c, &s, FILL_NORMAL);
         }
     }
     /* Heads and how they share. */
-    static const struct { uint32_t heads, kv_heads, head_dim; } heads[] = {{1, 1, 2},  {4, 4, 64},  {4, 2, 80},  {8, 2, 128}, {8, 1, 256},
-                                                                           {6, 2, 96}, {16, 8, 128}, {32, 8, 128}, {5, 1, 66}};
+    static const struct {
+        uint32_t heads, kv_heads, head_dim;
+    } heads[] = {{1, 1, 2},  {4, 4, 64},   {4, 2, 80},   {8, 2, 128}, {8, 1, 256},
+                 {6, 2, 96}, {16, 8, 128}, {32, 8, 128}, {5, 1, 66}};
     for (uint32_t i = 0; i < DS_COUNT(heads); i++) {
-        struct shape s = {.heads = heads[i].heads, .kv_heads = heads[i].kv_heads, .head_dim = heads[i].head_dim, .sequences = 1 + i % 3,
-                          .rows_each = 3, .context = 330, .block = i % 2};
+        struct shape s = {.heads = heads[i].heads,
+                          .kv_heads = heads[i].kv_heads,
+                          .head_dim = heads[i].head_dim,
+                          .sequences = 1 + i % 3,
+                          .rows_each = 3,
+                          .context = 330,
+                          .block = i % 2};
         for (int f16 = 0; f16 < 2; f16++) {
             s.f16 = f16;
             attend(c, &s, FILL_NORMAL);
@@ -121,15 +135,37 @@ static void cases(struct check *c) {
     /* Windows, soft-caps, values, widths. */
     static const uint32_t windows[] = {1, 17, 64, 256, 300};
     for (uint32_t i = 0; i < DS_COUNT(windows); i++)
-        attend(c, &(struct shape){.heads = 4, .kv_heads = 1, .head_dim = 64, .sequences = 2, .rows_each = 4, .context = 600, .f16 = i % 2,
-                                  .window = windows[i], .softcap = i % 2 ? 0 : 30.0f, .block = i == 2}, FILL_NORMAL);
+        attend(c,
+               &(struct shape){.heads = 4,
+                               .kv_heads = 1,
+                               .head_dim = 64,
+                               .sequences = 2,
+                               .rows_each = 4,
+                               .context = 600,
+                               .f16 = i % 2,
+                               .window = windows[i],
+                               .softcap = i % 2 ? 0 : 30.0f,
+                               .block = i == 2},
+               FILL_NORMAL);
     for (enum fill fill = FILL_INTEGERS; fill < FILL_COUNT; fill++)
         for (int f16 = 0; f16 < 2; f16++)
-            attend(c, &(struct shape){.heads = 2, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = 5, .context = 290, .f16 = f16}, fill);
+            attend(c,
+                   &(struct shape){
+                       .heads = 2, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = 5, .context = 290, .f16 = f16},
+                   fill);
     for (uint32_t rows = 1; rows <= 17; rows += 4)
-        attend(c, &(struct shape){.heads = 2, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = rows, .context = 70, .f16 = true}, FILL_NORMAL);
-    attend(c, &(struct shape){.heads = 2, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = 64, .context = 300, .f16 = true}, FILL_NORMAL);
-    attend(c, &(struct shape){.heads = 16, .kv_heads = 8, .head_dim = 128, .sequences = 1, .rows_each = 8, .context = 1100, .f16 = true}, FILL_NORMAL);
+        attend(c,
+               &(struct shape){
+                   .heads = 2, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = rows, .context = 70, .f16 = true},
+               FILL_NORMAL);
+    attend(c,
+           &(struct shape){
+               .heads = 2, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = 64, .context = 300, .f16 = true},
+           FILL_NORMAL);
+    attend(c,
+           &(struct shape){
+               .heads = 16, .kv_heads = 8, .head_dim = 128, .sequences = 1, .rows_each = 8, .context = 1100, .f16 = true},
+           FILL_NORMAL);
 }
 
 static void slice(union ds_op_params *params, uint32_t first, uint32_t n) {

@@ -1,7 +1,9 @@
 #include "check.h"
 
-static void gather(struct check *c, ds_type type, uint32_t table_rows, uint32_t cols, uint32_t rows, float scale, enum fill fill) {
-    if (!check_case(c, "%s [%u, %u], %u rows, scale %g, %s", ds_type_get(type)->name, table_rows, cols, rows, (double)scale, fill_name(fill)))
+static void gather(struct check *c, ds_type type, uint32_t table_rows, uint32_t cols, uint32_t rows, float scale,
+                   enum fill fill) {
+    if (!check_case(c, "%s [%u, %u], %u rows, scale %g, %s", ds_type_get(type)->name, table_rows, cols, rows, (double)scale,
+                    fill_name(fill)))
         return;
     c->params.embed = (struct ds_op_embed){
         .table = check_weight(c, type, table_rows, cols, fill),

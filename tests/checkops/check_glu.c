@@ -4,7 +4,9 @@ enum place { APART, ON_GATE, ON_UP, INTERLEAVED, PLACE_COUNT };
 
 static void gate(struct check *c, ds_activation activation, uint32_t rows, uint32_t cols, enum place place, enum fill fill) {
     static const char *const places[PLACE_COUNT] = {"", ", in place of gate", ", in place of up", ", halves of one matrix"};
-    if (!check_case(c, "%s, %u rows of %u%s, %s", activation == DS_ACT_SILU ? "silu" : "gelu", rows, cols, places[place], fill_name(fill))) return;
+    if (!check_case(c, "%s, %u rows of %u%s, %s", activation == DS_ACT_SILU ? "silu" : "gelu", rows, cols, places[place],
+                    fill_name(fill)))
+        return;
     struct ds_op_glu *p = &c->params.glu;
     p->activation = activation;
     if (place == INTERLEAVED) { /* as a joint projection of both leaves them */
@@ -25,7 +27,8 @@ static void cases(struct check *c) {
     for (uint32_t i = 0; i < DS_COUNT(cols); i++)
         for (enum fill fill = FILL_NORMAL; fill < FILL_COUNT; fill++)
             for (int activation = DS_ACT_SILU; activation <= DS_ACT_GELU_TANH; activation++)
-                gate(c, (ds_activation)activation, rows[(i + fill) % 5], cols[i], (enum place)((i + fill + (uint32_t)activation) % PLACE_COUNT), fill);
+                gate(c, (ds_activation)activation, rows[(i + fill) % 5], cols[i],
+                     (enum place)((i + fill + (uint32_t)activation) % PLACE_COUNT), fill);
 }
 
 static void slice(union ds_op_params *params, uint32_t first, uint32_t n) {

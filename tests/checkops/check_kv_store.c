@@ -6,8 +6,8 @@ struct shape {
 };
 
 static void store(struct check *c, const struct shape *s, enum fill fill) {
-    if (!check_case(c, "%s, %u rows, %u heads of %u, %u sequences from position %u, %s", s->f16 ? "f16" : "f32", s->rows, s->kv_heads,
-                    s->head_dim, s->sequences, s->from, fill_name(fill)))
+    if (!check_case(c, "%s, %u rows, %u heads of %u, %u sequences from position %u, %s", s->f16 ? "f16" : "f32", s->rows,
+                    s->kv_heads, s->head_dim, s->sequences, s->from, fill_name(fill)))
         return;
     int32_t sequence[64], positions[64];
     for (uint32_t r = 0; r < s->rows; r++) {
@@ -20,7 +20,11 @@ static void store(struct check *c, const struct shape *s, enum fill fill) {
     c->params.kv_store = (struct ds_op_kv_store){
         .k = check_view(c, DS_ELEM_F32, s->rows, s->kv_heads * s->head_dim, fill),
         .v = check_view(c, DS_ELEM_F32, s->rows, s->kv_heads * s->head_dim, fill),
-        .kv = {.k = check_block(c, bytes, NULL), .v = check_block(c, bytes, NULL), .f16 = s->f16, .pages = pages, .kv_heads = s->kv_heads,
+        .kv = {.k = check_block(c, bytes, NULL),
+               .v = check_block(c, bytes, NULL),
+               .f16 = s->f16,
+               .pages = pages,
+               .kv_heads = s->kv_heads,
                .head_dim = s->head_dim},
         .paging = check_paging(c, s->sequences, pages_each, s->rows, sequence, positions),
     };
@@ -28,11 +32,16 @@ static void store(struct check *c, const struct shape *s, enum fill fill) {
 }
 
 static void cases(struct check *c) {
-    static const uint32_t dims[] = {2, 64, 80, 128, 256}, rows[] = {5, 1, 16, 17, 33}, heads[] = {2, 1, 8}, from[] = {0, 60, 250};
+    static const uint32_t dims[] = {2, 64, 80, 128, 256}, rows[] = {5, 1, 16, 17, 33}, heads[] = {2, 1, 8},
+                          from[] = {0, 60, 250};
     for (uint32_t i = 0; i < DS_COUNT(dims); i++) {
         for (uint32_t k = 0; k < 6; k++) {
-            const struct shape s = {.rows = rows[(i + k) % 5], .kv_heads = heads[(i + k) % 3], .head_dim = dims[i], .sequences = 1 + k % 3,
-                                    .from = from[k % 3], .f16 = k % 2 == 0};
+            const struct shape s = {.rows = rows[(i + k) % 5],
+                                    .kv_heads = heads[(i + k) % 3],
+                                    .head_dim = dims[i],
+                                    .sequences = 1 + k % 3,
+                                    .from = from[k % 3],
+                                    .f16 = k % 2 == 0};
             store(c, &s, k == 0 ? FILL_WILD : (enum fill)(1 + (i + k) % (FILL_COUNT - 1)));
         }
     }

@@ -3,7 +3,8 @@
 #include "ops/numerics.h"
 
 static void put(const struct ds_view *view, uint32_t row, uint32_t col, uint32_t bits) {
-    if (row < view->rows && col < view->cols) ((float *)check_at(&view->at))[(uint64_t)row * view->stride + col] = ds_float(bits);
+    if (row < view->rows && col < view->cols)
+        ((float *)check_at(&view->at))[(uint64_t)row * view->stride + col] = ds_float(bits);
 }
 
 /* Values that a quantiser must not stumble over: some raise the row's flag. */
@@ -16,10 +17,12 @@ static void spoil(const struct ds_view *x) {
 }
 
 static void quantise(struct check *c, ds_elem elem, uint32_t rows, uint32_t cols, bool spoilt, enum fill fill) {
-    if (!check_case(c, "%s, %u rows of %u%s, %s", elem == DS_ELEM_Q8 ? "q8" : "bf16", rows, cols, spoilt ? ", not all finite" : "", fill_name(fill)))
+    if (!check_case(c, "%s, %u rows of %u%s, %s", elem == DS_ELEM_Q8 ? "q8" : "bf16", rows, cols,
+                    spoilt ? ", not all finite" : "", fill_name(fill)))
         return;
     struct ds_op_quantize *p = &c->params.quantize;
-    *p = (struct ds_op_quantize){.x = check_view(c, DS_ELEM_F32, rows, cols, fill), .out = check_view(c, elem, rows, cols, FILL_POISON)};
+    *p = (struct ds_op_quantize){.x = check_view(c, DS_ELEM_F32, rows, cols, fill),
+                                 .out = check_view(c, elem, rows, cols, FILL_POISON)};
     if (spoilt) {
         spoil(&p->x);
         p->flags = check_indices(c, rows, 8); /* bits that must stay */

@@ -7,7 +7,8 @@ struct shape {
 
 static void rotate(struct check *c, const struct shape *s, enum fill fill) {
     enum { POSITIONS = 700 };
-    if (!check_case(c, "%u rows, %u heads of %u, %u rotated%s, %s", s->rows, s->heads, s->head_dim, s->n_rot, s->neox ? ", neox" : "", fill_name(fill)))
+    if (!check_case(c, "%u rows, %u heads of %u, %u rotated%s, %s", s->rows, s->heads, s->head_dim, s->n_rot,
+                    s->neox ? ", neox" : "", fill_name(fill)))
         return;
     struct ds_op_rope *p = &c->params.rope;
     *p = (struct ds_op_rope){
@@ -28,7 +29,10 @@ static void cases(struct check *c) {
     static const uint32_t dims[] = {2, 62, 64, 66, 80, 128, 256}, rows[] = {5, 1, 16, 17, 3}, heads[] = {1, 8, 32};
     for (uint32_t i = 0; i < DS_COUNT(dims); i++) {
         for (uint32_t k = 0; k < 6; k++) {
-            const struct shape s = {.rows = rows[(i + k) % 5], .heads = heads[(i + k) % 3], .head_dim = dims[i], .neox = k % 2 == 0,
+            const struct shape s = {.rows = rows[(i + k) % 5],
+                                    .heads = heads[(i + k) % 3],
+                                    .head_dim = dims[i],
+                                    .neox = k % 2 == 0,
                                     .n_rot = k < 4 || dims[i] < 4 ? dims[i] : dims[i] / 4 * 2};
             rotate(c, &s, (enum fill)(1 + (i + k) % (FILL_COUNT - 1)));
         }

@@ -38,7 +38,8 @@ static void trouble_logits(struct check *c, const struct ds_view *logits, enum t
     for (uint32_t r = 0; r < logits->rows; r++) {
         float *row = x + (uint64_t)r * logits->stride;
         for (uint32_t i = 0; i < logits->cols && trouble != TIES; i++) row[i] *= 5.0f;
-        if (trouble == NOT_FINITE && r % 2) row[check_below(c, logits->cols)] = ds_float(r % 4 == 1 ? DS_NUM_NAN : DS_NUM_INF | (r & 4) << 29);
+        if (trouble == NOT_FINITE && r % 2)
+            row[check_below(c, logits->cols)] = ds_float(r % 4 == 1 ? DS_NUM_NAN : DS_NUM_INF | (r & 4) << 29);
     }
 }
 
@@ -67,9 +68,11 @@ static void sample(struct check *c, uint32_t rows, uint32_t vocabulary, uint32_t
 static void cases(struct check *c) {
     static const uint32_t vocabularies[] = {33, 1, 2, 31, 32, 255, 256, 257, 4096};
     for (uint32_t i = 0; i < DS_COUNT(vocabularies); i++)
-        for (int trouble = NONE; trouble < TROUBLE_COUNT; trouble++) sample(c, i == 2 ? 16 : 11, vocabularies[i], i * 3 + (uint32_t)trouble, (enum trouble)trouble);
+        for (int trouble = NONE; trouble < TROUBLE_COUNT; trouble++)
+            sample(c, i == 2 ? 16 : 11, vocabularies[i], i * 3 + (uint32_t)trouble, (enum trouble)trouble);
     for (uint32_t rows = 1; rows <= 17; rows += 8) sample(c, rows, 1000, rows, NONE);
-    for (int trouble = NONE; trouble < TROUBLE_COUNT; trouble++) sample(c, 4, 151936, (uint32_t)trouble * 2, (enum trouble)trouble);
+    for (int trouble = NONE; trouble < TROUBLE_COUNT; trouble++)
+        sample(c, 4, 151936, (uint32_t)trouble * 2, (enum trouble)trouble);
 }
 
 static void slice(union ds_op_params *params, uint32_t first, uint32_t n) {

@@ -24,8 +24,9 @@ enum fault {
 };
 
 static const char *const fault_names[FAULT_COUNT] = {
-    "no fault",        "a wrong bit",             "a wrong last bit",          "a write before",   "a write behind",
-    "a changed input", "a different second run", "a different single row", "an ignored count",
+    "no fault",         "a wrong bit",     "a wrong last bit",       "a write before",
+    "a write behind",   "a changed input", "a different second run", "a different single row",
+    "an ignored count",
 };
 
 /* The state of the one faulty device; checkops is single-threaded. */
@@ -59,21 +60,36 @@ static ds_status run_faulty(ds_op op, struct ds_stream *stream, const union ds_o
     const struct ds_operand *output = find(operands, n, true), *input = find(operands, n, false);
     uint8_t *out = bytes_of(given, output);
     switch (faulty.fault) {
-    case WRONG_BIT: out[0] ^= 1; break;
-    case WRONG_LAST_BIT: out[output->bytes - 1] ^= 1; break;
-    case WRITES_BEFORE: out[-1] ^= 1; break;
-    case WRITES_BEHIND: out[output->bytes] ^= 1; break;
-    case WRITES_INPUT: bytes_of(given, input)[input->bytes - 1] ^= 1; break;
-    case CHANGES_AGAIN: out[0] ^= faulty.runs > 1; break;
-    case DEPENDS_ON_ROWS: out[0] ^= faulty.runs > 2; break; /* the third run is the first by rows */
-    default: break;
+    case WRONG_BIT:
+        out[0] ^= 1;
+        break;
+    case WRONG_LAST_BIT:
+        out[output->bytes - 1] ^= 1;
+        break;
+    case WRITES_BEFORE:
+        out[-1] ^= 1;
+        break;
+    case WRITES_BEHIND:
+        out[output->bytes] ^= 1;
+        break;
+    case WRITES_INPUT:
+        bytes_of(given, input)[input->bytes - 1] ^= 1;
+        break;
+    case CHANGES_AGAIN:
+        out[0] ^= faulty.runs > 1;
+        break;
+    case DEPENDS_ON_ROWS:
+        out[0] ^= faulty.runs > 2;
+        break; /* the third run is the first by rows */
+    default:
+        break;
     }
     return DS_OK;
 }
 
-#define DS_OP(name, text)                                                                                        \
-    static ds_status run_##name(struct ds_stream *stream, const union ds_op_params *params, struct ds_error *err) { \
-        return run_faulty(DS_OP_##name, stream, params, err);                                                     \
+#define DS_OP(name, text)                                                                                                      \
+    static ds_status run_##name(struct ds_stream *stream, const union ds_op_params *params, struct ds_error *err) {            \
+        return run_faulty(DS_OP_##name, stream, params, err);                                                                  \
     }
 #include "ops/ops.def"
 #undef DS_OP
@@ -115,7 +131,8 @@ uint64_t check_self_test(struct check *c) {
                 right++;
                 continue;
             }
-            printf("FAIL self-test: %s with %s was %s\n", ds_op_name(op), fault_names[fault], fault ? "not noticed" : "refused");
+            printf("FAIL self-test: %s with %s was %s\n", ds_op_name(op), fault_names[fault],
+                   fault ? "not noticed" : "refused");
             wrong++;
         }
     }

@@ -30,12 +30,18 @@ static float value(struct check *c, enum fill fill) {
     const uint32_t word = check_random(c);
     const uint32_t sign = word & DS_NUM_SIGN;
     switch (fill) {
-    case FILL_INTEGERS: return (float)((int)(word % 7) - 3);
-    case FILL_DENORMALS: return ds_float(sign | (word & 0x00ffffffu));
-    case FILL_OUTLIERS: return word % 61 == 0 ? normal(word) * 5000.0f : normal(word);
-    case FILL_ZEROS: return ds_float(sign);
-    case FILL_WILD: return ds_float(sign | (87 + word % 81) << 23 | (word >> 8 & 0x007fffffu));
-    default: return normal(word);
+    case FILL_INTEGERS:
+        return (float)((int)(word % 7) - 3);
+    case FILL_DENORMALS:
+        return ds_float(sign | (word & 0x00ffffffu));
+    case FILL_OUTLIERS:
+        return word % 61 == 0 ? normal(word) * 5000.0f : normal(word);
+    case FILL_ZEROS:
+        return ds_float(sign);
+    case FILL_WILD:
+        return ds_float(sign | (87 + word % 81) << 23 | (word >> 8 & 0x007fffffu));
+    default:
+        return normal(word);
     }
 }
 
@@ -49,7 +55,8 @@ struct ds_view check_view(struct check *c, ds_elem elem, uint32_t rows, uint32_t
         const struct ds_slice at = check_block(c, (uint64_t)rows * ds_q8_row_bytes(cols), NULL);
         return (struct ds_view){.at = at, .elem = elem, .rows = rows, .cols = cols};
     }
-    const uint32_t stride = cols + gaps[check_below(c, 4)], start = starts[check_below(c, 4)], size = elem == DS_ELEM_BF16 ? 2 : 4;
+    const uint32_t stride = cols + gaps[check_below(c, 4)], start = starts[check_below(c, 4)],
+                   size = elem == DS_ELEM_BF16 ? 2 : 4;
     struct ds_slice at = check_block(c, ((uint64_t)rows * stride + start) * size, NULL);
     at.offset = start * size;
     if (size == 4)
@@ -82,7 +89,8 @@ struct ds_view check_activations(struct check *c, ds_elem elem, uint32_t rows, u
     check_must(ref->fns->buffer_create(ref, x_bytes, &x.buffer, &err), &err);
     check_must(ref->fns->buffer_create(ref, out_bytes, &out.buffer, &err), &err);
     check_fill(c, fill, ref->fns->host(x.buffer), (uint64_t)rows * cols);
-    union ds_op_params params = {.quantize = {.x = {.at = x, .elem = DS_ELEM_F32, .rows = rows, .cols = cols, .stride = cols}, .out = view}};
+    union ds_op_params params = {
+        .quantize = {.x = {.at = x, .elem = DS_ELEM_F32, .rows = rows, .cols = cols, .stride = cols}, .out = view}};
     params.quantize.out.at.buffer = out.buffer;
     check_must(ref->fns->op[DS_OP_quantize](c->ref_stream, &params, &err), &err);
     uint8_t *to = (uint8_t *)check_at(&view.at) - view.at.offset;
@@ -100,12 +108,25 @@ static uint32_t scale_offsets(ds_type type, uint32_t offsets[2]) {
     case DS_TYPE_Q4_1:
     case DS_TYPE_Q5_1:
     case DS_TYPE_Q4_K:
-    case DS_TYPE_Q5_K: offsets[0] = 0; offsets[1] = 2; return 2;
-    case DS_TYPE_Q2_K: offsets[0] = 80; offsets[1] = 82; return 2;
-    case DS_TYPE_Q3_K: offsets[0] = 108; return 1;
-    case DS_TYPE_Q6_K: offsets[0] = 208; return 1;
-    case DS_TYPE_MXFP4: return 0;
-    default: offsets[0] = 0; return 1;
+    case DS_TYPE_Q5_K:
+        offsets[0] = 0;
+        offsets[1] = 2;
+        return 2;
+    case DS_TYPE_Q2_K:
+        offsets[0] = 80;
+        offsets[1] = 82;
+        return 2;
+    case DS_TYPE_Q3_K:
+        offsets[0] = 108;
+        return 1;
+    case DS_TYPE_Q6_K:
+        offsets[0] = 208;
+        return 1;
+    case DS_TYPE_MXFP4:
+        return 0;
+    default:
+        offsets[0] = 0;
+        return 1;
     }
 }
 
@@ -156,8 +177,8 @@ uint32_t check_pages(uint32_t sequences, uint32_t pages_each) {
     return sequences * pages_each + SPARE_PAGES;
 }
 
-struct ds_paging check_paging(struct check *c, uint32_t sequences, uint32_t pages_each, uint32_t rows, const int32_t *row_sequence,
-                              const int32_t *positions) {
+struct ds_paging check_paging(struct check *c, uint32_t sequences, uint32_t pages_each, uint32_t rows,
+                              const int32_t *row_sequence, const int32_t *positions) {
     const uint32_t pages = check_pages(sequences, pages_each);
     int32_t *table;
     struct ds_paging paging = {.sequences = sequences, .pages_per_sequence = pages_each};

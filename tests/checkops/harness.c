@@ -92,7 +92,8 @@ static void forget(struct check *c) {
 /* --- slicing --- */
 
 void slice_view(struct ds_view *view, uint32_t first, uint32_t n) {
-    const uint64_t pitch = view->elem == DS_ELEM_Q8 ? ds_q8_row_bytes(view->cols) : (uint64_t)view->stride * (view->elem == DS_ELEM_BF16 ? 2 : 4);
+    const uint64_t pitch =
+        view->elem == DS_ELEM_Q8 ? ds_q8_row_bytes(view->cols) : (uint64_t)view->stride * (view->elem == DS_ELEM_BF16 ? 2 : 4);
     view->at.offset += first * pitch;
     view->rows = n;
 }
@@ -128,7 +129,9 @@ static void fill_placed(const struct check *c, struct placed *placed, uint32_t b
     const uint32_t first = weight.rows > 2 * DS_WEIGHT_ROWS ? DS_WEIGHT_ROWS : weight.rows;
     check_must(fns->weight_write(placed->stream, &weight, 0, first, block->data, &err), &err);
     if (first < weight.rows)
-        check_must(fns->weight_write(placed->stream, &weight, first, weight.rows - first, block->data + first * row_bytes, &err), &err);
+        check_must(
+            fns->weight_write(placed->stream, &weight, first, weight.rows - first, block->data + first * row_bytes, &err),
+            &err);
 }
 
 /* The problem's slices, now in the buffers of `placed`. */
@@ -171,7 +174,9 @@ static struct image read_image(const struct check *c, const struct placed *place
         const uint64_t bytes = placed->buffers[b]->bytes;
         image.data[b] = malloc((size_t)bytes);
         if (!image.data[b]) check_must(ds_fail_memory(&err, (size_t)bytes, "a copy of a block"), &err);
-        check_must(placed->device->fns->read(placed->stream, (struct ds_slice){.buffer = placed->buffers[b]}, image.data[b], bytes, &err), &err);
+        check_must(placed->device->fns->read(placed->stream, (struct ds_slice){.buffer = placed->buffers[b]}, image.data[b],
+                                             bytes, &err),
+                   &err);
     }
     return image;
 }
@@ -206,7 +211,8 @@ static const char *operand_name(const struct check *c, uint32_t b) {
 }
 
 /* Words are shown from the block's start, so that an index is one of the tensor's elements (of 4 bytes). */
-static bool same_block(struct check *c, const char *rule, uint32_t b, uint64_t bytes, const uint8_t *found, const uint8_t *expected) {
+static bool same_block(struct check *c, const char *rule, uint32_t b, uint64_t bytes, const uint8_t *found,
+                       const uint8_t *expected) {
     if (memcmp(found, expected, (size_t)bytes) == 0) return true;
     uint64_t at = 0, differing = 0;
     for (uint64_t i = bytes; i-- > 0;) {
@@ -219,8 +225,11 @@ static bool same_block(struct check *c, const char *rule, uint32_t b, uint64_t b
     uint32_t f, e;
     memcpy(&f, found + word, 4);
     memcpy(&e, expected + word, 4);
-    fail(c, rule, "%s differs first at byte %" PRId64 " (32-bit word %" PRId64 ")%s, %" PRIu64 " bytes in all: found 0x%08x (%.9g), expected 0x%08x (%.9g)",
-         operand_name(c, b), (int64_t)at - GUARD, ((int64_t)word - GUARD) / 4, where, differing, f, (double)ds_float(f), e, (double)ds_float(e));
+    fail(c, rule,
+         "%s differs first at byte %" PRId64 " (32-bit word %" PRId64 ")%s, %" PRIu64
+         " bytes in all: found 0x%08x (%.9g), expected 0x%08x (%.9g)",
+         operand_name(c, b), (int64_t)at - GUARD, ((int64_t)word - GUARD) / 4, where, differing, f, (double)ds_float(f), e,
+         (double)ds_float(e));
     return false;
 }
 
@@ -266,14 +275,16 @@ static bool stays_inside(struct check *c, const struct placed *placed, const str
         const uint64_t bytes = placed->buffers[b]->bytes;
         uint64_t from = bytes, to = bytes; /* what may be written */
         for (uint32_t i = 0; i < n; i++) {
-            const struct ds_slice *slice = (const struct ds_slice *)(const void *)((const char *)&placed->params + operands[i].offset);
+            const struct ds_slice *slice =
+                (const struct ds_slice *)(const void *)((const char *)&placed->params + operands[i].offset);
             if (slice->buffer != placed->buffers[b] || !(operands[i].access & DS_WRITE)) continue;
             from = slice->offset;
             to = from + operands[i].bytes;
         }
         for (uint64_t i = 0; i < bytes; i++) {
             if ((i >= from && i < to) || before->data[b][i] == after->data[b][i]) continue;
-            fail(c, "reference", "%s is written at byte %" PRId64 ", outside what ds_op_operands declares", operand_name(c, b), (int64_t)i - GUARD);
+            fail(c, "reference", "%s is written at byte %" PRId64 ", outside what ds_op_operands declares", operand_name(c, b),
+                 (int64_t)i - GUARD);
             return false;
         }
     }

@@ -45,16 +45,26 @@ static bool parse(int argc, char **argv, struct arguments *out) {
     for (int i = 1; i < argc; i++) {
         const char *option = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
         uint64_t n = 0;
-        if (strcmp(option, "--bench") == 0) out->bench = true;
-        else if (strcmp(option, "--list") == 0) out->list = true;
-        else if (strcmp(option, "--self-test") == 0) out->self_test = true;
-        else if (i++, strcmp(option, "--device") == 0) out->device = value;
-        else if (strcmp(option, "--isa") == 0) out->params.cpu_isa = value;
-        else if (strcmp(option, "--op") == 0 && known_op(value)) out->op = value;
-        else if (strcmp(option, "--threads") == 0 && number(value, &n) && n <= 1024) out->params.threads = (uint32_t)n;
-        else if (strcmp(option, "--case") == 0 && number(value, &n)) out->only_case = (int64_t)n;
-        else if (strcmp(option, "--seed") == 0 && number(value, &n)) out->seed = n;
-        else return false;
+        if (strcmp(option, "--bench") == 0)
+            out->bench = true;
+        else if (strcmp(option, "--list") == 0)
+            out->list = true;
+        else if (strcmp(option, "--self-test") == 0)
+            out->self_test = true;
+        else if (i++, strcmp(option, "--device") == 0)
+            out->device = value;
+        else if (strcmp(option, "--isa") == 0)
+            out->params.cpu_isa = value;
+        else if (strcmp(option, "--op") == 0 && known_op(value))
+            out->op = value;
+        else if (strcmp(option, "--threads") == 0 && number(value, &n) && n <= 1024)
+            out->params.threads = (uint32_t)n;
+        else if (strcmp(option, "--case") == 0 && number(value, &n))
+            out->only_case = (int64_t)n;
+        else if (strcmp(option, "--seed") == 0 && number(value, &n))
+            out->seed = n;
+        else
+            return false;
     }
     return true;
 }
@@ -72,7 +82,8 @@ static bool check_device(struct check *c, const char *name, const struct argumen
 
     char repeat[160];
     int n = snprintf(repeat, sizeof repeat, "--device %s", name);
-    if (arguments->params.cpu_isa) n += snprintf(repeat + n, sizeof repeat - (size_t)n, " --isa %.32s", arguments->params.cpu_isa);
+    if (arguments->params.cpu_isa)
+        n += snprintf(repeat + n, sizeof repeat - (size_t)n, " --isa %.32s", arguments->params.cpu_isa);
     if (arguments->params.threads) snprintf(repeat + n, sizeof repeat - (size_t)n, " --threads %u", arguments->params.threads);
     c->repeat = repeat;
     c->cases = c->skipped = 0;
@@ -80,7 +91,8 @@ static bool check_device(struct check *c, const char *name, const struct argumen
     if (!c->list) printf("%s: %s\n", name, limits.description);
     check_all(c);
     if (!c->list && !c->bench)
-        printf("%s: %" PRIu64 " cases, %" PRIu64 " not supported, %" PRIu64 " failures\n", name, c->cases, c->skipped, c->failures - failures);
+        printf("%s: %" PRIu64 " cases, %" PRIu64 " not supported, %" PRIu64 " failures\n", name, c->cases, c->skipped,
+               c->failures - failures);
 
     c->device->fns->stream_destroy(c->stream);
     ds_device_destroy(c->device);
@@ -96,7 +108,10 @@ int main(int argc, char **argv) {
     struct ds_error err;
     struct check *c = calloc(1, sizeof *c);
     if (!c) return 1;
-    *c = (struct check){.seed = arguments.seed, .only_op = arguments.op, .only_case = arguments.only_case, .list = arguments.list,
+    *c = (struct check){.seed = arguments.seed,
+                        .only_op = arguments.op,
+                        .only_case = arguments.only_case,
+                        .list = arguments.list,
                         .bench = arguments.bench};
     check_must(ds_device_create("ref", &arguments.params, &c->ref, &err), &err);
     check_must(c->ref->fns->stream_create(c->ref, &c->ref_stream, &err), &err);

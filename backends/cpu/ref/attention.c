@@ -38,7 +38,9 @@ struct partial {
     float *o;
 };
 
-static float round_f16(float x) { return ds_f16_to_f32(ds_f32_to_f16(x)); }
+static float round_f16(float x) {
+    return ds_f16_to_f32(ds_f32_to_f16(x));
+}
 
 static float get(const struct ds_kv *kv, const struct ds_slice *cache, uint64_t index) {
     return kv->f16 ? ds_f16_to_f32(((const uint16_t *)ds_host_at(cache))[index]) : ((const float *)ds_host_at(cache))[index];
@@ -124,8 +126,12 @@ ds_status ds_ref_attention(const struct ds_op_attention *p, struct ds_error *err
         for (uint32_t h = 0; h < p->heads; h++) {
             const float *given = (const float *)ds_host_row(&p->q, r) + (size_t)h * head_dim;
             for (uint32_t d = 0; d < head_dim; d++) q[d] = p->kv.f16 ? round_f16(given[d]) : given[d];
-            const struct query query = {.p = p, .row = r, .kv_head = h / (p->heads / p->kv.kv_heads), .q = q,
-                                        .first = (uint32_t)DS_MAX(oldest, 0), .last = (uint32_t)DS_MAX(visible[r], 0)};
+            const struct query query = {.p = p,
+                                        .row = r,
+                                        .kv_head = h / (p->heads / p->kv.kv_heads),
+                                        .q = q,
+                                        .first = (uint32_t)DS_MAX(oldest, 0),
+                                        .last = (uint32_t)DS_MAX(visible[r], 0)};
             attend(&query, o, (float *)ds_host_row(&p->out, r) + (size_t)h * head_dim);
         }
     }

@@ -19,7 +19,9 @@ static void limits(const struct ds_device *device, struct ds_device_limits *out)
     };
 }
 
-static void destroy(struct ds_device *device) { free(device); }
+static void destroy(struct ds_device *device) {
+    free(device);
+}
 
 static uint64_t weight_bytes(const struct ds_device *device, ds_type type, uint32_t rows, uint32_t cols) {
     (void)device;
@@ -50,13 +52,13 @@ static bool can_run(const struct ds_device *device, ds_op op, const union ds_op_
 }
 
 /* An op runs on the caller's thread, whose rounding and denormal modes are the caller's. */
-#define DS_OP(name, text)                                                                                     \
-    static ds_status run_##name(struct ds_stream *stream, const union ds_op_params *params, struct ds_error *err) { \
-        (void)stream;                                                                                         \
-        const struct ds_float_state state = ds_os_float_begin();                                              \
-        const ds_status status = ds_ref_##name(&params->name, err);                                           \
-        ds_os_float_restore(state);                                                                           \
-        return status;                                                                                        \
+#define DS_OP(name, text)                                                                                                      \
+    static ds_status run_##name(struct ds_stream *stream, const union ds_op_params *params, struct ds_error *err) {            \
+        (void)stream;                                                                                                          \
+        const struct ds_float_state state = ds_os_float_begin();                                                               \
+        const ds_status status = ds_ref_##name(&params->name, err);                                                            \
+        ds_os_float_restore(state);                                                                                            \
+        return status;                                                                                                         \
     }
 #include "ops/ops.def"
 #undef DS_OP

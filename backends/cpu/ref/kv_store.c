@@ -9,8 +9,10 @@
 #include "ops/numerics.h"
 
 static void put(const struct ds_kv *kv, const struct ds_slice *cache, uint64_t index, float x) {
-    if (kv->f16) ((uint16_t *)ds_host_at(cache))[index] = (uint16_t)ds_f32_to_f16(x);
-    else ((float *)ds_host_at(cache))[index] = x;
+    if (kv->f16)
+        ((uint16_t *)ds_host_at(cache))[index] = (uint16_t)ds_f32_to_f16(x);
+    else
+        ((float *)ds_host_at(cache))[index] = x;
 }
 
 ds_status ds_ref_kv_store(const struct ds_op_kv_store *p, struct ds_error *err) {

@@ -5,10 +5,9 @@
  *
  *   F32, F16    x in f32; x * w, then added, ascending.
  *   BF16        x in bf16; the same. Products are exact (weight_write bounds the weights as quantize does x), so fused or not.
- *   blocks of 256   isum = sum over groups of scale * (sum of q_w * q_x),  msum = sum over groups of minimum * (sum of q_x), int32;
- *                   run = (d * d_x) * f32(isum) - (dmin * d_x) * f32(msum)
- *   blocks of 32    S = sum over blocks, ascending, of t = f32(sum of q_w * q_x) * d_w + f32(sum of q_x) * m_w;
- *                   run = d_x * S
+ *   blocks of 256   isum = sum over groups of scale * (sum of q_w * q_x),  msum = sum over groups of minimum * (sum of q_x),
+ * int32; run = (d * d_x) * f32(isum) - (dmin * d_x) * f32(msum) blocks of 32    S = sum over blocks, ascending, of t = f32(sum
+ * of q_w * q_x) * d_w + f32(sum of q_x) * m_w; run = d_x * S
  *
  * Types without a minimum have dmin = 0 or m_w = 0: the same formulas, since x - 0 = x and a zero's sign is lost in the sum.
  *
@@ -104,7 +103,8 @@ static void prepare(const struct ds_weight *weight, uint32_t output, union row_o
     (void)ds_type_size(weight->type, 1, weight->cols, &row_bytes);
     const uint8_t *row = (const uint8_t *)ds_host_at(&weight->at) + output * row_bytes;
     if (ds_linear_input(weight->type) == DS_ELEM_Q8) {
-        for (uint32_t run = 0; run * DS_RUN < weight->cols; run++) ds_unpack_run(weight->type, row, weight->cols, run, &w.runs[run]);
+        for (uint32_t run = 0; run * DS_RUN < weight->cols; run++)
+            ds_unpack_run(weight->type, row, weight->cols, run, &w.runs[run]);
     } else {
         ds_dequantize_row(weight->type, row, weight->cols, w.values);
     }
@@ -113,9 +113,12 @@ static void prepare(const struct ds_weight *weight, uint32_t output, union row_o
 static float dot(const struct ds_op_linear *p, union row_of_weights w, uint32_t r) {
     const void *x = ds_host_row(&p->x, r);
     switch (p->x.elem) {
-    case DS_ELEM_F32: return dot_f32(w.values, x, p->x.cols);
-    case DS_ELEM_BF16: return dot_bf16(w.values, x, p->x.cols);
-    default: return dot_q8(w.runs, x, p->x.cols);
+    case DS_ELEM_F32:
+        return dot_f32(w.values, x, p->x.cols);
+    case DS_ELEM_BF16:
+        return dot_bf16(w.values, x, p->x.cols);
+    default:
+        return dot_q8(w.runs, x, p->x.cols);
     }
 }
 
@@ -123,7 +126,8 @@ ds_status ds_ref_linear(const struct ds_op_linear *p, struct ds_error *err) {
     const uint32_t rows = ds_host_rows(&p->count, p->x.rows);
     const float *bias = ds_host_at(&p->bias);
     const bool blocks = p->x.elem == DS_ELEM_Q8;
-    const size_t scratch = blocks ? ds_q8_padded(p->x.cols) / DS_RUN * sizeof(struct ds_unpacked_run) : p->x.cols * sizeof(float);
+    const size_t scratch =
+        blocks ? ds_q8_padded(p->x.cols) / DS_RUN * sizeof(struct ds_unpacked_run) : p->x.cols * sizeof(float);
     void *memory = malloc(scratch);
     if (!memory) return ds_fail_memory(err, scratch, "a row of weights");
     const union row_of_weights w = blocks ? (union row_of_weights){.runs = memory} : (union row_of_weights){.values = memory};

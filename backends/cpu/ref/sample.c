@@ -106,8 +106,8 @@ static uint32_t draw(struct candidate *list, uint32_t n, const struct ds_sample_
     return best_id;
 }
 
-static int32_t sample(const float *logits, uint32_t n, const float *bias, const struct ds_sample_row *how, struct candidate *list,
-                      uint32_t *flags) {
+static int32_t sample(const float *logits, uint32_t n, const float *bias, const struct ds_sample_row *how,
+                      struct candidate *list, uint32_t *flags) {
     uint32_t candidates = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (!ds_is_finite(logits[i])) {

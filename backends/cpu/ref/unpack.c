@@ -10,7 +10,9 @@
 static const int8_t iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 static const int8_t fp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-static float f16(const uint8_t *p) { return ds_f16_to_f32(ds_load_u16(p)); }
+static float f16(const uint8_t *p) {
+    return ds_f16_to_f32(ds_load_u16(p));
+}
 
 /* --- types of 32: byte j of the nibbles holds inputs j and j + 16 --- */
 
@@ -26,10 +28,18 @@ static void unpack_block_of_32(ds_type type, const uint8_t *block, int8_t *q, fl
     *m = 0;
     *d = type == DS_TYPE_MXFP4 ? 0 : f16(block);
     switch (type) {
-    case DS_TYPE_Q8_0: memcpy(q, block + 2, 32); break;
-    case DS_TYPE_Q4_0: unpack_nibbles(block + 2, 0, NULL, 8, q); break;
-    case DS_TYPE_Q5_0: unpack_nibbles(block + 6, ds_load_u32(block + 2), NULL, 16, q); break;
-    case DS_TYPE_IQ4_NL: unpack_nibbles(block + 2, 0, iq4, 0, q); break;
+    case DS_TYPE_Q8_0:
+        memcpy(q, block + 2, 32);
+        break;
+    case DS_TYPE_Q4_0:
+        unpack_nibbles(block + 2, 0, NULL, 8, q);
+        break;
+    case DS_TYPE_Q5_0:
+        unpack_nibbles(block + 6, ds_load_u32(block + 2), NULL, 16, q);
+        break;
+    case DS_TYPE_IQ4_NL:
+        unpack_nibbles(block + 2, 0, iq4, 0, q);
+        break;
     case DS_TYPE_Q4_1:
         *m = f16(block + 2);
         unpack_nibbles(block + 4, 0, NULL, 0, q);
@@ -42,16 +52,21 @@ static void unpack_block_of_32(ds_type type, const uint8_t *block, int8_t *q, fl
         *d = ds_float(block[0] < 2 ? 0x00200000u << block[0] : (uint32_t)(block[0] - 1) << 23);
         unpack_nibbles(block + 1, 0, fp4, 0, q);
         break;
-    default: assert(!"not a type of 32");
+    default:
+        assert(!"not a type of 32");
     }
 }
 
 /* --- types of 256: two halves of 128, or four pairs of 32; within them the same bits of successive bytes --- */
 
 /* Two bits of input i, for Q2_K, Q3_K and Q6_K's upper bits: 32 bytes a half, four inputs 32 apart in each byte. */
-static uint32_t two_bits(const uint8_t *bytes, uint32_t i) { return bytes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3u; }
+static uint32_t two_bits(const uint8_t *bytes, uint32_t i) {
+    return bytes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3u;
+}
 /* Four bits of input i, for Q4_K and Q5_K: 32 bytes a pair of groups. */
-static uint32_t four_bits(const uint8_t *bytes, uint32_t i) { return bytes[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15u; }
+static uint32_t four_bits(const uint8_t *bytes, uint32_t i) {
+    return bytes[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15u;
+}
 
 static void unpack_q2_k(const uint8_t *block, struct ds_unpacked_run *out) {
     out->group = 16;
@@ -135,12 +150,24 @@ void ds_unpack_run(ds_type type, const void *row, uint32_t cols, uint32_t run, s
     out->inputs = inputs;
     out->wide = info->block == DS_RUN;
     switch (type) {
-    case DS_TYPE_Q2_K: unpack_q2_k(block, out); break;
-    case DS_TYPE_Q3_K: unpack_q3_k(block, out); break;
-    case DS_TYPE_Q4_K: unpack_q4_k(block, out); break;
-    case DS_TYPE_Q5_K: unpack_q5_k(block, out); break;
-    case DS_TYPE_Q6_K: unpack_q6_k(block, out); break;
-    case DS_TYPE_IQ4_XS: unpack_iq4_xs(block, out); break;
+    case DS_TYPE_Q2_K:
+        unpack_q2_k(block, out);
+        break;
+    case DS_TYPE_Q3_K:
+        unpack_q3_k(block, out);
+        break;
+    case DS_TYPE_Q4_K:
+        unpack_q4_k(block, out);
+        break;
+    case DS_TYPE_Q5_K:
+        unpack_q5_k(block, out);
+        break;
+    case DS_TYPE_Q6_K:
+        unpack_q6_k(block, out);
+        break;
+    case DS_TYPE_IQ4_XS:
+        unpack_iq4_xs(block, out);
+        break;
     default:
         out->group = 32;
         for (uint32_t g = 0; g < inputs / 32; g++)
