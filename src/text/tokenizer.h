@@ -19,7 +19,7 @@ ds_status ds_tokenizer_open_json(const char *path, struct ds_tokenizer **out, st
 /* From the bytes of a tokenizer.json; `config` (tokenizer_config.json) may be NULL. `name` is for messages. For tests and fuzzing. */
 ds_status ds_tokenizer_parse_json(const char *name, const char *json, size_t size, const char *config, size_t config_size,
                                   struct ds_tokenizer **out, struct ds_error *err);
-/* From `tokenizer.ggml.*` of a GGUF checkpoint, which must outlive the tokenizer. DS_ERROR_UNSUPPORTED names a model or pre-tokenizer we lack. */
+/* From `tokenizer.ggml.*` of a GGUF checkpoint, which may be closed afterwards. DS_ERROR_UNSUPPORTED names a model or pre-tokenizer we lack. */
 ds_status ds_tokenizer_open_gguf(const struct ds_ckpt *ckpt, struct ds_tokenizer **out, struct ds_error *err);
 /* Whichever of the two belongs to an open checkpoint; *out is NULL with DS_OK when it has none. */
 ds_status ds_tokenizer_open(const struct ds_ckpt *ckpt, struct ds_tokenizer **out, struct ds_error *err);

@@ -3,6 +3,8 @@
  * same text, special tokens kept and left out. README.md there says where the cases come from.
  */
 #include "base/json.h"
+#include "ckpt/ckpt_internal.h"
+#include "text/buffer.h"
 #include "text/tokenizer.h"
 
 #include <setjmp.h>
@@ -91,11 +93,146 @@ static void deepseek_gives_the_reference_ids_from_json(void **state) {
     check_json(CASES "deepseek/tokenizer.json", CASES "deepseek/cases.jsonl");
 }
 
+/* --- the same vocabularies as GGUF metadata --- */
+
+enum { GGUF_STRING = 8, GGUF_ARRAY = 9, GGUF_INT32 = 5 };
+
+static void put(struct ds_buffer *out, const void *data, size_t n) {
+    struct ds_error err;
+    assert_int_equal(ds_buffer_append(out, data, n, &err), DS_OK);
+}
+static void put_u32(struct ds_buffer *out, uint32_t value) { put(out, &value, sizeof value); }
+static void put_u64(struct ds_buffer *out, uint64_t value) { put(out, &value, sizeof value); }
+static void put_string(struct ds_buffer *out, const char *text, size_t n) {
+    put_u64(out, n);
+    put(out, text, n);
+}
+static void put_key(struct ds_buffer *out, const char *key, uint32_t type) {
+    put_string(out, key, strlen(key));
+    put_u32(out, type);
+}
+static void put_array(struct ds_buffer *out, const char *key, uint32_t type, size_t n) {
+    put_key(out, key, GGUF_ARRAY);
+    put_u32(out, type);
+    put_u64(out, n);
+}
+
+struct entry {
+    const char *text;
+    size_t length;
+    int32_t type;
+};
+
+/* By id. Ids without a token get type 5, "unused", as converters write it. */
+static struct entry *entries_of(const json_t *root, size_t *count) {
+    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab"), *added = json_object_get(root, "added_tokens"), *value;
+    const char *text;
+    size_t i, highest = 0;
+    json_object_foreach(vocab, text, value) highest = DS_MAX(highest, (size_t)json_integer_value(value));
+    json_array_foreach(added, i, value) highest = DS_MAX(highest, (size_t)json_integer_value(json_object_get(value, "id")));
+    *count = highest + 1;
+    struct entry *entries = calloc(*count, sizeof *entries);
+    assert_non_null(entries);
+    for (i = 0; i < *count; i++) entries[i] = (struct entry){"", 0, 5};
+    json_object_foreach(vocab, text, value) entries[json_integer_value(value)] = (struct entry){text, strlen(text), 1};
+    json_array_foreach(added, i, value) {
+        const json_t *content = json_object_get(value, "content");
+        entries[json_integer_value(json_object_get(value, "id"))] =
+            (struct entry){json_string_value(content), json_string_length(content), json_is_true(json_object_get(value, "special")) ? 3 : 4};
+    }
+    return entries;
+}
+
+static void put_merges(struct ds_buffer *out, const json_t *merges) {
+    size_t i;
+    json_t *value;
+    put_array(out, "tokenizer.ggml.merges", GGUF_STRING, json_array_size(merges));
+    json_array_foreach(merges, i, value) {
+        if (json_is_string(value)) {
+            put_string(out, json_string_value(value), json_string_length(value));
+            continue;
+        }
+        const json_t *left = json_array_get(value, 0), *right = json_array_get(value, 1);
+        put_u64(out, json_string_length(left) + 1 + json_string_length(right));
+        put(out, json_string_value(left), json_string_length(left));
+        put(out, " ", 1);
+        put(out, json_string_value(right), json_string_length(right));
+    }
+}
+
+static struct ds_buffer gguf_of(const json_t *root, const char *pre) {
+    struct ds_buffer out = {0};
+    size_t count;
+    struct entry *entries = entries_of(root, &count);
+    put(&out, "GGUF", 4);
+    put_u32(&out, 3);
+    put_u64(&out, 0);
+    put_u64(&out, 6);
+    put_key(&out, "general.architecture", GGUF_STRING);
+    put_string(&out, "qwen3", 5);
+    put_key(&out, "tokenizer.ggml.model", GGUF_STRING);
+    put_string(&out, "gpt2", 4);
+    put_key(&out, "tokenizer.ggml.pre", GGUF_STRING);
+    put_string(&out, pre, strlen(pre));
+    put_array(&out, "tokenizer.ggml.tokens", GGUF_STRING, count);
+    for (size_t i = 0; i < count; i++) put_string(&out, entries[i].text, entries[i].length);
+    put_array(&out, "tokenizer.ggml.token_type", GGUF_INT32, count);
+    for (size_t i = 0; i < count; i++) put(&out, &entries[i].type, sizeof entries[i].type);
+    put_merges(&out, json_object_get(json_object_get(root, "model"), "merges"));
+    while (out.length % 32) put(&out, "", 1);
+    free(entries);
+    return out;
+}
+
+static void check_gguf(const struct ds_ckpt *ckpt, const char *cases) {
+    struct ds_tokenizer *tokenizer;
+    struct ds_error err;
+    if (ds_tokenizer_open(ckpt, &tokenizer, &err) != DS_OK) fail_msg("%s", err.message);
+    assert_non_null(tokenizer);
+    assert_int_equal(check_cases(tokenizer, cases), 400);
+    ds_tokenizer_close(tokenizer);
+}
+
+static void check_as_gguf(const char *tokenizer_path, const char *pre, const char *cases) {
+    json_t *root;
+    struct ds_ckpt *ckpt;
+    struct ds_error err;
+    if (ds_json_read_file(tokenizer_path, 64u << 20, &root, &err) != DS_OK) fail_msg("%s", err.message);
+    struct ds_buffer gguf = gguf_of(root, pre);
+    if (ds_ckpt_open_memory(DS_CKPT_GGUF, "converted", gguf.data, gguf.length, &ckpt, &err) != DS_OK) fail_msg("%s", err.message);
+    check_gguf(ckpt, cases);
+    ds_ckpt_close(ckpt);
+    free(gguf.data);
+    json_decref(root);
+}
+
+static void qwen_gives_the_reference_ids_from_gguf_metadata(void **state) {
+    (void)state;
+    check_as_gguf(CASES "qwen/tokenizer.json", "qwen2", CASES "qwen/cases.jsonl");
+}
+static void deepseek_gives_the_reference_ids_from_gguf_metadata(void **state) {
+    (void)state;
+    check_as_gguf(CASES "deepseek/tokenizer.json", "deepseek-v3", CASES "deepseek/cases.jsonl");
+}
+
+/* A file of another project's converter, its tensors left out. */
+static void pair_gives_the_reference_ids_from_a_converted_gguf(void **state) {
+    (void)state;
+    struct ds_ckpt *ckpt;
+    struct ds_error err;
+    if (ds_ckpt_open(CASES "pair/vocab.gguf", &ckpt, &err) != DS_OK) fail_msg("%s", err.message);
+    check_gguf(ckpt, CASES "pair/cases.jsonl");
+    ds_ckpt_close(ckpt);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pair_gives_the_reference_ids_from_json),
         cmocka_unit_test(qwen_gives_the_reference_ids_from_json),
         cmocka_unit_test(deepseek_gives_the_reference_ids_from_json),
+        cmocka_unit_test(qwen_gives_the_reference_ids_from_gguf_metadata),
+        cmocka_unit_test(deepseek_gives_the_reference_ids_from_gguf_metadata),
+        cmocka_unit_test(pair_gives_the_reference_ids_from_a_converted_gguf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
