@@ -151,8 +151,8 @@ static ds_status index_tensors(struct ds_ckpt *ckpt, struct ds_error *err) {
     for (size_t i = 1; i < count; i++) {
         const struct ds_ckpt_tensor *a = ckpt->by_name[i - 1], *b = ckpt->by_name[i];
         if (strcmp(a->name, b->name) == 0)
-            return ds_fail(err, DS_ERROR_FORMAT, "tensor '%s' occurs twice: in '%s' and in '%s'", ds_quote_name(a->name).text,
-                           ckpt->files[a->file].path, ckpt->files[b->file].path);
+            return ds_fail(err, DS_ERROR_FORMAT, "%s: tensor '%s' occurs twice: here and in %s", ckpt->files[b->file].path,
+                           ds_quote_name(a->name).text, ckpt->files[a->file].path);
     }
     /* From here on only the readable ones are found; the skipped have their own list. */
     size_t kept = 0;
