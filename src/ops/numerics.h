@@ -428,7 +428,8 @@ DS_NUM_FN ds_f32 ds_quant_inverse(float amax) {
     return ds_quant_usable(amax) ? ds_div(127.0f, amax * ds_quant_pre(amax)) : 0.0f;
 }
 DS_NUM_FN int32_t ds_quant(float x, float pre, float inverse) {
-    int32_t q = ds_f32_to_i32(x * pre * inverse);
+    ds_f32 scaled = x * pre * inverse;
+    int32_t q = ds_f32_to_i32(scaled);
     q = ds_pick_i32(q > 127, 127, q);
     return ds_pick_i32(q < -127, -127, q);
 }
