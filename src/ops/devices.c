@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Best first: the first device of the first backend that has one is the default. */
-static const struct ds_backend *const backends[] = {&ds_backend_ref};
+static const struct ds_backend *const backends[] = {&ds_backend_cpu, &ds_backend_ref};
 
 enum { MAX_DEVICES = 64 }; /* of one backend */
 

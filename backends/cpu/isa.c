@@ -1,0 +1,60 @@
+#include "isa.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+extern const struct ds_cpu_kernels ds_cpu_kernels_avx512vnni, ds_cpu_kernels_avx512, ds_cpu_kernels_avx2;
+
+/* These ask for the operating system's consent too (XGETBV): registers that it does not save are not used. */
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
+}
+static bool has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+#endif
+
+extern const struct ds_cpu_kernels ds_cpu_kernels_base;
+static bool has_base(void) { return true; }
+
+/* Best first. */
+static const struct {
+    struct ds_cpu_isa isa;
+    bool (*available)(void);
+} sets[] = {
+#if defined(__x86_64__)
+    {{"avx512vnni", "AVX-512 VNNI", &ds_cpu_kernels_avx512vnni}, has_avx512vnni},
+    {{"avx512", "AVX-512", &ds_cpu_kernels_avx512}, has_avx512},
+    {{"avx2", "AVX2", &ds_cpu_kernels_avx2}, has_avx2},
+#endif
+    {{"base", "portable kernels", &ds_cpu_kernels_base}, has_base},
+};
+
+ds_status ds_cpu_isa_find(const char *name, const struct ds_cpu_isa **out, struct ds_error *err) {
+    char available[128] = "";
+    for (size_t i = 0; i < DS_COUNT(sets); i++) {
+        if (!sets[i].available()) continue;
+        if (!name || strcmp(name, sets[i].isa.name) == 0) {
+            *out = &sets[i].isa;
+            return DS_OK;
+        }
+        const size_t used = strlen(available);
+        snprintf(available + used, sizeof available - used, "%s%s", used ? ", " : "", sets[i].isa.name);
+    }
+    return ds_fail(err, DS_ERROR_ARGUMENT, "instruction set '%s' is not available; this processor and build have %s", name, available);
+}
+
+void ds_cpu_brand(char *out, size_t capacity) {
+    char brand[49] = "";
+#if defined(__x86_64__)
+    unsigned words[12] = {0};
+    if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
+        for (unsigned i = 0; i < 3; i++) __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]);
+        memcpy(brand, words, 48);
+    }
+#endif
+    snprintf(out, capacity, "%s", brand + strspn(brand, " "));
+}

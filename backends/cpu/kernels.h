@@ -1,0 +1,52 @@
+/*
+ * The kernels of device `cpu`: one table for each instruction set, all made from the sources in kernels/, which are compiled
+ * once per set with DS_CPU_ISA naming it. A kernel is called by every thread of the pool at once and does its own share; what
+ * share that is depends on the number of threads, the bits it writes do not.
+ */
+#ifndef DSPARK_CPU_KERNELS_H
+#define DSPARK_CPU_KERNELS_H
+
+#include "host_device.h"
+#include "pool.h"
+
+/* One thread's part in an op. */
+struct ds_cpu_work {
+    unsigned member, members;
+    struct ds_pool *pool;  /* for barriers between an op's phases */
+    uint8_t *scratch;      /* this thread's own, ds_cpu_scratch.each bytes, aligned to DS_ALIGN */
+    uint8_t *shared;       /* the op's, ds_cpu_scratch.shared bytes, aligned likewise */
+};
+
+/* Scratch that an op asks for. */
+struct ds_cpu_scratch {
+    uint64_t each;   /* bytes for every thread */
+    uint64_t shared; /* bytes for all together */
+};
+
+typedef void (*ds_cpu_kernel)(const struct ds_cpu_work *work, const union ds_op_params *params);
+
+struct ds_cpu_kernels {
+    ds_cpu_kernel op[DS_OP_COUNT];
+};
+
+/* Scratch of an op (scratch.c); does not depend on the instruction set. */
+struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *params, unsigned members);
+
+/* The share of `count` items of this thread. */
+static inline void ds_cpu_share(const struct ds_cpu_work *work, uint64_t count, uint64_t *first, uint64_t *end) {
+    ds_pool_share(count, work->member, work->members, first, end);
+}
+
+/* Names of what the sources in kernels/ define: ds_cpu_linear_avx2 and so on. */
+#if defined(DS_CPU_ISA)
+#define DS_CPU_PASTE(name, isa) ds_cpu_##name##_##isa
+#define DS_CPU_EXPAND(name, isa) DS_CPU_PASTE(name, isa)
+#define DS_CPU_NAME(name) DS_CPU_EXPAND(name, DS_CPU_ISA)
+
+#define DS_OP(name, text) void DS_CPU_NAME(name)(const struct ds_cpu_work *work, const union ds_op_params *params);
+#include "ops/ops.def"
+#undef DS_OP
+extern const struct ds_cpu_kernels DS_CPU_NAME(kernels);
+#endif
+
+#endif

@@ -1,0 +1,174 @@
+/*
+ * Two phases. First all threads look through the vocabulary together, each a stretch of it, for every row's largest logit and for
+ * what ends a row. Then rows are shared out: filters by selection (select.h) and Gumbel noise for the few tokens that it can
+ * lift above the best. Meaning: ref/sample.c.
+ */
+#include "kernels.h"
+#include "kernels/sample.h"
+#include "kernels/select.h"
+#include "kernels/vec.h"
+
+#include "base/philox.h"
+
+enum { BLOCK = 512, NONE = -1 };
+
+/* Noise is within these (numerics.h); both are rounded outwards. */
+#define NOISE_MOST 22.25f
+#define NOISE_SPAN 26.0f
+
+/* One row's inputs. */
+struct row {
+    const float *logits, *bias; /* bias NULL: none */
+    uint32_t n;
+};
+
+static struct row row_of(const struct ds_op_sample *p, uint32_t r) {
+    const struct ds_sample_row *how = (const struct ds_sample_row *)ds_host_at(&p->rows) + r;
+    const float *bias = ds_host_at(&p->bias);
+    return (struct row){.logits = ds_host_row(&p->logits, r), .n = p->logits.cols,
+                        .bias = bias && how->bias_row >= 0 ? bias + (size_t)how->bias_row * p->logits.cols : NULL};
+}
+
+/* x = logit + bias of `n` tokens from `first` on; a forbidden token becomes a NaN, which no comparison chooses. */
+static void biased_logits(const struct row *row, uint32_t first, uint32_t n, float *x) {
+    if (!row->bias) {
+        memcpy(x, row->logits + first, n * sizeof(float));
+        return;
+    }
+    const float *logits = row->logits + first, *bias = row->bias + first;
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = ds_pick(ds_bits(bias[i]) == (DS_NUM_INF | DS_NUM_SIGN), ds_float(DS_NUM_NAN), logits[i] + bias[i]);
+}
+
+/* --- first phase --- */
+
+static bool all_finite(const float *x, uint32_t n) {
+    int32_t largest = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const int32_t magnitude = ds_abs_bits(x[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest < (int32_t)DS_NUM_INF;
+}
+
+static void look(const struct row *row, uint64_t first, uint64_t end, struct ds_sample_part *part) {
+    *part = (struct ds_sample_part){.id = NONE};
+    for (uint32_t n; first < end; first += n) {
+        float x[BLOCK];
+        n = (uint32_t)DS_MIN(end - first, (uint64_t)BLOCK);
+        if (!all_finite(row->logits + first, n)) part->not_finite = true;
+        biased_logits(row, (uint32_t)first, n, x);
+        const float largest = ds_largest(x, n);
+        if (part->id != NONE && !(largest > part->largest)) continue;
+        for (uint32_t i = 0; i < n; i++) {
+            if (x[i] != largest) continue;
+            part->largest = largest;
+            part->id = (int32_t)(first + i);
+            break;
+        }
+    }
+}
+
+/* The threads' parts of one row, in the order of ids: among equals the first stays. */
+static struct ds_sample_part combine(const struct ds_sample_part *parts, uint32_t rows, uint32_t r, unsigned members) {
+    struct ds_sample_part all = parts[r];
+    for (unsigned i = 1; i < members; i++) {
+        const struct ds_sample_part *part = &parts[(size_t)i * rows + r];
+        all.not_finite |= part->not_finite;
+        if (part->id == NONE || (all.id != NONE && !(part->largest > all.largest))) continue;
+        all.id = part->id;
+        all.largest = part->largest;
+    }
+    return all;
+}
+
+/* --- second phase --- */
+
+/* A fraction of at most 1 in units of 2^-32, and the rounded product with a total. */
+static uint64_t fixed_point(float fraction) { return (uint64_t)ds_nearest(ds_min(fraction, 1.0f) * 4294967296.0f); }
+static uint64_t share_of(uint64_t a, uint64_t fraction) {
+    return (a >> 32) * fraction + (((a & UINT32_MAX) * fraction + (UINT64_C(1) << 31)) >> 32);
+}
+
+/* Forbids all but the k largest of x; `keys` is scratch. */
+static void keep_top_k(float *x, uint32_t n, uint32_t k, uint32_t *keys) {
+    uint64_t candidates = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t bits = ds_bits(x[i] + 0.0f); /* one zero */
+        const uint32_t ordered = bits ^ (DS_NUM_SIGN | (0u - (bits >> 31)));
+        keys[i] = ds_is_nan(x[i]) ? 0 : ordered;
+        candidates += keys[i] != 0;
+    }
+    if (k == 0 || k >= candidates) return;
+    const struct ds_selection last = ds_select(keys, n, k, false);
+    for (uint32_t i = 0; i < n; i++)
+        if (!ds_selected(&last, keys[i], i)) x[i] = ds_float(DS_NUM_NAN);
+}
+
+/* t from x, and the masses as floats (integers below 2^33, so exact; forbidden tokens weigh 0). */
+static void masses(float *x, uint32_t n, float largest, float inverse_temperature, float *mass) {
+    for (uint32_t i = 0; i < n; i++) x[i] = (x[i] - largest) * inverse_temperature;
+    for (uint32_t i = 0; i < n; i++) mass[i] = ds_mass_float(x[i]);
+}
+
+static struct ds_selection keep_top_p(const float *mass, uint32_t n, float p) {
+    if (!(p > 0 && p < 1)) return (struct ds_selection){.key = 0, .last_id = UINT32_MAX};
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < n; i++) total += (uint64_t)mass[i];
+    const uint64_t wanted = share_of(total, fixed_point(p));
+    return ds_select((const uint32_t *)(const void *)mass, n, DS_MAX(wanted, 1), true);
+}
+
+static int32_t draw(const struct row *row, const struct ds_sample_row *how, float largest, uint8_t *scratch) {
+    float *t = (float *)(void *)scratch, *mass = t + row->n;
+    biased_logits(row, 0, row->n, t);
+    if (how->top_k > 0) keep_top_k(t, row->n, how->top_k, (uint32_t *)(void *)mass);
+    masses(t, row->n, largest, how->inverse_temperature, mass);
+    const struct ds_selection kept = keep_top_p(mass, row->n, how->top_p);
+    const float least_mass = how->min_p > 0 ? (float)fixed_point(how->min_p) : 0.0f;
+
+    const uint64_t seed = how->seed_low | (uint64_t)how->seed_high << 32;
+    int32_t best_id = NONE;
+    float best = 0, bound = -NOISE_SPAN; /* one token near t = 0 is always kept */
+    for (uint32_t i = 0; i < row->n; i++) {
+        if (!(t[i] >= bound) || mass[i] < least_mass || !ds_selected(&kept, ds_bits(mass[i]), i)) continue;
+        const float score = t[i] + ds_gumbel(ds_philox_word(seed, i, how->position, how->purpose, how->stream));
+        if (best_id != NONE && !(score > best)) continue;
+        best = score;
+        best_id = (int32_t)i;
+        bound = DS_MAX(bound, best - NOISE_MOST);
+    }
+    return best_id;
+}
+
+static void finish_row(const struct ds_cpu_work *work, const struct ds_op_sample *p, uint32_t r, struct ds_sample_part part) {
+    const struct ds_sample_row *how = (const struct ds_sample_row *)ds_host_at(&p->rows) + r;
+    int32_t *tokens = ds_host_at(&p->tokens);
+    uint32_t *flags = ds_host_at(&p->flags);
+    if (part.not_finite) {
+        tokens[r] = NONE;
+        if (flags) flags[r] |= DS_FLAG_LOGIT;
+    } else if (part.id == NONE) {
+        tokens[r] = NONE;
+        if (flags) flags[r] |= DS_FLAG_MASKED;
+    } else if (how->inverse_temperature > 0) {
+        const struct row row = row_of(p, r);
+        tokens[r] = draw(&row, how, part.largest, work->scratch);
+    } else {
+        tokens[r] = part.id;
+    }
+}
+
+void DS_CPU_NAME(sample)(const struct ds_cpu_work *work, const union ds_op_params *params) {
+    const struct ds_op_sample *p = &params->sample;
+    const uint32_t rows = ds_host_rows(&p->count, p->logits.rows);
+    struct ds_sample_part *parts = (struct ds_sample_part *)(void *)work->shared;
+    uint64_t first, end;
+    ds_cpu_share(work, p->logits.cols, &first, &end);
+    for (uint32_t r = 0; r < rows; r++) {
+        const struct row row = row_of(p, r);
+        look(&row, first, end, &parts[(size_t)work->member * rows + r]);
+    }
+    ds_pool_barrier(work->pool);
+    for (uint32_t r = work->member; r < rows; r += work->members) finish_row(work, p, r, combine(parts, rows, r, work->members));
+}

@@ -1,0 +1,9 @@
+#include "kernels.h"
+
+const struct ds_cpu_kernels DS_CPU_NAME(kernels) = {
+    .op = {
+#define DS_OP(name, text) [DS_OP_##name] = DS_CPU_NAME(name),
+#include "ops/ops.def"
+#undef DS_OP
+    },
+};

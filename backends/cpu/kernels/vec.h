@@ -1,0 +1,267 @@
+/*
+ * Sixteen lanes, one per output (or key, or column): a register of AVX-512, two of AVX2, four of SSE2 or NEON. Kernels are
+ * written once on top of these and compiled once per instruction set; what has no portable spelling is chosen here.
+ *
+ * Everything is static: object code of one instruction set must not be linked into another's callers.
+ */
+#ifndef DSPARK_CPU_VEC_H
+#define DSPARK_CPU_VEC_H
+
+#define DS_NUM_HARDWARE_DIV 1 /* IEEE division and square root are correctly rounded: the same bits, faster */
+#include "ops/numerics.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define DS_PART 64
+enum { DS_ROW_BLOCK = 8 }; /* rows whose accumulators stay in registers */
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define DS_PART 32
+enum { DS_ROW_BLOCK = 4 };
+#else
+#define DS_PART 16
+enum { DS_ROW_BLOCK = 2 };
+#endif
+#if DS_PART > 16
+#include <immintrin.h>
+#endif
+enum { DS_PARTS = 64 / DS_PART, DS_WIDTH = 16 };
+
+/* Where there is no u8 x s8 dot that cannot saturate, 8-bit weights are kept signed: see vi_dot_signed. */
+#if DS_PART > 16 && !defined(__AVX512VNNI__)
+#define DS_SIGNED_BYTES 1
+#else
+#define DS_SIGNED_BYTES 0
+#endif
+
+#define DS_INLINE static inline __attribute__((always_inline))
+#define DS_UNROLL _Pragma("GCC unroll 16")
+#define DS_EACH_PART DS_UNROLL for (int i = 0; i < DS_PARTS; i++)
+
+typedef float ds_pf __attribute__((vector_size(DS_PART)));
+typedef int32_t ds_pi __attribute__((vector_size(DS_PART)));
+typedef uint32_t ds_pu __attribute__((vector_size(DS_PART)));
+typedef int16_t ds_ps __attribute__((vector_size(DS_PART)));
+typedef uint16_t ds_pus __attribute__((vector_size(DS_PART)));
+typedef uint8_t ds_pb __attribute__((vector_size(DS_PART)));
+
+typedef struct { ds_pf p[DS_PARTS]; } vf; /* 16 floats */
+typedef struct { ds_pi p[DS_PARTS]; } vi; /* 16 int32, or 64 bytes */
+
+/* --- floats --- */
+
+DS_INLINE vf vf_set1(float x) {
+    vf y;
+    DS_EACH_PART y.p[i] = x - (ds_pf){0};
+    return y;
+}
+DS_INLINE vf vf_zero(void) { return (vf){0}; }
+DS_INLINE vf vf_load(const float *from) {
+    vf y;
+    memcpy(&y, from, sizeof y);
+    return y;
+}
+DS_INLINE void vf_store(float *to, vf x) { memcpy(to, &x, sizeof x); }
+DS_INLINE vf vf_add(vf a, vf b) {
+    DS_EACH_PART a.p[i] += b.p[i];
+    return a;
+}
+DS_INLINE vf vf_sub(vf a, vf b) {
+    DS_EACH_PART a.p[i] -= b.p[i];
+    return a;
+}
+DS_INLINE vf vf_mul(vf a, vf b) {
+    DS_EACH_PART a.p[i] *= b.p[i];
+    return a;
+}
+
+/* a * b + c where the product is exact, so that fused and separate give the same bits: only for products of f16, bf16. */
+DS_INLINE vf vf_add_exact_product(vf a, vf b, vf c) {
+#if DS_PART == 64
+    c.p[0] = (ds_pf)_mm512_fmadd_ps((__m512)a.p[0], (__m512)b.p[0], (__m512)c.p[0]);
+#elif DS_PART == 32
+    DS_EACH_PART c.p[i] = (ds_pf)_mm256_fmadd_ps((__m256)a.p[i], (__m256)b.p[i], (__m256)c.p[i]);
+#else
+    DS_EACH_PART c.p[i] += a.p[i] * b.p[i];
+#endif
+    return c;
+}
+
+/* 16 consecutive f16, widened (exact). */
+DS_INLINE vf vf_load_f16(const uint16_t *from) {
+    vf y;
+#if DS_PART == 64
+    y.p[0] = (ds_pf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+#elif DS_PART == 32
+    DS_EACH_PART y.p[i] = (ds_pf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from + i));
+#else
+    float wide[16];
+    for (int i = 0; i < 16; i++) wide[i] = ds_f16_to_f32(from[i]);
+    y = vf_load(wide);
+#endif
+    return y;
+}
+
+/* --- integers --- */
+
+DS_INLINE vi vi_load(const void *from) {
+    vi y;
+    memcpy(&y, from, sizeof y);
+    return y;
+}
+DS_INLINE void vi_store(void *to, vi x) { memcpy(to, &x, sizeof x); }
+DS_INLINE vi vi_set1(int32_t x) {
+    vi y;
+    DS_EACH_PART y.p[i] = x - (ds_pi){0};
+    return y;
+}
+DS_INLINE vi vi_add(vi a, vi b) {
+    DS_EACH_PART a.p[i] += b.p[i];
+    return a;
+}
+DS_INLINE vi vi_mul(vi a, vi b) {
+    DS_EACH_PART a.p[i] *= b.p[i];
+    return a;
+}
+DS_INLINE vi vi_and(vi a, vi b) {
+    DS_EACH_PART a.p[i] &= b.p[i];
+    return a;
+}
+DS_INLINE vi vi_or(vi a, vi b) {
+    DS_EACH_PART a.p[i] |= b.p[i];
+    return a;
+}
+/* 16-bit lanes; n is a constant. Bits that cross a byte are the caller's to mask. */
+DS_INLINE vi vi_shift_right16(vi a, int n) {
+    DS_EACH_PART a.p[i] = (ds_pi)((ds_pus)a.p[i] >> n);
+    return a;
+}
+DS_INLINE vi vi_shift_left16(vi a, int n) {
+    DS_EACH_PART a.p[i] = (ds_pi)((ds_pus)a.p[i] << n);
+    return a;
+}
+/* To nearest even. */
+DS_INLINE vf vi_to_float(vi a) {
+    vf y;
+    DS_EACH_PART y.p[i] = __builtin_convertvector(a.p[i], ds_pf);
+    return y;
+}
+/* 16 u16 in the high halves: bf16 widened to f32 (exact). */
+DS_INLINE vf vf_load_bf16(const uint16_t *from) {
+    vf y;
+#if DS_PART == 64
+    y.p[0] = (ds_pf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
+#elif DS_PART == 32
+    DS_EACH_PART y.p[i] = (ds_pf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from + i)), 16);
+#else
+    uint32_t wide[16];
+    for (int i = 0; i < 16; i++) wide[i] = (uint32_t)from[i] << 16;
+    memcpy(&y, wide, sizeof y);
+#endif
+    return y;
+}
+
+/*
+ * acc[lane] += sum over j < 4 of w[4 lane + j] * a[j], w unsigned, a signed and not -128, broadcast as the four bytes of `a`.
+ * Exact for any w with VNNI and on the portable path, for w <= 127 elsewhere: two products then fit 16 bits.
+ */
+DS_INLINE vi vi_dot(vi acc, vi w, int32_t a) {
+#if defined(__AVX512VNNI__) && DS_PART == 64
+    acc.p[0] = (ds_pi)_mm512_dpbusd_epi32((__m512i)acc.p[0], (__m512i)w.p[0], _mm512_set1_epi32(a));
+#elif DS_PART == 64
+    const __m512i pairs = _mm512_maddubs_epi16((__m512i)w.p[0], _mm512_set1_epi32(a));
+    acc.p[0] += (ds_pi)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif DS_PART == 32
+    DS_EACH_PART {
+        const __m256i pairs = _mm256_maddubs_epi16((__m256i)w.p[i], _mm256_set1_epi32(a));
+        acc.p[i] += (ds_pi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    }
+#else
+    const ds_pi bytes = a - (ds_pi){0};
+    const ds_ps a_even = (ds_ps)((ds_pus)bytes << 8) >> 8, a_odd = (ds_ps)bytes >> 8;
+    DS_EACH_PART {
+        const ds_pi even = (ds_pi)((ds_ps)((ds_pus)w.p[i] & 255) * a_even); /* 255 * 127 fits 16 bits */
+        const ds_pi odd = (ds_pi)((ds_ps)((ds_pus)w.p[i] >> 8) * a_odd);
+        acc.p[i] += ((ds_pi)((ds_pu)even << 16) >> 16) + (even >> 16) + ((ds_pi)((ds_pu)odd << 16) >> 16) + (odd >> 16);
+    }
+#endif
+    return acc;
+}
+
+#if DS_SIGNED_BYTES
+/* The same for signed w: |w| <= 128 times a with w's sign. 2 * 128 * 127 fits 16 bits. */
+DS_INLINE vi vi_dot_signed(vi acc, vi w, int32_t a) {
+#if DS_PART == 64
+    const __m512i weights = (__m512i)w.p[0], all = _mm512_set1_epi32(a);
+    const __m512i turned = _mm512_mask_sub_epi8(all, _mm512_movepi8_mask(weights), _mm512_setzero_si512(), all);
+    const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(weights), turned);
+    acc.p[0] += (ds_pi)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#else
+    DS_EACH_PART {
+        const __m256i weights = (__m256i)w.p[i];
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(_mm256_set1_epi32(a), weights));
+        acc.p[i] += (ds_pi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    }
+#endif
+    return acc;
+}
+#endif
+
+/* acc[lane] += m[2 lane] * s[0] + m[2 lane + 1] * s[1] of int16, s broadcast as the halves of `s`. Not both products -2^30. */
+DS_INLINE vi vi_dot16(vi acc, vi m, int32_t s) {
+#if defined(__AVX512VNNI__) && DS_PART == 64
+    acc.p[0] = (ds_pi)_mm512_dpwssd_epi32((__m512i)acc.p[0], (__m512i)m.p[0], _mm512_set1_epi32(s));
+#elif DS_PART == 64
+    acc.p[0] += (ds_pi)_mm512_madd_epi16((__m512i)m.p[0], _mm512_set1_epi32(s));
+#elif DS_PART == 32
+    DS_EACH_PART acc.p[i] += (ds_pi)_mm256_madd_epi16((__m256i)m.p[i], _mm256_set1_epi32(s));
+#else
+    const int32_t low = (int16_t)(uint16_t)((uint32_t)s & 0xffffu), high = s >> 16;
+    DS_EACH_PART acc.p[i] += ((ds_pi)((ds_pu)m.p[i] << 16) >> 16) * low + (m.p[i] >> 16) * high;
+#endif
+    return acc;
+}
+
+/* Every byte (0..15) replaced by its entry of `table`. */
+DS_INLINE vi vi_lookup(vi index, const uint8_t table[16]) {
+#if DS_PART == 64
+    const __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table));
+    index.p[0] = (ds_pi)_mm512_shuffle_epi8(all, (__m512i)index.p[0]);
+#elif DS_PART == 32
+    const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    DS_EACH_PART index.p[i] = (ds_pi)_mm256_shuffle_epi8(all, (__m256i)index.p[i]);
+#else
+    uint8_t bytes[64];
+    vi_store(bytes, index);
+    for (int i = 0; i < 64; i++) bytes[i] = table[bytes[i] & 15];
+    index = vi_load(bytes);
+#endif
+    return index;
+}
+
+/* --- reductions --- */
+
+/* The halving tree that ends a sum by 32 lanes, of which `high` are the upper sixteen. */
+DS_INLINE float vf_tree(vf low, vf high) {
+    float lane[DS_WIDTH];
+    vf_store(lane, vf_add(low, high));
+    for (int half = DS_WIDTH / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] = lane[i] + lane[i + half];
+    return lane[0];
+}
+
+/* The largest of n >= 1 floats; NaNs are passed over (-infinity if there is nothing else), zeros are equal. */
+DS_INLINE float ds_largest(const float *x, uint32_t n) {
+    float lane[DS_WIDTH];
+    for (int i = 0; i < DS_WIDTH; i++) lane[i] = ds_float(DS_NUM_INF | DS_NUM_SIGN);
+    uint32_t at = 0;
+    for (; at + DS_WIDTH <= n; at += DS_WIDTH)
+        for (int i = 0; i < DS_WIDTH; i++) lane[i] = x[at + i] > lane[i] ? x[at + i] : lane[i];
+    for (; at < n; at++) lane[0] = x[at] > lane[0] ? x[at] : lane[0];
+    float largest = lane[0];
+    for (int i = 1; i < DS_WIDTH; i++) largest = lane[i] > largest ? lane[i] : largest;
+    return largest;
+}
+
+#endif
