@@ -1,0 +1,734 @@
+/*
+ * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in
+ * double precision, with a tolerance. That fast kernels equal the reference is checkops' business.
+ */
+#include "ops/device.h"
+#include "ops/numerics.h"
+#include "ref/unpack.h"
+
+#include <fenv.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* --- the device, and tensors in its memory --- */
+
+static struct ds_device *device;
+static struct ds_stream *stream;
+static struct ds_buffer *buffers[64];
+static size_t n_buffers;
+
+static int open_device(void **state) {
+    (void)state;
+    struct ds_error err;
+    const struct ds_device_params params = {0};
+    if (ds_device_create("ref", &params, &device, &err) != DS_OK) return -1;
+    return device->fns->stream_create(device, &stream, &err) == DS_OK ? 0 : -1;
+}
+
+static int close_device(void **state) {
+    (void)state;
+    device->fns->stream_destroy(stream);
+    ds_device_destroy(device);
+    return 0;
+}
+
+static int free_buffers(void **state) {
+    (void)state;
+    while (n_buffers > 0) device->fns->buffer_destroy(buffers[--n_buffers]);
+    return 0;
+}
+
+/* A buffer with these bytes, or zeros. */
+static struct ds_slice put(const void *bytes, size_t n) {
+    struct ds_error err;
+    assert_true(n_buffers < DS_COUNT(buffers));
+    assert_int_equal(device->fns->buffer_create(device, n, &buffers[n_buffers], &err), DS_OK);
+    const struct ds_slice at = {.buffer = buffers[n_buffers++]};
+    if (bytes) assert_int_equal(device->fns->write(stream, at, bytes, n, &err), DS_OK);
+    return at;
+}
+
+static void *at(struct ds_slice slice) {
+    return (uint8_t *)device->fns->host(slice.buffer) + slice.offset;
+}
+
+static struct ds_view floats(const float *x, uint32_t rows, uint32_t cols) {
+    return (struct ds_view){
+        .at = put(x, (size_t)rows * cols * 4), .elem = DS_ELEM_F32, .rows = rows, .cols = cols, .stride = cols};
+}
+
+static struct ds_weight weight(ds_type type, const void *stored, uint32_t rows, uint32_t cols) {
+    struct ds_error err;
+    const struct ds_weight w = {
+        .at = put(NULL, device->fns->weight_bytes(device, type, rows, cols)), .type = type, .rows = rows, .cols = cols};
+    assert_int_equal(device->fns->weight_write(stream, &w, 0, rows, stored, &err), DS_OK);
+    return w;
+}
+
+static void run(ds_op op, const union ds_op_params *params) {
+    struct ds_error err;
+    if (ds_op_check(op, params, &err) != DS_OK) fail_msg("%s", err.message);
+    assert_int_equal(device->fns->op[op](stream, params, &err), DS_OK);
+}
+
+static uint32_t random_state = 1;
+static uint32_t random_word(void) {
+    random_state = random_state * 1664525u + 1013904223u;
+    return random_state >> 8 | random_state << 24;
+}
+static float random_float(void) { /* in [-1, 1) */
+    return (float)(int32_t)random_word() * 0x1p-31f;
+}
+
+static void near(double found, double expected, double tolerance) {
+    if (!(fabs(found - expected) <= tolerance)) fail_msg("found %.9g, expected %.9g", found, expected);
+}
+
+/* --- unpacking --- */
+
+/* A random block whose f16 scales are ordinary numbers. */
+static void random_row(ds_type type, uint8_t *row, uint32_t blocks) {
+    const struct ds_type_info *info = ds_type_get(type);
+    for (uint32_t i = 0; i < blocks * info->bytes; i++) row[i] = (uint8_t)random_word();
+    for (uint32_t b = 0; b < blocks; b++) {
+        uint8_t *block = row + b * info->bytes;
+        const uint32_t end = info->bytes;
+        const uint16_t d = (uint16_t)ds_f32_to_f16(random_float()), m = (uint16_t)ds_f32_to_f16(random_float());
+        switch (type) {
+        case DS_TYPE_MXFP4:
+            block[0] = (uint8_t)(b < 3 ? b : 120 + b % 10);
+            break;
+        case DS_TYPE_Q3_K:
+        case DS_TYPE_Q6_K:
+            memcpy(block + end - 2, &d, 2);
+            break;
+        case DS_TYPE_Q2_K:
+            memcpy(block + end - 4, &d, 2);
+            memcpy(block + end - 2, &m, 2);
+            break;
+        default: /* Q8_0, Q4_0, Q5_0 and IQ4_* have integers where the others' minimum lies: any value does */
+            memcpy(block, &d, 2);
+            if (type == DS_TYPE_Q4_1 || type == DS_TYPE_Q5_1 || type == DS_TYPE_Q4_K || type == DS_TYPE_Q5_K)
+                memcpy(block + 2, &m, 2);
+        }
+    }
+}
+
+static bool block_type(ds_type type) {
+    return ds_type_get(type)->block > 1;
+}
+
+static void integers_times_scales_are_the_dequantised_values(void **state) {
+    (void)state;
+    enum { COLS = 1280 };
+    for (ds_type type = 0; type < DS_TYPE_COUNT; type++) {
+        if (!block_type(type)) continue;
+        const uint32_t cols = ds_type_get(type)->block == 32 ? COLS + 96 : COLS;
+        uint8_t row[8192];
+        float expected[COLS + 96];
+        random_row(type, row, cols / ds_type_get(type)->block);
+        ds_dequantize_row(type, row, cols, expected);
+        for (uint32_t start = 0; start < cols; start += DS_RUN) {
+            struct ds_unpacked_run w;
+            ds_unpack_run(type, row, cols, start / DS_RUN, &w);
+            assert_int_equal(w.inputs, DS_MIN(cols - start, (uint32_t)DS_RUN));
+            for (uint32_t i = 0; i < w.inputs; i++) {
+                const uint32_t g = i / w.group;
+                const double scaled = w.wide ? (double)w.d * w.scale[g] * w.q[i] : (double)w.block_d[g] * w.q[i];
+                const double offset = w.wide ? -(double)w.dmin * w.minimum[g] : w.block_m[g];
+                near(expected[start + i], scaled + offset, 4e-7 * (fabs(scaled) + fabs(offset)));
+            }
+        }
+    }
+}
+
+/* --- linear --- */
+
+static void a_linear_adds_bias_then_residual(void **state) {
+    (void)state;
+    const float w[] = {1, 2, 3, -1, 0, 0.5f}, x[] = {1, 10, 100, 2, 4, 6}, bias[] = {0.25f, -1},
+                residual[] = {1000, 2000, 3000, 4000};
+    const float expected[] = {1321.25f, 2048, 3028.25f, 4000};
+    union ds_op_params p = {.linear = {.weight = weight(DS_TYPE_F32, w, 2, 3),
+                                       .x = floats(x, 2, 3),
+                                       .y = floats(NULL, 2, 2),
+                                       .bias = put(bias, sizeof bias),
+                                       .residual = floats(residual, 2, 2)}};
+    run(DS_OP_linear, &p);
+    assert_memory_equal(at(p.linear.y.at), expected, sizeof expected);
+    /* in place of the residual */
+    p.linear.y = p.linear.residual;
+    run(DS_OP_linear, &p);
+    assert_memory_equal(at(p.linear.y.at), expected, sizeof expected);
+}
+
+/* 2^24 swallows a single 1 that is added to it, but not a run's sum of 256 of them. */
+static void runs_of_256_are_summed_on_their_own(void **state) {
+    (void)state;
+    float w[513], x[513];
+    for (int i = 0; i < 513; i++) w[i] = x[i] = i == 0 || i >= 256;
+    x[0] = 16777216;
+    union ds_op_params p = {
+        .linear = {.weight = weight(DS_TYPE_F32, w, 1, 512), .x = floats(x, 1, 512), .y = floats(NULL, 1, 1)}};
+    run(DS_OP_linear, &p);
+    assert_true(*(float *)at(p.linear.y.at) == 16777216 + 256);
+    /* a third run of a single input: 2^24 + 256 + 1 rounds to even */
+    p.linear.weight = weight(DS_TYPE_F32, w, 1, 513);
+    p.linear.x = floats(x, 1, 513);
+    run(DS_OP_linear, &p);
+    assert_true(*(float *)at(p.linear.y.at) == 16777216 + 256);
+}
+
+static struct ds_view activations(ds_elem elem, const struct ds_view *x) {
+    if (elem == DS_ELEM_F32) return *x;
+    const size_t row = elem == DS_ELEM_Q8 ? ds_q8_row_bytes(x->cols) : x->cols * 2;
+    union ds_op_params p = {
+        .quantize = {
+            .x = *x,
+            .out = {.at = put(NULL, row * x->rows), .elem = elem, .rows = x->rows, .cols = x->cols, .stride = x->cols}}};
+    run(DS_OP_quantize, &p);
+    return p.quantize.out;
+}
+
+/* Input i of row r as a linear sees it. */
+static double activation(const struct ds_view *x, uint32_t r, uint32_t i) {
+    const uint8_t *row = at(x->at);
+    if (x->elem == DS_ELEM_F32) return ((const float *)(const void *)row)[r * x->stride + i];
+    if (x->elem == DS_ELEM_BF16) return ds_bf16_to_f32(((const uint16_t *)(const void *)row)[r * x->stride + i]);
+    row += r * ds_q8_row_bytes(x->cols);
+    return ((const float *)(const void *)(row + ds_q8_scale_offset(x->cols)))[i / DS_RUN] * (double)(int8_t)row[i];
+}
+
+static void linears_of_all_types_are_dot_products(void **state) {
+    (void)state;
+    enum { ROWS = 2, OUTPUTS = 3, COLS = 768 };
+    for (ds_type type = 0; type < DS_TYPE_COUNT; type++) {
+        if (type == DS_TYPE_I32 || type == DS_TYPE_I64) continue;
+        const struct ds_type_info *info = ds_type_get(type);
+        const uint32_t cols = info->block == DS_RUN ? COLS : COLS - 160, row_bytes = cols / info->block * info->bytes;
+        uint8_t stored[OUTPUTS * COLS * 4];
+        float x[ROWS * COLS], w[COLS];
+        for (uint32_t i = 0; i < ROWS * cols; i++) x[i] = random_float() * (i % 100 == 7 ? 50 : 1);
+        for (uint32_t o = 0; o < OUTPUTS; o++) {
+            if (block_type(type)) random_row(type, stored + o * row_bytes, cols / info->block);
+            for (uint32_t i = 0; i < cols && !block_type(type); i++) {
+                const float f = random_float();
+                const uint32_t bits = type == DS_TYPE_F32   ? ds_bits(f)
+                                      : type == DS_TYPE_F16 ? ds_f32_to_f16(f)
+                                                            : ds_f32_to_bf16(f);
+                memcpy(stored + o * row_bytes + i * info->bytes, &bits, info->bytes);
+            }
+        }
+        const struct ds_view x_view = floats(x, ROWS, cols);
+        const union ds_op_params p = {.linear = {.weight = weight(type, stored, OUTPUTS, cols),
+                                                 .x = activations(ds_linear_input(type), &x_view),
+                                                 .y = floats(NULL, ROWS, OUTPUTS)}};
+        run(DS_OP_linear, &p);
+        for (uint32_t o = 0; o < OUTPUTS; o++) {
+            ds_dequantize_row(type, stored + o * row_bytes, cols, w);
+            for (uint32_t r = 0; r < ROWS; r++) {
+                double sum = 0, size = 0;
+                for (uint32_t i = 0; i < cols; i++) {
+                    sum += activation(&p.linear.x, r, i) * w[i];
+                    size += fabs(activation(&p.linear.x, r, i) * w[i]);
+                }
+                near(((float *)at(p.linear.y.at))[r * OUTPUTS + o], sum, size * 1e-5);
+            }
+        }
+        free_buffers(NULL);
+    }
+}
+
+static void bf16_weights_are_bounded_when_written(void **state) {
+    (void)state;
+    const uint16_t stored[] = {0x3f80, 0x217f, 0xa17f, 0x2180, 0x7f00, 0xff00};
+    const float expected[] = {1, 0, 0, 0x1p-60f, 0x1p60f, -0x1p60f};
+    const int32_t id = 0;
+    const union ds_op_params p = {
+        .embed = {.table = weight(DS_TYPE_BF16, stored, 1, 6), .ids = put(&id, 4), .out = floats(NULL, 1, 6), .scale = 1}};
+    run(DS_OP_embed, &p);
+    assert_memory_equal(at(p.embed.out.at), expected, sizeof expected);
+}
+
+/* --- quantize --- */
+
+static void q8_rows_hold_values_scales_and_sums(void **state) {
+    (void)state;
+    float x[2 * 300] = {0};
+    x[0] = 254;
+    x[1] = -254;
+    x[2] = 3; /* 1.5: to even */
+    x[3] = 1; /* 0.5: to even */
+    x[17] = 100;
+    x[299] = -0.5f;
+    x[300] = INFINITY;
+    x[300 + 256] = 7;
+    const uint32_t flags[] = {DS_FLAG_LOGIT, DS_FLAG_LOGIT};
+    const struct ds_view x_view = floats(x, 2, 300);
+    union ds_op_params p = {
+        .quantize = {.x = x_view,
+                     .out = {.at = put(NULL, 2 * ds_q8_row_bytes(300)), .elem = DS_ELEM_Q8, .rows = 2, .cols = 300},
+                     .flags = put(flags, sizeof flags)}};
+    memset(at(p.quantize.out.at), 0x55, 2 * ds_q8_row_bytes(300));
+    run(DS_OP_quantize, &p);
+
+    const uint8_t *row = at(p.quantize.out.at);
+    const int8_t *q = (const int8_t *)row;
+    const float *d = (const float *)(const void *)(row + 512);
+    const int16_t *s = (const int16_t *)(const void *)(row + 512 + 8);
+    assert_int_equal(q[0], 127);
+    assert_int_equal(q[1], -127);
+    assert_int_equal(q[2], 2);
+    assert_int_equal(q[3], 0);
+    assert_int_equal(q[17], 50);
+    assert_int_equal(q[299], -127);
+    assert_true(d[0] == 2 && d[1] == 0.5f / 127);
+    assert_int_equal(s[0], 2);
+    assert_int_equal(s[1], 50);
+    assert_int_equal(s[299 / 16], -127);
+    for (uint32_t i = 300; i < 512; i++) assert_int_equal(q[i], 0);
+    for (uint32_t i = 512 + 8 + 64; i < ds_q8_row_bytes(300); i++) assert_int_equal(row[i], 0);
+
+    /* The infinity's run is zeros; the next run of that row is not. */
+    row += ds_q8_row_bytes(300);
+    for (uint32_t i = 0; i < 256; i++) assert_int_equal(row[i], 0);
+    assert_int_equal(row[256], 127);
+    const uint32_t *raised = at(p.quantize.flags);
+    assert_int_equal(raised[0], DS_FLAG_LOGIT);
+    assert_int_equal(raised[1], DS_FLAG_LOGIT | DS_FLAG_ACTIVATION);
+}
+
+/* --- norms, gates, rotations --- */
+
+static void a_norm_divides_by_the_root_mean_square(void **state) {
+    (void)state;
+    enum { GROUPS = 3, DIM = 70 };
+    float x[GROUPS * DIM], w[DIM];
+    for (int i = 0; i < GROUPS * DIM; i++) x[i] = random_float() * 4;
+    for (int i = 0; i < DIM; i++) w[i] = random_float();
+    const union ds_op_params p = {.rms_norm = {.x = floats(x, 1, GROUPS * DIM),
+                                               .out = floats(NULL, 1, GROUPS * DIM),
+                                               .dim = DIM,
+                                               .weight = put(w, sizeof w),
+                                               .eps = 0.01f}};
+    run(DS_OP_rms_norm, &p);
+    for (int g = 0; g < GROUPS; g++) {
+        double ss = 0;
+        for (int i = 0; i < DIM; i++) ss += (double)x[g * DIM + i] * x[g * DIM + i];
+        for (int i = 0; i < DIM; i++)
+            near(((float *)at(p.rms_norm.out.at))[g * DIM + i], x[g * DIM + i] / sqrt(ss / DIM + 0.01f) * w[i], 2e-6);
+    }
+}
+
+static void gates_are_silu_and_tanh_gelu(void **state) {
+    (void)state;
+    enum { COLS = 100 };
+    float gate[COLS], up[COLS];
+    for (int i = 0; i < COLS; i++) {
+        gate[i] = random_float() * 8;
+        up[i] = random_float() * 3;
+    }
+    union ds_op_params p = {.glu = {.gate = floats(gate, 1, COLS), .up = floats(up, 1, COLS), .out = floats(NULL, 1, COLS)}};
+    for (int activation = DS_ACT_SILU; activation <= DS_ACT_GELU_TANH; activation++) {
+        p.glu.activation = (ds_activation)activation;
+        run(DS_OP_glu, &p);
+        for (int i = 0; i < COLS; i++) {
+            const double x = gate[i];
+            const double gelu = 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+            near(((float *)at(p.glu.out.at))[i], (activation == DS_ACT_SILU ? x / (1 + exp(-x)) : gelu) * up[i], 5e-6);
+        }
+    }
+}
+
+static void a_quarter_turn_swaps_the_pairs(void **state) {
+    (void)state;
+    /* Position 0 does nothing, position 1 turns by 90 degrees; two heads of 6 columns, of which 4 turn. */
+    const float cosine[] = {1, 1, 0, 0}, sine[] = {0, 0, 1, 1}, x[] = {1, 2, 3, 4, 5, 6, 10, 20, 30, 40, 50, 60};
+    float rows[36];
+    for (int r = 0; r < 3; r++) memcpy(rows + 12 * r, x, sizeof x);
+    const int32_t positions[] = {0, 1, -1};
+    union ds_op_params p = {.rope = {.x = floats(rows, 3, 12),
+                                     .head_dim = 6,
+                                     .n_rot = 4,
+                                     .neox = true,
+                                     .cos = put(cosine, sizeof cosine),
+                                     .sin = put(sine, sizeof sine),
+                                     .table_positions = 2,
+                                     .positions = put(positions, sizeof positions)}};
+    run(DS_OP_rope, &p);
+    const float neox[] = {-3, -4, 1, 2, 5, 6, -30, -40, 10, 20, 50, 60};
+    const float *out = at(p.rope.x.at);
+    assert_memory_equal(out, x, sizeof x);
+    assert_memory_equal(out + 12, neox, sizeof neox);
+    assert_memory_equal(out + 24, x, sizeof x);
+
+    p.rope.neox = false;
+    p.rope.x = floats(rows, 3, 12);
+    run(DS_OP_rope, &p);
+    const float pairs[] = {-2, 1, -4, 3, 5, 6, -20, 10, -40, 30, 50, 60};
+    assert_memory_equal((float *)at(p.rope.x.at) + 12, pairs, sizeof pairs);
+}
+
+static void rows_are_copied_by_index(void **state) {
+    (void)state;
+    const float x[] = {1, 2, 3, 4, 5, 6};
+    const int32_t index[] = {2, 0};
+    union ds_op_params p = {.copy = {.x = floats(x, 3, 2), .out = floats(NULL, 2, 2), .index = put(index, sizeof index)}};
+    run(DS_OP_copy, &p);
+    const float gathered[] = {5, 6, 1, 2};
+    assert_memory_equal(at(p.copy.out.at), gathered, sizeof gathered);
+    p.copy.index = (struct ds_slice){0};
+    run(DS_OP_copy, &p);
+    assert_memory_equal(at(p.copy.out.at), x, 16);
+}
+
+static void rows_of_a_table_are_gathered_and_scaled(void **state) {
+    (void)state;
+    const float table[] = {1, 2, 3, 4, 5, 6};
+    const int32_t ids[] = {2, 2, 1};
+    const union ds_op_params p = {
+        .embed = {
+            .table = weight(DS_TYPE_F32, table, 3, 2), .ids = put(ids, sizeof ids), .out = floats(NULL, 3, 2), .scale = 0.5f}};
+    run(DS_OP_embed, &p);
+    const float expected[] = {2.5f, 3, 2.5f, 3, 1.5f, 2};
+    assert_memory_equal(at(p.embed.out.at), expected, sizeof expected);
+}
+
+/* --- attention --- */
+
+enum { HEADS = 4, KV_HEADS = 2, HEAD_DIM = 6, CONTEXT = 600, PAGES = CONTEXT / DS_PAGE + 1 };
+
+/* Keys and values of two sequences, stored through kv_store into pages that run backwards. */
+struct cache {
+    float k[2][CONTEXT][KV_HEADS * HEAD_DIM], v[2][CONTEXT][KV_HEADS * HEAD_DIM];
+    struct ds_kv kv;
+    struct ds_slice page_table;
+};
+
+static struct cache *make_cache(bool f16) {
+    struct cache *c = malloc(sizeof *c);
+    assert_non_null(c);
+    const size_t bytes = (size_t)2 * PAGES * KV_HEADS * HEAD_DIM * DS_PAGE * (f16 ? 2 : 4);
+    c->kv = (struct ds_kv){.k = put(NULL, bytes),
+                           .v = put(NULL, bytes),
+                           .f16 = f16,
+                           .pages = 2 * PAGES,
+                           .kv_heads = KV_HEADS,
+                           .head_dim = HEAD_DIM};
+    memset(at(c->kv.k), 0xff, bytes);
+    memset(at(c->kv.v), 0xff, bytes);
+    int32_t table[2 * PAGES], sequence[CONTEXT], positions[CONTEXT];
+    for (int i = 0; i < 2 * PAGES; i++) table[i] = 2 * PAGES - 1 - i;
+    c->page_table = put(table, sizeof table);
+    for (int s = 0; s < 2; s++) {
+        for (int j = 0; j < CONTEXT; j++) {
+            sequence[j] = s;
+            positions[j] = j;
+            for (int i = 0; i < KV_HEADS * HEAD_DIM; i++) {
+                c->k[s][j][i] = random_float() * 2;
+                c->v[s][j][i] = random_float();
+            }
+        }
+        const union ds_op_params p = {.kv_store = {.k = floats(&c->k[s][0][0], CONTEXT, KV_HEADS * HEAD_DIM),
+                                                   .v = floats(&c->v[s][0][0], CONTEXT, KV_HEADS * HEAD_DIM),
+                                                   .kv = c->kv,
+                                                   .paging = {.page_table = c->page_table,
+                                                              .sequences = 2,
+                                                              .pages_per_sequence = PAGES,
+                                                              .row_sequence = put(sequence, sizeof sequence),
+                                                              .positions = put(positions, sizeof positions)}}};
+        run(DS_OP_kv_store, &p);
+    }
+    return c;
+}
+
+/* Softmax attention of one head, as textbooks have it. */
+static double attend(const struct cache *c, const struct ds_op_attention *p, int s, int from, int to, const float *q, int head,
+                     int dim) {
+    const int kv = head / (HEADS / KV_HEADS) * HEAD_DIM;
+    double total = 0, out = 0;
+    for (int j = from; j < to; j++) {
+        double score = 0;
+        for (int d = 0; d < HEAD_DIM; d++) score += (double)q[head * HEAD_DIM + d] * c->k[s][j][kv + d];
+        score *= p->scale;
+        if (p->softcap > 0) score = p->softcap * tanh(score / p->softcap);
+        total += exp(score);
+        out += exp(score) * c->v[s][j][kv + dim];
+    }
+    return to > from ? out / total : 0;
+}
+
+static void check_attention(bool f16, uint32_t window, float softcap) {
+    enum { ROWS = 6 };
+    static const int32_t sequence[ROWS] = {0, 1, 0, 1, 0, 1}, positions[ROWS] = {0, 63, 300, 598, 10, -1};
+    static const int32_t visible[ROWS] = {1, 64, 301, 600, 0, 5};
+    struct cache *c = make_cache(f16);
+    float q[ROWS * HEADS * HEAD_DIM], untouched[HEADS * HEAD_DIM];
+    for (size_t i = 0; i < DS_COUNT(q); i++) q[i] = random_float() * 3;
+    const union ds_op_params params = {.attention = {.q = floats(q, ROWS, HEADS * HEAD_DIM),
+                                                     .out = floats(q, ROWS, HEADS * HEAD_DIM),
+                                                     .heads = HEADS,
+                                                     .kv = c->kv,
+                                                     .paging = {.page_table = c->page_table,
+                                                                .sequences = 2,
+                                                                .pages_per_sequence = PAGES,
+                                                                .row_sequence = put(sequence, sizeof sequence),
+                                                                .positions = put(positions, sizeof positions)},
+                                                     .visible = put(visible, sizeof visible),
+                                                     .window = window,
+                                                     .scale = 0.7f,
+                                                     .softcap = softcap}};
+    run(DS_OP_attention, &params);
+    const float *out = at(params.attention.out.at);
+    for (int r = 0; r < ROWS - 1; r++) {
+        const int from = window > 0 && positions[r] >= (int)window ? positions[r] - (int)window + 1 : 0;
+        for (int i = 0; i < HEADS * HEAD_DIM; i++) {
+            const double expected = attend(c, &params.attention, sequence[r], from, visible[r], q + r * HEADS * HEAD_DIM,
+                                           i / HEAD_DIM, i % HEAD_DIM);
+            near(out[r * HEADS * HEAD_DIM + i], expected, f16 ? 3e-3 : 3e-6);
+        }
+    }
+    memcpy(untouched, q + (ROWS - 1) * HEADS * HEAD_DIM, sizeof untouched);
+    assert_memory_equal(out + (ROWS - 1) * HEADS * HEAD_DIM, untouched, sizeof untouched);
+    free(c);
+    free_buffers(NULL);
+}
+
+static void attention_is_softmax_over_the_visible_positions(void **state) {
+    (void)state;
+    check_attention(false, 0, 0);
+    check_attention(true, 0, 0);
+    check_attention(false, 0, 5);
+    check_attention(false, 64, 0);
+    check_attention(true, 300, 2);
+    check_attention(false, 1, 0);
+}
+
+/* --- sampling --- */
+
+/* Draws one token from each of `rows` rows of equal logits, row r as how[r % ways] says at position r. */
+static const int32_t *draw(const float *logits, uint32_t vocabulary, uint32_t rows, const struct ds_sample_row *how,
+                           uint32_t ways, const float *bias, uint32_t bias_rows, const uint32_t **flags) {
+    const struct ds_view x = floats(NULL, rows, vocabulary);
+    const struct ds_slice settings = put(NULL, rows * sizeof *how);
+    for (uint32_t r = 0; r < rows; r++) {
+        memcpy((float *)at(x.at) + (size_t)r * vocabulary, logits, vocabulary * 4);
+        struct ds_sample_row *row = (struct ds_sample_row *)at(settings) + r;
+        *row = how[r % ways];
+        row->position = r;
+    }
+    union ds_op_params p = {
+        .sample = {.logits = x, .rows = settings, .tokens = put(NULL, rows * 4), .flags = put(NULL, rows * 4)}};
+    if (bias) {
+        p.sample.bias = put(bias, (size_t)bias_rows * vocabulary * 4);
+        p.sample.bias_rows = bias_rows;
+    }
+    run(DS_OP_sample, &p);
+    if (flags) *flags = at(p.sample.flags);
+    return at(p.sample.tokens);
+}
+
+static void greedy_takes_the_largest_and_of_equals_the_first(void **state) {
+    (void)state;
+    const float logits[] = {-1, 3, 2, 3, -INFINITY},
+                bias[] = {0, -INFINITY, 0, -2, 5, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    const struct ds_sample_row how[] = {{.bias_row = -1}, {.bias_row = 0}, {.bias_row = 1}};
+    const uint32_t *flags;
+    const int32_t *tokens = draw(logits, 4, 1, how, 1, NULL, 0, &flags);
+    assert_int_equal(tokens[0], 1);
+    assert_int_equal(flags[0], 0);
+    /* The bias forbids 1 and lowers 3; then it forbids all. */
+    const float four[] = {bias[0], bias[1], bias[2], bias[3], bias[5], bias[6], bias[7], bias[8]};
+    tokens = draw(logits, 4, 3, how, 3, four, 2, &flags);
+    assert_int_equal(tokens[0], 1);
+    assert_int_equal(tokens[1], 2);
+    assert_int_equal(tokens[2], -1);
+    assert_int_equal(flags[2], DS_FLAG_MASKED);
+    /* A logit that is not finite ends it, be it forbidden or not. */
+    tokens = draw(logits, 5, 3, how, 3, bias, 2, &flags);
+    for (int r = 0; r < 3; r++) {
+        assert_int_equal(tokens[r], -1);
+        assert_int_equal(flags[r], DS_FLAG_LOGIT);
+    }
+}
+
+/* Draws at 20000 positions; counts how often each of up to 8 tokens comes. */
+static void count_draws(const float *logits, uint32_t vocabulary, struct ds_sample_row how, uint32_t counts[8]) {
+    enum { DRAWS = 20000 };
+    how.bias_row = -1;
+    how.seed_low = 42;
+    const int32_t *tokens = draw(logits, vocabulary, DRAWS, &how, 1, NULL, 0, NULL);
+    memset(counts, 0, 8 * sizeof *counts);
+    for (int r = 0; r < DRAWS; r++) {
+        assert_in_range(tokens[r], 0, vocabulary - 1);
+        counts[tokens[r]]++;
+    }
+    free_buffers(NULL);
+}
+
+/* The seed is fixed, so this passes or fails for good: five standard deviations. */
+static void draws_follow(const float *logits, uint32_t vocabulary, struct ds_sample_row how, const double *mass) {
+    uint32_t counts[8];
+    double total = 0;
+    count_draws(logits, vocabulary, how, counts);
+    for (uint32_t i = 0; i < vocabulary; i++) total += mass[i];
+    for (uint32_t i = 0; i < vocabulary; i++) {
+        const double p = mass[i] / total;
+        near(counts[i], 20000 * p, 5 * sqrt(20000 * p * (1 - p)));
+    }
+}
+
+static void draws_follow_the_softmax_of_what_filters_leave(void **state) {
+    (void)state;
+    /* probabilities 0.4, 0.1, 0.3, 0.15, 0.05 */
+    static const double p[] = {0.4, 0.1, 0.3, 0.15, 0.05};
+    float logits[5];
+    double squared[5];
+    for (int i = 0; i < 5; i++) {
+        logits[i] = (float)log(p[i]);
+        squared[i] = p[i] * p[i];
+    }
+    const struct ds_sample_row plain = {.inverse_temperature = 1};
+    struct ds_sample_row how = plain;
+    draws_follow(logits, 5, how, p);
+    how.inverse_temperature = 2;
+    draws_follow(logits, 5, how, squared);
+    how = plain;
+    how.top_k = 2;
+    draws_follow(logits, 5, how, (const double[]){0.4, 0, 0.3, 0, 0});
+    how = plain;
+    how.top_p = 0.71f; /* 0.4 + 0.3 falls short, 0.15 more reaches */
+    draws_follow(logits, 5, how, (const double[]){0.4, 0, 0.3, 0.15, 0});
+    how.top_p = 0.69f;
+    draws_follow(logits, 5, how, (const double[]){0.4, 0, 0.3, 0, 0});
+    how.top_p = 1e-6f; /* at least one */
+    draws_follow(logits, 5, how, (const double[]){1, 0, 0, 0, 0});
+    how = plain;
+    how.min_p = 0.3f; /* 0.12 of 0.4 and more */
+    draws_follow(logits, 5, how, (const double[]){0.4, 0, 0.3, 0.15, 0});
+    /* In this order: top-p is of what top-k leaves, where 0.4 has 57 %. */
+    how = plain;
+    how.top_k = 2;
+    how.top_p = 0.55f;
+    draws_follow(logits, 5, how, (const double[]){1, 0, 0, 0, 0});
+}
+
+static void ties_are_cut_by_id(void **state) {
+    (void)state;
+    const float logits[] = {1, 1, 1, 1};
+    struct ds_sample_row how = {.inverse_temperature = 1, .top_k = 2};
+    draws_follow(logits, 4, how, (const double[]){1, 1, 0, 0});
+    how = (struct ds_sample_row){.inverse_temperature = 1, .top_p = 0.6f};
+    draws_follow(logits, 4, how, (const double[]){1, 1, 1, 0});
+    how.top_p = 0.5f; /* exactly reached by two */
+    draws_follow(logits, 4, how, (const double[]){1, 1, 0, 0});
+}
+
+static void a_draw_depends_on_seed_position_purpose_and_stream_alone(void **state) {
+    (void)state;
+    float logits[512];
+    for (int i = 0; i < 512; i++) logits[i] = random_float();
+    const struct ds_sample_row base = {.inverse_temperature = 1, .bias_row = -1, .seed_low = 7};
+    struct ds_sample_row how[6] = {base, base, base, base, base, base};
+    how[1].seed_low = 8;
+    how[2].seed_high = 1;
+    how[3].purpose = 1;
+    how[4].stream = 1;
+    /* Rows 0..5 are at positions 0..5; compare each with the plain draw there. */
+    int32_t varied[6], plain[6];
+    memcpy(varied, draw(logits, 512, 6, how, 6, NULL, 0, NULL), sizeof varied);
+    memcpy(plain, draw(logits, 512, 6, &base, 1, NULL, 0, NULL), sizeof plain);
+    assert_int_equal(varied[0], plain[0]);
+    assert_int_equal(varied[5], plain[5]);
+    for (int r = 1; r < 5; r++) assert_int_not_equal(varied[r], plain[r]);
+    assert_int_not_equal(plain[0], plain[5]);
+}
+
+/* --- the host's state --- */
+
+static void the_callers_rounding_mode_neither_matters_nor_changes(void **state) {
+    (void)state;
+    float w[256], x[256];
+    for (int i = 0; i < 256; i++) {
+        w[i] = random_float();
+        x[i] = random_float();
+    }
+    const union ds_op_params p = {
+        .linear = {.weight = weight(DS_TYPE_F32, w, 1, 256), .x = floats(x, 1, 256), .y = floats(NULL, 1, 1)}};
+    run(DS_OP_linear, &p);
+    const float expected = *(float *)at(p.linear.y.at);
+    fesetround(FE_UPWARD);
+    run(DS_OP_linear, &p);
+    const int mode = fegetround();
+    fesetround(FE_TONEAREST);
+    assert_int_equal(mode, FE_UPWARD);
+    assert_true(*(float *)at(p.linear.y.at) == expected);
+}
+
+/* --- transfers --- */
+
+static void transfers_outside_a_buffer_are_refused(void **state) {
+    (void)state;
+    struct ds_error err;
+    uint8_t bytes[64] = {0};
+    struct ds_slice to = put(NULL, 64), from = put(NULL, 32);
+    assert_int_equal(device->fns->write(stream, to, bytes, 64, &err), DS_OK);
+    to.offset = 1;
+    assert_int_equal(device->fns->write(stream, to, bytes, 64, &err), DS_ERROR_ARGUMENT);
+    assert_int_equal(device->fns->read(stream, to, bytes, 64, &err), DS_ERROR_ARGUMENT);
+    assert_int_equal(device->fns->copy(stream, to, from, 33, &err), DS_ERROR_ARGUMENT);
+    assert_int_equal(device->fns->copy(stream, to, from, 32, &err), DS_OK);
+    to.offset = UINT64_MAX;
+    assert_int_equal(device->fns->write(stream, to, bytes, 2, &err), DS_ERROR_ARGUMENT);
+    struct ds_buffer *none = (struct ds_buffer *)&err;
+    assert_int_equal(device->fns->buffer_create(device, UINT64_MAX - 5, &none, &err), DS_ERROR_MEMORY);
+    assert_null(none);
+}
+
+static void weight_rows_come_in_whole_groups(void **state) {
+    (void)state;
+    struct ds_error err;
+    static float rows[130 * 2];
+    const struct ds_weight w = {.at = put(NULL, sizeof rows), .type = DS_TYPE_F32, .rows = 130, .cols = 2};
+    assert_int_equal(device->fns->weight_write(stream, &w, 0, 64, rows, &err), DS_OK);
+    assert_int_equal(device->fns->weight_write(stream, &w, 64, 66, rows, &err), DS_OK);
+    assert_int_equal(device->fns->weight_write(stream, &w, 128, 2, rows, &err), DS_OK);
+    assert_int_equal(device->fns->weight_write(stream, &w, 1, 64, rows, &err), DS_ERROR_ARGUMENT);
+    assert_int_equal(device->fns->weight_write(stream, &w, 0, 65, rows, &err), DS_ERROR_ARGUMENT);
+    assert_int_equal(device->fns->weight_write(stream, &w, 128, 3, rows, &err), DS_ERROR_ARGUMENT);
+    assert_int_equal(device->fns->weight_write(stream, &w, 192, 0, rows, &err), DS_ERROR_ARGUMENT);
+    assert_true(device->fns->weight_bytes(device, DS_TYPE_I64, 4, 4) == 0);
+    assert_true(device->fns->weight_bytes(device, DS_TYPE_Q4_K, 4, 255) == 0);
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, free_buffers)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(integers_times_scales_are_the_dequantised_values),
+        TEST(a_linear_adds_bias_then_residual),
+        TEST(runs_of_256_are_summed_on_their_own),
+        TEST(linears_of_all_types_are_dot_products),
+        TEST(bf16_weights_are_bounded_when_written),
+        TEST(q8_rows_hold_values_scales_and_sums),
+        TEST(a_norm_divides_by_the_root_mean_square),
+        TEST(gates_are_silu_and_tanh_gelu),
+        TEST(a_quarter_turn_swaps_the_pairs),
+        TEST(rows_are_copied_by_index),
+        TEST(rows_of_a_table_are_gathered_and_scaled),
+        TEST(attention_is_softmax_over_the_visible_positions),
+        TEST(greedy_takes_the_largest_and_of_equals_the_first),
+        TEST(draws_follow_the_softmax_of_what_filters_leave),
+        TEST(ties_are_cut_by_id),
+        TEST(a_draw_depends_on_seed_position_purpose_and_stream_alone),
+        TEST(the_callers_rounding_mode_neither_matters_nor_changes),
+        TEST(transfers_outside_a_buffer_are_refused),
+        TEST(weight_rows_come_in_whole_groups),
+    };
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
