@@ -123,17 +123,6 @@ void ds_cli_release_interrupt(void) {
 
 /* --- running --- */
 
-struct name_list {
-    char text[512];
-    size_t used;
-};
-
-static void add_device_name(void *user, const ds_device_info *info) {
-    struct name_list *const list = user;
-    if (list->used >= sizeof list->text) return;
-    list->used += (size_t)snprintf(list->text + list->used, sizeof list->text - list->used, "%s%s", list->used ? ", " : "", info->name);
-}
-
 int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine *options, const struct ds_cli_draft *draft,
                 ds_engine **out, ds_engine_info *info) {
     if (draft && !draft->drafter && draft->spec.mode != DS_SPEC_OFF)
@@ -155,13 +144,7 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
     params.log_level = (ds_log_level)options->log;
 
     struct ds_error err;
-    if (ds_engine_open(&params, out, &err) != DS_OK) {
-        ds_cli_fail(&err);
-        struct name_list names = {.used = 0};
-        if (err.status == DS_ERROR_DEVICE && ds_devices(add_device_name, &names, NULL) == DS_OK && names.used)
-            ds_cli_note("devices of this machine: %s", names.text);
-        return DS_CLI_FAILED;
-    }
+    if (ds_engine_open(&params, out, &err) != DS_OK) return ds_cli_fail(&err);
     *info = (ds_engine_info){.size = sizeof *info};
     ds_engine_get_info(*out, info);
     return DS_CLI_GO;

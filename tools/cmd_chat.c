@@ -93,7 +93,7 @@ static ds_status append_turn(struct chat *chat, struct ds_error *err) {
 static void note_turn(const struct chat *chat) {
     ds_stats stats = {.size = sizeof stats};
     ds_session_get_stats(chat->session, &stats);
-    if (!chat->options.draft.drafter || !stats.rounds || !ds_cli_is_terminal(2)) return;
+    if (!chat->options.draft.drafter || !stats.drafted || !ds_cli_is_terminal(2)) return;
     ds_cli_note("[%.2f tokens a round, %.1f tokens/s]", (double)stats.committed_in_rounds / (double)stats.rounds,
                 stats.decode_seconds > 0 ? (double)stats.generated / stats.decode_seconds : 0.0);
 }

@@ -85,9 +85,10 @@ static ds_status encode_line(struct work *work, const json_t *line, struct ds_er
     return ds_buffer_append(&work->out, "]", 1, err);
 }
 
+/* In ASCII: a line is then a line for every reader (U+2028), and a terminal shows what is there. */
 static ds_status append_string(struct ds_buffer *out, const char *text, size_t length, struct ds_error *err) {
     json_t *string = json_stringn(text, length);
-    char *dumped = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    char *dumped = string ? json_dumps(string, JSON_ENCODE_ANY | JSON_ENSURE_ASCII) : NULL;
     json_decref(string);
     if (!dumped) return ds_fail_memory(err, length, "a line");
     const ds_status status = ds_buffer_append(out, dumped, strlen(dumped), err);
