@@ -105,8 +105,7 @@ uint64_t ds_drafter_own_bytes(const struct ds_drafter *d) {
     return d->planned_outputs.bytes + d->context.planned.bytes + d->block.planned.bytes + d->pages.planned.bytes;
 }
 
-ds_status ds_drafter_allocate(struct ds_drafter *d, struct ds_buffer *scratch, struct ds_error *err) {
-    assert(!d->outputs && scratch->bytes >= d->scratch_bytes);
+static ds_status allocate(struct ds_drafter *d, struct ds_buffer *scratch, struct ds_error *err) {
     DS_TRY(ds_page_table_allocate(&d->pages, err));
     DS_TRY(ds_rows_allocate(&d->context, ds_page_table_slice(&d->pages), err));
     DS_TRY(ds_rows_allocate(&d->block, ds_page_table_slice(&d->pages), err));
@@ -117,9 +116,27 @@ ds_status ds_drafter_allocate(struct ds_drafter *d, struct ds_buffer *scratch, s
     return build_graphs(d, err);
 }
 
+/* Back to what was planned. */
+static void give_back(struct ds_drafter *d) {
+    destroy_graphs(d);
+    ds_buffer_drop(&d->outputs);
+    ds_buffer_drop(&d->cache.buffer);
+    ds_buffer_drop(&d->block.buffer);
+    ds_buffer_drop(&d->context.buffer);
+    ds_buffer_drop(&d->pages.buffer);
+    d->scratch = NULL;
+}
+
+ds_status ds_drafter_allocate(struct ds_drafter *d, struct ds_buffer *scratch, struct ds_error *err) {
+    assert(!d->outputs && scratch->bytes >= d->scratch_bytes);
+    const ds_status status = allocate(d, scratch, err);
+    if (status != DS_OK) give_back(d);
+    return status;
+}
+
 void ds_drafter_free(struct ds_drafter *d) {
     destroy_graphs(d);
-    if (d->outputs) d->params.device->fns->buffer_destroy(d->outputs);
+    ds_buffer_drop(&d->outputs);
     ds_cache_free(&d->cache);
     ds_rows_free(&d->context);
     ds_rows_free(&d->block);

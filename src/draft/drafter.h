@@ -40,6 +40,7 @@ struct ds_drafter {
 ds_status ds_drafter_plan(struct ds_drafter *drafter, struct ds_draft_model *model, struct ds_target *target,
                           const struct ds_drafter_params *params, struct ds_error *err);
 uint64_t ds_drafter_own_bytes(const struct ds_drafter *drafter);
+/* As ds_target_allocate, which comes first. */
 ds_status ds_drafter_allocate(struct ds_drafter *drafter, struct ds_buffer *scratch, struct ds_error *err);
 void ds_drafter_free(struct ds_drafter *drafter); /* accepts a zeroed struct */
 

@@ -180,16 +180,19 @@ ds_status ds_engine_open(const ds_engine_params *params, ds_engine **out, struct
 
 /* --- preparing --- */
 
+/* Weights are counted as they lie in the files, places as they lie on the device: sums never go back or beyond the total. */
 struct progress {
     ds_progress_fn fn;
     void *user;
     uint64_t before, total; /* bytes of the placements already done, and of all */
+    uint64_t shown;
 };
 
 static bool report(void *user, uint64_t done, uint64_t total) {
     (void)total;
-    const struct progress *progress = user;
-    return !progress->fn || progress->fn(progress->user, DS_MIN(progress->before + done, progress->total), progress->total);
+    struct progress *progress = user;
+    progress->shown = DS_MAX(progress->shown, DS_MIN(progress->before + done, progress->total));
+    return !progress->fn || progress->fn(progress->user, progress->shown, progress->total);
 }
 
 static ds_status prepare(ds_engine *engine, ds_progress_fn fn, void *user, struct ds_error *err) {
@@ -208,15 +211,29 @@ static ds_status prepare(ds_engine *engine, ds_progress_fn fn, void *user, struc
     return DS_OK;
 }
 
+/* The progress callback runs without a lock, so a state keeps out other threads, and the callback itself. */
+static ds_status begin_preparing(ds_engine *engine, bool *mine, struct ds_error *err) {
+    ds_os_mutex_lock(engine->lock);
+    const bool busy = engine->state == DS_ENGINE_PREPARING;
+    *mine = engine->state == DS_ENGINE_OPEN;
+    if (*mine) engine->state = DS_ENGINE_PREPARING;
+    ds_os_mutex_unlock(engine->lock);
+    return busy ? ds_fail(err, DS_ERROR_ARGUMENT, "the engine is being prepared by another call: wait until that returns") : DS_OK;
+}
+
 ds_status ds_engine_prepare(ds_engine *engine, ds_progress_fn progress, void *user, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
-    if (engine->prepared) return DS_OK;
+    bool mine;
+    DS_TRY(begin_preparing(engine, &mine, err));
+    if (!mine) return DS_OK;
     const struct ds_float_state host = ds_os_float_begin();
     const double start = ds_os_seconds();
     const ds_status status = prepare(engine, progress, user, err);
     ds_os_float_restore(host);
-    engine->prepared = status == DS_OK;
-    if (engine->prepared) ds_logf(&engine->log, DS_LOG_INFO, "weights in place after %.2f s", ds_os_seconds() - start);
+    ds_os_mutex_lock(engine->lock);
+    engine->state = status == DS_OK ? DS_ENGINE_PREPARED : DS_ENGINE_OPEN;
+    ds_os_mutex_unlock(engine->lock);
+    if (status == DS_OK) ds_logf(&engine->log, DS_LOG_INFO, "weights in place after %.2f s", ds_os_seconds() - start);
     return status;
 }
 

@@ -29,11 +29,10 @@ struct ds_engine {
     struct ds_target target;
     struct ds_drafter drafter;
     struct ds_spec spec;
-    struct ds_os_mutex *lock; /* device work, pager, `sessions` */
-    uint32_t sessions;
+    struct ds_os_mutex *lock; /* device work, pager, `state` */
     uint32_t threads;
     uint64_t weight_bytes, kv_bytes, scratch_bytes, budget_bytes;
-    bool prepared;
+    enum { DS_ENGINE_OPEN, DS_ENGINE_PREPARING, DS_ENGINE_PREPARED } state;
 };
 
 struct ds_session {
@@ -41,10 +40,14 @@ struct ds_session {
     ds_session_params params;
     struct ds_sequence sequence;
     atomic_bool cancelled;
+    bool running; /* inside a call that may call back: what changes the session is refused */
     ds_round_fn trace;
     void *trace_user;
     ds_stats stats;
 };
+
+/* Before a call changes the session: DS_ERROR_ARGUMENT from a callback of the session's own. */
+ds_status ds_session_require_idle(const ds_session *session, struct ds_error *err);
 
 const struct ds_tokenizer *ds_engine_tokenizer(const ds_engine *engine);
 const struct ds_chat_template *ds_engine_chat(const ds_engine *engine);

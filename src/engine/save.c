@@ -18,7 +18,8 @@ struct header {
     uint64_t target_print, draft_print; /* 0: no drafter */
     uint32_t kv_f16, weights;
     uint32_t length, computed, drafted_context;
-    uint32_t reserved;
+    uint32_t reserved; /* 0 */
+    uint64_t check;    /* over the header with 0 here and the tokens: sizes that fit by chance are not enough */
 };
 enum { VERSION = 1 };
 static const char MAGIC[8] = {'d', 's', 'p', 'a', 'r', 'k', 's', '1'};
@@ -43,6 +44,11 @@ static uint64_t fingerprint(const struct ds_ckpt *ckpt) {
         hash = mix(hash, t->data + (t->bytes - n), n);
     }
     return hash ? hash : 1;
+}
+
+static uint64_t checksum(struct header header, const void *tokens) {
+    header.check = 0;
+    return mix(mix(0xcbf29ce484222325u, &header, sizeof header), tokens, header.length * sizeof(ds_token));
 }
 
 static struct header header_of(const ds_session *session) {
@@ -119,7 +125,8 @@ static uint64_t cache_bytes(const struct ds_cache_memory *cache, uint32_t positi
 /* --- saving --- */
 
 static ds_status save(ds_session *session, struct ds_os_writer *writer, struct ds_error *err) {
-    const struct header header = header_of(session);
+    struct header header = header_of(session);
+    header.check = checksum(header, session->sequence.tokens);
     DS_TRY(ds_os_write(writer, &header, sizeof header, err));
     DS_TRY(ds_os_write(writer, session->sequence.tokens, header.length * sizeof *session->sequence.tokens, err));
     struct page_io io = {.writer = writer};
@@ -128,6 +135,7 @@ static ds_status save(ds_session *session, struct ds_os_writer *writer, struct d
 
 ds_status ds_session_save(ds_session *session, const char *path, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
+    DS_TRY(ds_session_require_idle(session, err));
     struct ds_os_writer writer;
     DS_TRY(ds_os_write_begin(path, &writer, err));
     ds_os_mutex_lock(session->engine->lock);
@@ -185,6 +193,8 @@ static ds_status load(ds_session *session, const char *path, const struct ds_map
     if (file->size != expected)
         return ds_fail(err, DS_ERROR_FORMAT, "%s has %llu bytes; its header asks for %llu", path, (unsigned long long)file->size,
                        (unsigned long long)expected);
+    if (h.check != checksum(h, file->data + sizeof h))
+        return ds_fail(err, DS_ERROR_FORMAT, "%s is damaged: its header and tokens do not have the checksum they were saved with", path);
     DS_TRY(check_tokens(session, path, file->data + sizeof h, h.length, err));
     DS_TRY(ds_pager_reserve(&session->engine->pager, s->slot, h.computed, err));
     if (h.length) memcpy(s->tokens, file->data + sizeof h, (size_t)tokens_bytes);

@@ -42,8 +42,14 @@ static ds_status enable_bias(ds_session *session, struct ds_error *err) {
     return session->sequence.bias_rows ? DS_OK : ds_fail_memory(err, bytes, "the bias of a session's rows");
 }
 
+ds_status ds_session_require_idle(const ds_session *session, struct ds_error *err) {
+    if (!session->running) return DS_OK;
+    return ds_fail(err, DS_ERROR_ARGUMENT, "the session is in the middle of a call: one of its own callbacks cannot change it");
+}
+
 ds_status ds_session_configure(ds_session *session, const ds_session_params *params, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
+    DS_TRY(ds_session_require_idle(session, err));
     ds_session_params checked;
     DS_TRY(read_params(session->engine, params, &checked, err));
     if (checked.bias) DS_TRY(enable_bias(session, err));
@@ -57,8 +63,10 @@ ds_status ds_session_configure(ds_session *session, const ds_session_params *par
 static ds_status take_slot(ds_session *session, struct ds_error *err) {
     ds_engine *engine = session->engine;
     ds_os_mutex_lock(engine->lock);
-    session->sequence.slot = ds_pager_take_sequence(&engine->pager);
+    const bool prepared = engine->state == DS_ENGINE_PREPARED;
+    if (prepared) session->sequence.slot = ds_pager_take_sequence(&engine->pager);
     ds_os_mutex_unlock(engine->lock);
+    if (!prepared) return ds_fail(err, DS_ERROR_ARGUMENT, "the engine is not prepared: call ds_engine_prepare first");
     if (session->sequence.slot >= 0) return DS_OK;
     return ds_fail(err, DS_ERROR_LIMIT, "the engine was opened for %u session(s) and all are in use", engine->params.max_sessions);
 }
@@ -66,7 +74,6 @@ static ds_status take_slot(ds_session *session, struct ds_error *err) {
 ds_status ds_session_create(ds_engine *engine, const ds_session_params *params, ds_session **out, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     *out = NULL;
-    if (!engine->prepared) return ds_fail(err, DS_ERROR_ARGUMENT, "the engine is not prepared: call ds_engine_prepare first");
     ds_session *session = calloc(1, sizeof *session);
     if (!session) return ds_fail_memory(err, sizeof *session, "a session");
     session->engine = engine;
@@ -102,6 +109,7 @@ const ds_token *ds_session_tokens(const ds_session *session) { return session->s
 
 ds_status ds_session_append(ds_session *session, const ds_token *tokens, size_t count, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
+    DS_TRY(ds_session_require_idle(session, err));
     struct ds_sequence *s = &session->sequence;
     const uint32_t vocabulary = session->engine->model->config.vocabulary;
     for (size_t i = 0; i < count; i++)
@@ -116,6 +124,7 @@ ds_status ds_session_append(ds_session *session, const ds_token *tokens, size_t 
 
 ds_status ds_session_rewind(ds_session *session, size_t length, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
+    DS_TRY(ds_session_require_idle(session, err));
     struct ds_sequence *s = &session->sequence;
     if (length > s->length)
         return ds_fail(err, DS_ERROR_ARGUMENT, "cannot rewind to %zu tokens: the sequence has %u", length, s->length);
@@ -254,9 +263,13 @@ static ds_status generate(struct generation *g, struct ds_error *err) {
 
 ds_status ds_session_generate(ds_session *session, size_t max_tokens, ds_token_fn fn, void *user, ds_stop *stop, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
+    if (stop) *stop = DS_STOP_NONE;
+    DS_TRY(ds_session_require_idle(session, err));
     struct generation g = {.session = session, .left = max_tokens, .fn = fn, .user = user};
     const struct ds_float_state host = ds_os_float_begin();
+    session->running = true;
     const ds_status status = generate(&g, err);
+    session->running = false;
     ds_os_float_restore(host);
     /* What a round accepted beyond the sequence's end is forgotten. */
     ds_sequence_forget(&session->sequence, session->sequence.length);
@@ -267,6 +280,7 @@ ds_status ds_session_generate(ds_session *session, size_t max_tokens, ds_token_f
 
 ds_status ds_session_logits(ds_session *session, size_t rows, float *logits, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
+    DS_TRY(ds_session_require_idle(session, err));
     struct ds_sequence *s = &session->sequence;
     if (rows < 1 || rows > s->length)
         return ds_fail(err, DS_ERROR_ARGUMENT, "logits of %zu rows asked for; the sequence has %u tokens", rows, s->length);

@@ -96,8 +96,21 @@ struct ds_view ds_view_part(struct ds_view view, uint32_t row, uint32_t rows, ui
     return view;
 }
 
+/* An op that writes where the last quantisation read makes that one stale. */
+static void forget_overwritten(struct ds_graph *graph, ds_op op, const union ds_op_params *params) {
+    if (!graph->quantized.at.buffer) return;
+    struct ds_operand operands[DS_MAX_OPERANDS];
+    const uint32_t n = ds_op_operands(op, params, operands);
+    for (uint32_t k = 0; k < n; k++) {
+        const struct ds_slice *slice = (const struct ds_slice *)(const void *)((const char *)params + operands[k].offset);
+        const bool meets = slice->buffer == graph->quantized_from.at.buffer || slice->buffer == graph->quantized.at.buffer;
+        if (operands[k].access & DS_WRITE && meets) graph->quantized.at.buffer = NULL;
+    }
+}
+
 void ds_graph_append(struct ds_graph *graph, ds_op op, const union ds_op_params *params) {
     assert(!graph->planned);
+    forget_overwritten(graph, op, params);
     if (graph->n_nodes == graph->capacity) {
         const uint32_t capacity = graph->capacity ? 2 * graph->capacity : 64;
         struct ds_graph_node *nodes = realloc(graph->nodes, capacity * sizeof *nodes);

@@ -9,7 +9,7 @@
  *     else: not on the device, the number of threads, the batch, the drafter or how many drafts are verified.
  *   - No global state, no output, no exit or abort on bad input. Messages go to the log function of the engine.
  *   - A callback is never called while a lock is held; it may call any function of this header except the destroy of
- *     the object it serves.
+ *     the object it serves. What would change the session or engine in the middle of its call is refused (DS_ERROR_ARGUMENT).
  *
  * Errors. Functions that can fail return a ds_status and fill `err` (NULL is allowed) with a message that names what was
  * expected, what was found and what can be done. On failure every `out` is set to NULL or left empty, and the object

@@ -76,11 +76,12 @@ void ds_page_table_plan(struct ds_page_table *table, struct ds_device *device, c
 }
 
 ds_status ds_page_table_allocate(struct ds_page_table *table, struct ds_error *err) {
+    table->generation = 0; /* of no pager's table */
     return table->device->fns->buffer_create(table->device, table->planned.bytes, &table->buffer, err);
 }
 
 void ds_page_table_free(struct ds_page_table *table) {
-    if (table->buffer) table->device->fns->buffer_destroy(table->buffer);
+    ds_buffer_drop(&table->buffer);
     *table = (struct ds_page_table){0};
 }
 
@@ -120,7 +121,13 @@ ds_status ds_cache_plan(struct ds_cache_memory *cache, struct ds_device *device,
     if (!cache->layers) return ds_fail_memory(err, layers * sizeof *cache->layers, "the cache's layers");
     for (uint32_t l = 0; l < layers; l++)
         cache->layers[l] = (struct ds_kv){.f16 = f16, .pages = pages, .kv_heads = kv_heads, .head_dim = head_dim};
-    cache->planned.bytes = 2 * layers * layer_bytes(&cache->layers[0]);
+    uint64_t per_page;
+    if (!ds_mul_u64(2 * (uint64_t)layers, ds_cache_page_bytes(&cache->layers[0]), &per_page) ||
+        !ds_mul_u64(per_page, pages, &cache->planned.bytes)) {
+        ds_cache_free(cache);
+        return ds_fail(err, DS_ERROR_MEMORY, "the cache of %u layers for %u pages of %d positions is larger than any memory", layers, pages,
+                       DS_PAGE);
+    }
     lay_out(cache, &cache->planned);
     return DS_OK;
 }
@@ -132,7 +139,7 @@ ds_status ds_cache_allocate(struct ds_cache_memory *cache, struct ds_error *err)
 }
 
 void ds_cache_free(struct ds_cache_memory *cache) {
-    if (cache->buffer) cache->device->fns->buffer_destroy(cache->buffer);
+    ds_buffer_drop(&cache->buffer);
     free(cache->layers);
     *cache = (struct ds_cache_memory){0};
 }

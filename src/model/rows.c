@@ -66,7 +66,7 @@ ds_status ds_rows_allocate(struct ds_rows_buffer *b, struct ds_slice page_table,
 }
 
 void ds_rows_free(struct ds_rows_buffer *b) {
-    if (b->buffer) b->device->fns->buffer_destroy(b->buffer);
+    ds_buffer_drop(&b->buffer);
     free(b->host);
     *b = (struct ds_rows_buffer){0};
 }

@@ -115,9 +115,8 @@ uint64_t ds_target_own_bytes(const struct ds_target *target) {
     return target->planned_outputs.bytes + target->rows.planned.bytes + target->pages.planned.bytes;
 }
 
-ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err) {
+static ds_status allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err) {
     const struct ds_device_fns *fns = target->params.device->fns;
-    assert(!target->outputs && scratch->bytes >= target->scratch_bytes);
     DS_TRY(ds_page_table_allocate(&target->pages, err));
     DS_TRY(ds_rows_allocate(&target->rows, ds_page_table_slice(&target->pages), err));
     DS_TRY(ds_cache_allocate(&target->cache, err));
@@ -127,11 +126,28 @@ ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch
     return build_graphs(target, (struct ds_slice){0}, target->graphs, err);
 }
 
+/* Back to what was planned. */
+static void give_back(struct ds_target *target) {
+    destroy_graphs(target->graphs);
+    ds_buffer_drop(&target->outputs);
+    ds_buffer_drop(&target->cache.buffer);
+    ds_buffer_drop(&target->rows.buffer);
+    ds_buffer_drop(&target->pages.buffer);
+    target->scratch = NULL;
+}
+
+ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err) {
+    assert(!target->outputs && scratch->bytes >= target->scratch_bytes);
+    const ds_status status = allocate(target, scratch, err);
+    if (status != DS_OK) give_back(target);
+    return status;
+}
+
 void ds_target_free(struct ds_target *target) {
     destroy_graphs(target->graphs);
     destroy_graphs(target->biased);
-    if (target->outputs) target->params.device->fns->buffer_destroy(target->outputs);
-    if (target->bias) target->params.device->fns->buffer_destroy(target->bias);
+    ds_buffer_drop(&target->outputs);
+    ds_buffer_drop(&target->bias);
     ds_cache_free(&target->cache);
     ds_rows_free(&target->rows);
     ds_page_table_free(&target->pages);
@@ -143,10 +159,7 @@ ds_status ds_target_enable_bias(struct ds_target *target, struct ds_error *err) 
     const uint64_t bytes = 4 * (uint64_t)target->params.out_rows * target->model->config.vocabulary;
     DS_TRY(target->params.device->fns->buffer_create(target->params.device, bytes, &target->bias, err));
     const ds_status status = build_graphs(target, (struct ds_slice){target->bias, 0}, target->biased, err);
-    if (status != DS_OK) {
-        target->params.device->fns->buffer_destroy(target->bias);
-        target->bias = NULL;
-    }
+    if (status != DS_OK) ds_buffer_drop(&target->bias);
     return status;
 }
 

@@ -46,7 +46,7 @@ struct ds_target {
 ds_status ds_target_plan(struct ds_target *target, struct ds_model *model, const struct ds_target_params *params, struct ds_error *err);
 /* Bytes it will allocate itself: cache apart. */
 uint64_t ds_target_own_bytes(const struct ds_target *target);
-/* The weights must be in place. `scratch` has room for scratch_bytes at least. */
+/* The weights must be in place. `scratch` has room for scratch_bytes at least. On failure the plan stands and it may be called again. */
 ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err);
 void ds_target_free(struct ds_target *target); /* accepts a zeroed struct */
 

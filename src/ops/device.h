@@ -82,6 +82,12 @@ struct ds_device {
     const struct ds_device_fns *fns;
 };
 
+/* Gives a buffer back, wherever it lies; nothing happens to NULL. */
+static inline void ds_buffer_drop(struct ds_buffer **buffer) {
+    if (*buffer) (*buffer)->device->fns->buffer_destroy(*buffer);
+    *buffer = NULL;
+}
+
 /* --- finding devices (devices.c) --- */
 
 struct ds_device_params {

@@ -159,7 +159,12 @@ static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence
     DS_TRY(ds_target_run(spec->target, r->verified + 1, r->verified + 1, any_bias, err));
     for (r->accepted = 0;; r->accepted++) {
         const uint32_t j = r->accepted;
-        DS_TRY(check_flags(rows->out_flags_rows[j] | rows->out_flags[j], r->position + j, err));
+        const uint32_t flags = rows->out_flags_rows[j] | rows->out_flags[j];
+        if (flags && j > 0) { /* the tokens in front of it are good: the round ends there, and the next one reports it */
+            r->accepted--;
+            break;
+        }
+        DS_TRY(check_flags(flags, r->position + j, err));
         if (j == r->verified || rows->out_tokens[j] != r->draft[j]) break;
     }
     r->next = rows->out_tokens[r->accepted];
