@@ -65,14 +65,18 @@ static ds_status add_request(struct ds_loader *loader, const struct request *req
     return DS_OK;
 }
 
-static const struct request *same_content(const struct ds_loader *loader, const struct ds_ckpt_tensor *tensor) {
-    for (size_t i = 0; i < loader->count; i++) {
-        const struct request *r = &loader->requests[i];
-        if (r->kind != MATRIX || r->shared || r->tensor->type != tensor->type || r->tensor->bytes != tensor->bytes ||
-            memcmp(r->tensor->shape, tensor->shape, sizeof tensor->shape) != 0)
-            continue;
-        if (r->tensor->data == tensor->data || memcmp(r->tensor->data, tensor->data, tensor->bytes) == 0) return r;
-    }
+/* Within a checkpoint only the very same tensor is shared: its tensors are not searched for twins. */
+static bool same_content(const struct request *r, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor) {
+    if (r->kind != MATRIX || r->shared) return false;
+    if (r->ckpt == ckpt) return r->tensor == tensor;
+    return r->tensor->type == tensor->type && r->tensor->bytes == tensor->bytes &&
+           memcmp(r->tensor->shape, tensor->shape, sizeof tensor->shape) == 0 &&
+           memcmp(r->tensor->data, tensor->data, tensor->bytes) == 0;
+}
+
+static const struct request *find_twin(const struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor) {
+    for (size_t i = 0; i < loader->count; i++)
+        if (same_content(&loader->requests[i], ckpt, tensor)) return &loader->requests[i];
     return NULL;
 }
 
@@ -88,7 +92,7 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
     if (!r.bytes)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' (%s [%u, %u]) cannot be run on this device", ds_ckpt_path(ckpt),
                        tensor->name, ds_type_get(tensor->type)->name, rows, cols);
-    const struct request *twin = same_content(loader, tensor);
+    const struct request *twin = find_twin(loader, ckpt, tensor);
     if (twin) {
         r.shared = true;
         r.offset = twin->offset;

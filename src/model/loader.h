@@ -18,8 +18,8 @@ void ds_loader_destroy(struct ds_loader *loader); /* gives the slab back, too; a
 
 /*
  * A matrix [rows, cols] for embed and linear. Its place is planned at once (buffer of the plan, not yet real). A second
- * request for a tensor of the same content (equal type, shape and bytes, also from another checkpoint) shares the first
- * one's place: a drafter's copies of the target's embedding cost nothing.
+ * request for the same tensor, or for one of equal type, shape and bytes in another checkpoint, shares the first one's
+ * place: a tied head and a drafter's copies of the target's embedding cost nothing.
  */
 ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_weight *out, struct ds_error *err);
