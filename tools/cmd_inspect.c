@@ -85,7 +85,7 @@ static const struct {
 /* Where a folder may keep a number: in the model's own configuration, or in that of its text part or drafter's layers. */
 static const char *const json_prefixes[] = {"", "text_config.", "transformer_layer_config.", "rope_parameters."};
 
-static const struct ds_value *find_parameter(const struct ds_ckpt *ckpt, size_t index, const char *architecture) {
+static const struct ds_value *find_value(const struct ds_ckpt *ckpt, size_t index, const char *architecture) {
     char key[320];
     if (ds_ckpt_get_format(ckpt) == DS_CKPT_GGUF) {
         snprintf(key, sizeof key, "%s.%s", architecture, parameters[index].gguf);
@@ -97,6 +97,20 @@ static const struct ds_value *find_parameter(const struct ds_ckpt *ckpt, size_t 
         if (value && value->kind != DS_VALUE_NULL) return value;
     }
     return NULL;
+}
+
+/* False when the checkpoint does not state it. A GGUF file may leave the vocabulary's size to its list of tokens. */
+static bool find_parameter(const struct ds_ckpt *ckpt, size_t index, const char *architecture, struct ds_value *out) {
+    const struct ds_value *value = find_value(ckpt, index, architecture);
+    const struct ds_value *tokens = ds_ckpt_value(ckpt, "tokenizer.ggml.tokens");
+    if (value) {
+        *out = *value;
+    } else if (tokens && strcmp(parameters[index].gguf, "vocab_size") == 0) {
+        *out = (struct ds_value){.key = tokens->key, .kind = DS_VALUE_INT, .integer = (int64_t)tokens->length};
+    } else {
+        return false;
+    }
+    return true;
 }
 
 /* Element `index` of an array as a value of its own. */
@@ -252,10 +266,10 @@ static void print_text(const struct ds_ckpt *ckpt, const struct inspect_options 
     print_line("architecture");
     printf("%s\n", architecture.text[0] ? architecture.text : "not stated");
     for (size_t i = 0; i < DS_COUNT(parameters); i++) {
-        const struct ds_value *value = find_parameter(ckpt, i, architecture.text);
-        if (!value) continue;
+        struct ds_value value;
+        if (!find_parameter(ckpt, i, architecture.text, &value)) continue;
         print_line(parameters[i].label);
-        print_value(value);
+        print_value(&value);
         putchar('\n');
     }
     print_types(ckpt);
@@ -360,11 +374,12 @@ static json_t *json_values(const struct ds_ckpt *ckpt) {
     return values;
 }
 
+/* Under Hugging Face's names, whatever the container. */
 static json_t *json_parameters(const struct ds_ckpt *ckpt, const char *architecture) {
     json_t *object = json_object();
     for (size_t i = 0; i < DS_COUNT(parameters); i++) {
-        const struct ds_value *value = find_parameter(ckpt, i, architecture);
-        if (value) json_object_set_new(object, parameters[i].label, json_value(value));
+        struct ds_value value;
+        if (find_parameter(ckpt, i, architecture, &value)) json_object_set_new(object, parameters[i].json, json_value(&value));
     }
     return object;
 }
@@ -411,7 +426,7 @@ const struct ds_cli_command ds_command_inspect = {
     .details = "Shows format, sizes, hyper-parameters and tensors of a GGUF file, a safetensors file, or a folder with either. "
                "Nothing is "
                "loaded. Names and strings from the file are shown with control characters escaped, long ones cut.",
-    .examples = "dspark inspect model.gguf\ndspark inspect models/tiny --tensors",
+    .examples = "dspark inspect model.gguf\ndspark inspect models/tiny/target --tensors",
     .groups = inspect_groups,
     .min_operands = 1,
     .max_operands = 1,

@@ -305,12 +305,26 @@ uint32_t ds_ckpt_file_count(const struct ds_ckpt *ckpt) {
     return (uint32_t)ckpt->file_count;
 }
 
+const char *ds_ckpt_file_at(const struct ds_ckpt *ckpt, uint32_t index, uint64_t *bytes) {
+    if (bytes) *bytes = ckpt->files[index].mapping.size;
+    return ckpt->files[index].path;
+}
+
 size_t ds_ckpt_tensor_count(const struct ds_ckpt *ckpt) {
     return ckpt->tensor_count;
 }
 
 const struct ds_ckpt_tensor *ds_ckpt_tensor_at(const struct ds_ckpt *ckpt, size_t index) {
     return &ckpt->tensors[index];
+}
+
+size_t ds_ckpt_skipped_count(const struct ds_ckpt *ckpt) {
+    return ckpt->skipped_count;
+}
+
+const struct ds_ckpt_tensor *ds_ckpt_skipped_at(const struct ds_ckpt *ckpt, size_t index, const char **why) {
+    *why = ckpt->skipped[index].why;
+    return &ckpt->skipped[index].tensor;
 }
 
 static int compare_with_tensor(const void *name, const void *item) {

@@ -37,10 +37,18 @@ ds_ckpt_format ds_ckpt_get_format(const struct ds_ckpt *ckpt);
 const char *ds_ckpt_path(const struct ds_ckpt *ckpt);
 uint64_t ds_ckpt_file_bytes(const struct ds_ckpt *ckpt); /* of all mapped files */
 uint32_t ds_ckpt_file_count(const struct ds_ckpt *ckpt);
+/* Path and size (NULL: not wanted) of a mapped file. */
+const char *ds_ckpt_file_at(const struct ds_ckpt *ckpt, uint32_t index, uint64_t *bytes);
 
 size_t ds_ckpt_tensor_count(const struct ds_ckpt *ckpt);
 const struct ds_ckpt_tensor *ds_ckpt_tensor_at(const struct ds_ckpt *ckpt, size_t index); /* file order */
 const struct ds_ckpt_tensor *ds_ckpt_find(const struct ds_ckpt *ckpt, const char *name);  /* NULL: absent. O(log n) */
+/*
+ * Tensors that are in the files and cannot be read: types we do not know, more than 4 dimensions, no elements. They are not
+ * found by name; ds_ckpt_require says why. *why completes "the tensor is ..."; the type and data of the result are not set.
+ */
+size_t ds_ckpt_skipped_count(const struct ds_ckpt *ckpt);
+const struct ds_ckpt_tensor *ds_ckpt_skipped_at(const struct ds_ckpt *ckpt, size_t index, const char **why);
 /* Drops a tensor's pages from our resident set once it has been copied elsewhere; reading it again still works. */
 void ds_ckpt_release(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor);
 
