@@ -133,6 +133,7 @@ static uint64_t weight_bytes(const struct ds_device *device, ds_type type, uint3
 }
 
 struct repack {
+    ds_cpu_pack_fn pack_tile;
     const struct ds_weight *weight;
     const uint8_t *from;
     uint64_t row_bytes;
@@ -148,19 +149,19 @@ static void repack_share(void *context, unsigned member, unsigned members) {
     ds_pool_share((job->rows + DS_TILE - 1) / DS_TILE, member, members, &tile, &end);
     for (; tile < end; tile++) {
         const uint32_t first = (uint32_t)tile * DS_TILE;
-        ds_pack_tile(weight->type, weight->cols, job->from + first * job->row_bytes, job->row_bytes,
+        job->pack_tile(weight->type, weight->cols, job->from + first * job->row_bytes, job->row_bytes,
                      DS_MIN(job->rows - first, (uint32_t)DS_TILE), to + tile * tile_bytes);
     }
 }
 
 static ds_status weight_write(struct ds_stream *stream, const struct ds_weight *weight, uint32_t first_row, uint32_t rows,
                               const void *from, struct ds_error *err) {
-    struct repack job = {.weight = weight, .from = from, .first_row = first_row, .rows = rows};
+    struct cpu_device *device = of_stream(stream);
+    struct repack job = {.pack_tile = device->isa->kernels->pack_tile, .weight = weight, .from = from, .first_row = first_row, .rows = rows};
     DS_TRY(ds_host_check_weight_rows(weight, first_row, rows, &job.row_bytes, err));
     if (ds_pack_bytes(weight->type, weight->rows, weight->cols) == 0)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "weight_write: device cpu has no layout for %s [%u, %u]", ds_type_get(weight->type)->name,
                        weight->rows, weight->cols);
-    struct cpu_device *device = of_stream(stream);
     ds_os_mutex_lock(device->mutex);
     const ds_status status = ds_pool_run(device->pool, repack_share, &job, err);
     ds_os_mutex_unlock(device->mutex);

@@ -25,8 +25,12 @@ struct ds_cpu_scratch {
 
 typedef void (*ds_cpu_kernel)(const struct ds_cpu_work *work, const union ds_op_params *params);
 
+/* Writes one tile (pack.h) from `outputs` (1..16) rows in file layout, `row_bytes` apart. */
+typedef void (*ds_cpu_pack_fn)(ds_type type, uint32_t cols, const uint8_t *rows, uint64_t row_bytes, uint32_t outputs, uint8_t *tile);
+
 struct ds_cpu_kernels {
     ds_cpu_kernel op[DS_OP_COUNT];
+    ds_cpu_pack_fn pack_tile;
 };
 
 /* Scratch of an op (scratch.c); does not depend on the instruction set. */
@@ -46,6 +50,7 @@ static inline void ds_cpu_share(const struct ds_cpu_work *work, uint64_t count, 
 #define DS_OP(name, text) void DS_CPU_NAME(name)(const struct ds_cpu_work *work, const union ds_op_params *params);
 #include "ops/ops.def"
 #undef DS_OP
+void DS_CPU_NAME(pack_tile)(ds_type type, uint32_t cols, const uint8_t *rows, uint64_t row_bytes, uint32_t outputs, uint8_t *tile);
 extern const struct ds_cpu_kernels DS_CPU_NAME(kernels);
 #endif
 

@@ -1,11 +1,6 @@
 #include "pack.h"
 
-#include "base/bytes.h"
-#include "ops/numerics.h"
-#include "ref/unpack.h"
-
-#include <assert.h>
-#include <string.h>
+#include <stddef.h>
 
 static const int8_t iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 static const int8_t fp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
@@ -58,81 +53,4 @@ uint64_t ds_pack_bytes(ds_type type, uint32_t rows, uint32_t cols) {
     const uint64_t tiles = rows / DS_TILE + (rows % DS_TILE != 0);
     if (!ds_mul_u64(tiles, ds_pack_tile_bytes(type, cols), &bytes) || bytes > INT64_MAX) return 0;
     return DS_ALIGN_UP(bytes, (uint64_t)DS_ALIGN);
-}
-
-/* --- float types --- */
-
-static void pack_f32(uint32_t cols, const uint8_t *row, uint32_t lane, uint8_t *tile) {
-    for (uint32_t c = 0; c < cols; c++) memcpy(tile + ((size_t)c * DS_TILE + lane) * 4, row + (size_t)c * 4, 4);
-}
-
-static void pack_16_bits(uint32_t cols, const uint8_t *row, uint32_t lane, bool bound, uint8_t *tile) {
-    uint16_t *out = (uint16_t *)(void *)tile + lane;
-    for (uint32_t c = 0; c < cols; c++) {
-        const uint32_t bits = ds_load_u16(row + (size_t)c * 2);
-        out[(size_t)c * DS_TILE] = (uint16_t)(bound ? ds_bf16_bounded(bits) : bits);
-    }
-}
-
-/* --- block types --- */
-
-static void put_u16(uint8_t *record, uint32_t at, uint32_t row, uint32_t lane, uint32_t value) {
-    uint8_t *to = record + at + (row * DS_TILE + lane) * 2;
-    to[0] = (uint8_t)value;
-    to[1] = (uint8_t)(value >> 8);
-}
-
-/* Sets `bits` bits of the weight of (input, lane) in a plane that is zero there. */
-static inline void put_bits(uint8_t *plane, uint32_t bits, uint32_t input, uint32_t lane, uint32_t value) {
-    const uint32_t vector = input / 4, each = 8 / bits;
-    plane[(vector / each) * 64 + lane * 4 + input % 4] |= (uint8_t)(value << (vector % each * bits));
-}
-
-static void pack_weights(const struct ds_pack *pack, const struct ds_unpacked_run *run, uint32_t lane, uint8_t *record) {
-    uint8_t index[256] = {0};
-    for (uint32_t i = 16; pack->levels && i-- > 0;) index[(uint8_t)pack->levels[i]] = (uint8_t)i;
-    const uint32_t mask = (1u << pack->low_bits) - 1;
-    for (uint32_t i = 0; i < DS_RUN; i++) {
-        const uint32_t u = pack->levels ? index[(uint8_t)run->q[i]] : (uint32_t)(run->q[i] + pack->offset);
-        put_bits(record, pack->low_bits, i, lane, u & mask);
-        if (pack->high_bits) put_bits(record + pack->high_at, pack->high_bits, i, lane, u >> pack->low_bits);
-    }
-}
-
-static void pack_scales(const struct ds_pack *pack, const struct ds_unpacked_run *run, uint32_t lane, uint8_t *record) {
-    if (pack->groups == 0) {
-        for (uint32_t b = 0; b < DS_RUN_BLOCKS; b++) {
-            const float d = run->block_d[b];
-            put_u16(record, pack->d_at, b, lane, pack->bf16_scale ? ds_bits(d) >> 16 : ds_f32_to_f16(d));
-            if (pack->minimum) put_u16(record, pack->dmin_at, b, lane, ds_f32_to_f16(run->block_m[b]));
-        }
-        return;
-    }
-    for (uint32_t g = 0; g < pack->groups; g++) {
-        record[pack->scale_at + g * DS_TILE + lane] = (uint8_t)run->scale[g];
-        if (pack->minimum) record[pack->minimum_at + g * DS_TILE + lane] = (uint8_t)run->minimum[g];
-    }
-    put_u16(record, pack->d_at, 0, lane, ds_f32_to_f16(run->d));
-    if (pack->minimum) put_u16(record, pack->dmin_at, 0, lane, ds_f32_to_f16(run->dmin));
-}
-
-static void pack_blocks(ds_type type, uint32_t cols, const uint8_t *row, uint32_t lane, uint8_t *tile) {
-    const struct ds_pack *pack = &packs[type];
-    for (uint32_t r = 0; r < runs_of(cols); r++) {
-        struct ds_unpacked_run run;
-        ds_unpack_run(type, row, cols, r, &run);
-        pack_weights(pack, &run, lane, tile + (size_t)r * pack->run_bytes);
-        pack_scales(pack, &run, lane, tile + (size_t)r * pack->run_bytes);
-    }
-}
-
-void ds_pack_tile(ds_type type, uint32_t cols, const uint8_t *rows, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {
-    assert(outputs >= 1 && outputs <= DS_TILE);
-    memset(tile, 0, ds_pack_tile_bytes(type, cols)); /* absent outputs have scale 0 or weight 0 */
-    for (uint32_t lane = 0; lane < outputs; lane++) {
-        const uint8_t *row = rows + lane * row_bytes;
-        if (type == DS_TYPE_F32) pack_f32(cols, row, lane, tile);
-        else if (packs[type].low_bits == 0) pack_16_bits(cols, row, lane, type == DS_TYPE_BF16, tile);
-        else pack_blocks(type, cols, row, lane, tile);
-    }
 }

@@ -36,10 +36,7 @@ const struct ds_pack *ds_pack_get(ds_type type);
 /* Room for a matrix, a multiple of DS_ALIGN; 0 when it cannot be run (no weights of this type, too large, broken blocks). */
 uint64_t ds_pack_bytes(ds_type type, uint32_t rows, uint32_t cols);
 
-/* Bytes of one tile. The matrix has passed ds_pack_bytes. */
+/* Bytes of one tile, written by the kernel pack_tile (kernels.h). The matrix has passed ds_pack_bytes. */
 uint64_t ds_pack_tile_bytes(ds_type type, uint32_t cols);
-
-/* Writes one tile from `outputs` (1..16) rows in file layout, `row_bytes` apart. */
-void ds_pack_tile(ds_type type, uint32_t cols, const uint8_t *rows, uint64_t row_bytes, uint32_t outputs, uint8_t *tile);
 
 #endif

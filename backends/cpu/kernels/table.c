@@ -6,4 +6,5 @@ const struct ds_cpu_kernels DS_CPU_NAME(kernels) = {
 #include "ops/ops.def"
 #undef DS_OP
     },
+    .pack_tile = DS_CPU_NAME(pack_tile),
 };

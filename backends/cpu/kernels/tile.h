@@ -34,14 +34,17 @@ DS_INLINE void ds_tile_planes(const uint8_t *low, const uint8_t *high, const int
     for (int v = 0; v < DS_TILE_GROUPS; v += 8) {
         DS_UNROLL for (int j = 0; j < 8; j++) {
             const int low_shift = j % low_each * low_bits, high_shift = high_bits ? j % high_each * high_bits : 0;
-            vi x = vi_and(vi_shift_right16(vi_load(low + (v + j) / low_each * 64), low_shift), low_mask);
+            vi x = vi_and(vi_shift_right16(vi_load(low + j / low_each * 64), low_shift), low_mask);
             if (high_bits) {
-                const vi y = vi_load(high + (v + j) / high_each * 64);
+                const vi y = vi_load(high + j / high_each * 64);
                 const vi placed = high_shift > low_bits ? vi_shift_right16(y, high_shift - low_bits) : vi_shift_left16(y, low_bits - high_shift);
                 x = vi_or(x, vi_and(placed, high_mask));
             }
-            vi_store(out + (v + j) * 64, x);
+            vi_store(out + j * 64, x);
         }
+        low += low_bits * 64;
+        high += high_bits * 64;
+        out += 8 * 64;
     }
 }
 
@@ -77,16 +80,13 @@ static void ds_tile_unpack(const struct ds_pack *pack, const uint8_t *record, st
     if (pack->minimum) ds_tile_floats(record + pack->dmin_at, false, float_rows, tile->m);
     if (pack->groups == 0) return;
 
-    const int8_t *scales = (const int8_t *)record + pack->scale_at;
-    for (int i = 0; i < pack->groups * DS_TILE; i++) (&tile->scale[0][0])[i] = scales[i];
+    for (int g = 0; g < pack->groups; g++) vi_store(tile->scale[g], vi_widen_s8(record + pack->scale_at + g * DS_TILE));
     if (!pack->minimum) return;
-    const uint8_t *minimums = record + pack->minimum_at;
-    const int first = pack->groups / 8, second = first - 1; /* one minimum serves both halves of a group of 32 */
+    const uint8_t *minimums = record + pack->minimum_at; /* below 64, so their sign does not matter */
     for (int b = 0; b < 8; b++) {
-        for (int lane = 0; lane < DS_TILE; lane++) {
-            tile->minimum[b][lane][0] = minimums[(b * first) * DS_TILE + lane];
-            tile->minimum[b][lane][1] = minimums[(b * first + second) * DS_TILE + lane];
-        }
+        const int first = pack->groups == 16 ? 2 * b : b, second = pack->groups == 16 ? 2 * b + 1 : b; /* one minimum serves a group of 32 */
+        const vi low = vi_widen_s8(minimums + first * DS_TILE), high = vi_widen_s8(minimums + second * DS_TILE);
+        vi_store(tile->minimum[b], vi_or(low, vi_shift_left32(high, 16)));
     }
 }
 

@@ -141,6 +141,24 @@ DS_INLINE vi vi_shift_left16(vi a, int n) {
     DS_EACH_PART a.p[i] = (ds_pi)((ds_pus)a.p[i] << n);
     return a;
 }
+DS_INLINE vi vi_shift_left32(vi a, int n) {
+    DS_EACH_PART a.p[i] = (ds_pi)((ds_pu)a.p[i] << n);
+    return a;
+}
+/* 16 int8 as int32. */
+DS_INLINE vi vi_widen_s8(const void *from) {
+    vi y;
+#if DS_PART == 64
+    y.p[0] = (ds_pi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from));
+#elif DS_PART == 32
+    DS_EACH_PART y.p[i] = (ds_pi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const char *)from + 8 * i)));
+#else
+    int32_t wide[16];
+    for (int i = 0; i < 16; i++) wide[i] = ((const int8_t *)from)[i];
+    y = vi_load(wide);
+#endif
+    return y;
+}
 /* To nearest even. */
 DS_INLINE vf vi_to_float(vi a) {
     vf y;

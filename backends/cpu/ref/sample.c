@@ -11,7 +11,7 @@
  *     min-p   keeps w_i >= round(min_p * 2^32); the largest w is 2^32, so this is relative to the most probable token
  *     score_i = t_i + ds_gumbel(ds_philox_word(seed, i, position, purpose, stream)); the largest wins, ties to the lowest id
  *
- * Fast kernels: maxima and integer sums in any order, selection instead of sorting. Noise lies in (-3.2, 22.2], so that a
+ * Fast kernels: maxima and integer sums in any order, selection instead of sorting. Noise lies in [-2.82, 22.2], so that a
  * token whose t is more than 26 below the best kept one needs none.
  */
 #include "ref/ref.h"
