@@ -1,6 +1,6 @@
 /*
  * DSpark (arXiv 2607.05147, section 3; DeepSpec's Qwen3DSparkModel): Qwen3 layers over [context | block], block rows not
- * causal among themselves, then a sequential Markov head over the block and a confidence head.
+ * causal among themselves, then a sequential Markov head over the block (unless its rank is 0) and a confidence head.
  *
  *   context row     c = RMSNorm(W_fc [taps]; hidden_norm);  K = rope(k_norm(W_k c)), V = W_v c at the token's own position
  *   block           embeddings of [anchor, mask, mask, ..] at positions n..n+g-1, each row sees all context < n and the block
@@ -93,12 +93,11 @@ static ds_status read_heads(struct ds_draft_model *draft, struct ds_error *err) 
         DS_TRY(ds_ckpt_bool_or(ckpt, "enable_confidence_head", false, &draft->has_confidence, err));
         DS_TRY(ds_ckpt_bool_or(ckpt, "confidence_head_with_markov", true, &draft->confidence_with_markov, err));
     }
-    if (rank == 0)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: a drafter without a Markov head (rank 0) is not supported", ds_ckpt_path(ckpt));
+    draft->markov = rank ? DS_MARKOV_VANILLA : DS_MARKOV_NONE;
+    draft->markov_rank = (uint32_t)rank;
+    if (rank == 0) return DS_OK;
     if (strcmp(type, "vanilla") != 0)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: %s is '%s'; only 'vanilla' is supported", ds_ckpt_path(ckpt), type_key, type);
-    draft->markov = DS_MARKOV_VANILLA;
-    draft->markov_rank = (uint32_t)rank;
     return DS_OK;
 }
 
@@ -152,8 +151,10 @@ static ds_status load(struct ds_draft_model *draft, const struct ds_model *targe
     DS_TRY(ds_naming_vector(&naming, loader, "hidden_norm.weight", "enc.output_norm.weight", 0, c->hidden, &draft->hidden_norm, err));
     DS_TRY(ds_naming_vector(&naming, loader, "norm.weight", "output_norm.weight", 0, c->hidden, &draft->final_norm, err));
     for (uint32_t l = 0; l < c->layers; l++) DS_TRY(ds_layer_load(&draft->layers[l], c, &naming, l, loader, err));
-    DS_TRY(ds_naming_matrix(&naming, loader, "markov_head.markov_w1.weight", "markov_w1.weight", 0, c->vocabulary, rank, &draft->markov_w1, err));
-    DS_TRY(ds_naming_matrix(&naming, loader, "markov_head.markov_w2.weight", "markov_w2.weight", 0, c->vocabulary, rank, &draft->markov_w2, err));
+    if (draft->markov == DS_MARKOV_VANILLA) {
+        DS_TRY(ds_naming_matrix(&naming, loader, "markov_head.markov_w1.weight", "markov_w1.weight", 0, c->vocabulary, rank, &draft->markov_w1, err));
+        DS_TRY(ds_naming_matrix(&naming, loader, "markov_head.markov_w2.weight", "markov_w2.weight", 0, c->vocabulary, rank, &draft->markov_w2, err));
+    }
     if (!draft->has_confidence) return DS_OK;
     const uint32_t inputs = c->hidden + (draft->confidence_with_markov ? rank : 0);
     DS_TRY(ds_naming_matrix(&naming, loader, "confidence_head.proj.weight", "conf_proj.weight", 0, 1, inputs, &draft->confidence, err));
@@ -181,17 +182,24 @@ static void keep(struct ds_graph *graph, struct ds_view x, struct ds_view out, u
     if (out.at.buffer) ds_graph_copy(graph, x, (struct ds_slice){0}, ds_view_part(out, first_row, x.rows, 0, x.cols));
 }
 
-/* The sequential head: slot k of all sequences needs the tokens of slot k-1. `inputs` [g * sequences, hidden + rank] holds h, and takes e. */
+/* logits of slot k from those of the head, u: a sequential head adds its bias, which needs slot k-1's token; it leaves e in `inputs`. */
+static struct ds_view slot_logits(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows, uint32_t k,
+                                  struct ds_view u, struct ds_view inputs) {
+    if (draft->markov == DS_MARKOV_NONE) return u;
+    const uint32_t n = rows->sequences;
+    const struct ds_slice previous = k ? ds_slice_add(rows->rows.out_tokens, 4 * (uint64_t)(k - 1) * n) : rows->rows.ids;
+    const struct ds_view e = ds_view_part(inputs, k * n, n, draft->config.hidden, draft->markov_rank);
+    ds_graph_embed_into(graph, &draft->markov_w1, previous, 1.0f, e);
+    return ds_graph_linear(graph, &draft->markov_w2, e, (struct ds_slice){0}, u);
+}
+
+/* Token after token, slot k of all sequences at once. `inputs` [g * sequences, hidden + rank] holds h, and takes e. */
 static void build_chain(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows, struct ds_view base,
                         struct ds_view inputs, const struct ds_draft_outputs *out) {
-    const struct ds_model_config *c = &draft->config;
     const uint32_t n = rows->sequences;
     for (uint32_t k = 0; k < draft->block_size; k++) {
-        const struct ds_slice previous = k ? ds_slice_add(rows->rows.out_tokens, 4 * (uint64_t)(k - 1) * n) : rows->rows.ids;
-        const struct ds_view e = ds_view_part(inputs, k * n, n, c->hidden, draft->markov_rank);
-        ds_graph_embed_into(graph, &draft->markov_w1, previous, 1.0f, e);
-        const struct ds_view u = ds_view_part(base, k * n, n, 0, c->vocabulary);
-        const struct ds_view logits = ds_graph_linear(graph, &draft->markov_w2, e, (struct ds_slice){0}, u);
+        const struct ds_view u = ds_view_part(base, k * n, n, 0, draft->config.vocabulary);
+        const struct ds_view logits = slot_logits(draft, graph, rows, k, u, inputs);
         keep(graph, logits, out->logits, k * n);
         ds_graph_append(graph, DS_OP_sample, &(union ds_op_params){
             .sample = {.logits = logits, .rows = ds_slice_add(rows->rows.sample, (uint64_t)k * n * sizeof(struct ds_sample_row)),
