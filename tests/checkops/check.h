@@ -46,7 +46,8 @@ struct check {
     struct block blocks[CHECK_MAX_BLOCKS];
     struct ds_weight weight; /* of the one block that is a matrix */
     uint32_t n_blocks;
-    uint64_t random; /* counter of the case's random words */
+    uint64_t random;   /* how many random words the case has used */
+    uint32_t words[4]; /* the last of them, computed four at a time */
     double macs;     /* multiply-adds, for --bench; 0: unknown */
 };
 
