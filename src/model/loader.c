@@ -10,6 +10,7 @@ struct request {
     float *values; /* CONSTANT: owned */
     uint64_t count;
     ds_type type; /* MATRIX: on the device */
+    uint32_t rows, cols; /* MATRIX */
     uint64_t offset, bytes;
     bool shared; /* another request fills this place */
     struct ds_weight *weight;
@@ -82,11 +83,12 @@ static const struct request *find_twin(const struct ds_loader *loader, const str
 
 ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_weight *out, struct ds_error *err) {
-    if (tensor->dims != 2 || tensor->shape[0] > UINT32_MAX || tensor->shape[1] > UINT32_MAX)
+    if (tensor->dims < 1 || tensor->dims > 2 || tensor->shape[0] > UINT32_MAX || tensor->shape[1] > UINT32_MAX)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not a matrix of at most 2^32 rows and columns",
                        ds_ckpt_path(ckpt), tensor->name);
-    const uint32_t rows = (uint32_t)tensor->shape[0], cols = (uint32_t)tensor->shape[1];
-    struct request r = {.kind = MATRIX, .ckpt = ckpt, .tensor = tensor, .weight = out};
+    /* A matrix of one row may be stored as a vector (GGUF drops outer dimensions of 1). */
+    const uint32_t rows = tensor->dims == 2 ? (uint32_t)tensor->shape[0] : 1, cols = (uint32_t)tensor->shape[tensor->dims - 1];
+    struct request r = {.kind = MATRIX, .ckpt = ckpt, .tensor = tensor, .weight = out, .rows = rows, .cols = cols};
     r.type = loader->widen ? DS_TYPE_F32 : tensor->type;
     r.bytes = loader->device->fns->weight_bytes(loader->device, r.type, rows, cols);
     if (!r.bytes)
@@ -148,7 +150,7 @@ static ds_status report(struct progress *progress, uint64_t bytes, struct ds_err
 static ds_status write_matrix(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, void *staging,
                               uint64_t staging_bytes, struct progress *progress, struct ds_error *err) {
     const struct ds_ckpt_tensor *t = r->tensor;
-    const uint64_t rows = t->shape[0], cols = t->shape[1], row_bytes = rows ? t->bytes / rows : 0;
+    const uint64_t rows = r->rows, cols = r->cols, row_bytes = rows ? t->bytes / rows : 0;
     const uint64_t staged_row = r->type == t->type ? row_bytes : 4 * cols;
     uint64_t step = staged_row ? staging_bytes / staged_row / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS : rows;
     step = DS_MAX(step, (uint64_t)DS_WEIGHT_ROWS);
@@ -186,8 +188,8 @@ static uint64_t staging_size(const struct ds_loader *loader) {
     uint64_t largest_row = 0;
     for (size_t i = 0; i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
-        if (r->kind == MATRIX && r->tensor->shape[0]) {
-            const uint64_t row = r->type == r->tensor->type ? r->tensor->bytes / r->tensor->shape[0] : 4 * r->tensor->shape[1];
+        if (r->kind == MATRIX && r->rows) {
+            const uint64_t row = r->type == r->tensor->type ? r->tensor->bytes / r->rows : 4 * (uint64_t)r->cols;
             largest_row = DS_MAX(largest_row, row);
         }
     }

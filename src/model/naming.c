@@ -32,8 +32,11 @@ bool ds_naming_has(const struct ds_naming *naming, const char *hf, const char *g
 
 ds_status ds_naming_matrix(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t layer,
                            uint32_t rows, uint32_t cols, struct ds_weight *out, struct ds_error *err) {
-    const struct ds_ckpt_tensor *tensor;
-    DS_TRY(ds_naming_tensor(naming, hf, gguf, layer, 2, (uint64_t[]){rows, cols}, &tensor, err));
+    char name[NAME_MAX_BYTES];
+    const struct ds_ckpt_tensor *tensor = ds_ckpt_find(naming->ckpt, tensor_name(naming, hf, gguf, layer, name));
+    const bool flat = rows == 1 && tensor && tensor->dims == 1; /* GGUF drops outer dimensions of 1 */
+    DS_TRY(flat ? ds_ckpt_require(naming->ckpt, name, 1, (uint64_t[]){cols}, &tensor, err)
+                : ds_ckpt_require(naming->ckpt, name, 2, (uint64_t[]){rows, cols}, &tensor, err));
     return ds_loader_matrix(loader, naming->ckpt, tensor, out, err);
 }
 
