@@ -105,6 +105,9 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
 
 ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_slice *out, struct ds_error *err) {
+    if (tensor->type == DS_TYPE_I32 || tensor->type == DS_TYPE_I64)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' holds integers (%s); expected floating-point numbers", ds_ckpt_path(ckpt),
+                       tensor->name, ds_type_get(tensor->type)->name);
     uint64_t count = 1;
     for (uint32_t i = 0; i < tensor->dims; i++) count *= tensor->shape[i]; /* cannot overflow: the tensor lies in a file */
     const struct request r = {.kind = VECTOR, .ckpt = ckpt, .tensor = tensor, .count = count, .bytes = 4 * count, .slice = out};
