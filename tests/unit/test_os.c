@@ -288,7 +288,10 @@ static void a_hostile_floating_point_state_is_replaced_and_restored(void **state
     const struct ds_float_state original = ds_os_float_begin();
     assert_true(denormal * half != 0.0f);
     set_flush_to_zero();
-    assert_true(denormal * half == 0.0f);
+    if (denormal * half != 0.0f) { /* an emulator without the mode: nothing to protect against */
+        ds_os_float_restore(original);
+        skip();
+    }
     fesetround(FE_UPWARD);
 
     const struct ds_float_state hostile = ds_os_float_begin();
