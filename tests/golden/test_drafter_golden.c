@@ -1,0 +1,286 @@
+/*
+ * DSpark drafters against DeepSpec in float32: every array of the recorded rounds, every token and accepted length of the
+ * whole runs, on every device. The rounds are those of the engine; only the drafter's plan differs, which keeps what a
+ * block computes on its way.
+ */
+#include "golden.h"
+
+#include "engine/engine_internal.h"
+
+/* An opened engine whose drafter keeps the outputs of its blocks, prepared. */
+static ds_engine *open_pair(const char *target, const char *drafter, const char *device) {
+    ds_engine_params params = ds_engine_defaults();
+    params.target = target;
+    params.drafter = drafter;
+    params.device = device;
+    params.kv = DS_KV_F32;
+    params.weights = DS_WEIGHTS_F32;
+    ds_engine *engine;
+    struct ds_error err;
+    check_ok(ds_engine_open(&params, &engine, &err), &err);
+    struct ds_placement *home = &engine->placements[0];
+    const struct ds_drafter_params keep = {.device = home->device, .stream = home->stream, .kv_f16 = false, .keep_outputs = true};
+    ds_drafter_free(&engine->drafter);
+    check_ok(ds_drafter_plan(&engine->drafter, engine->draft_model, &engine->target, &keep, &err), &err);
+    home->scratch_bytes = DS_MAX(home->scratch_bytes, engine->drafter.scratch_bytes);
+    check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
+    return engine;
+}
+
+/* One prompt's run while it is compared. */
+struct run {
+    struct golden_report *report;
+    const struct golden *golden;
+    ds_engine *engine;
+    ds_session *session;
+    const json_t *prompt;
+    size_t p;              /* its number */
+    size_t context_first, context_rows; /* what became context since the last proposal */
+    size_t stored;         /* rounds with arrays */
+};
+
+/* The first rows of a view on the device. */
+static float *read_rows(const struct run *run, struct ds_view view, size_t rows) {
+    const struct ds_placement *home = &run->engine->placements[0];
+    float *out = malloc(rows * view.cols * sizeof *out);
+    struct ds_error err;
+    assert_non_null(out);
+    assert_true(view.at.buffer && rows <= view.rows && view.stride == view.cols);
+    check_ok(home->device->fns->read(home->stream, view.at, out, rows * view.cols * sizeof *out, &err), &err);
+    return out;
+}
+
+/* Array `name` of round r against the first rows of a view. `key`: of the tolerance, and of the report. */
+static void check_view(struct run *run, size_t r, const char *name, const char *key, struct ds_view view, size_t rows) {
+    float *got = read_rows(run, view, rows);
+    golden_check(run->report, key, got, golden_array(run->golden, rows * view.cols, "p%zu.r%zu.%s", run->p, r, name), rows * view.cols,
+                 golden_tolerance(run->golden, key));
+    free(got);
+}
+
+/* Taps and context feature of the rows that the target's last pass made context: those of round r. */
+static void check_context(struct run *run, size_t r) {
+    const json_t *round = json_array_get(golden_member(run->prompt, "rounds"), r);
+    assert_int_equal(golden_int(round, "context_first"), run->context_first);
+    check_view(run, r, "context", "draft.context", run->engine->target.taps, run->context_rows);
+    check_view(run, r, "context_feature", "draft.context_feature", run->engine->drafter.feature_out, run->context_rows);
+}
+
+/* What the block of round r computed, and the rows that verified it. */
+static void check_arrays(struct run *run, size_t r, const struct ds_round_result *result) {
+    const struct ds_draft_outputs *out = &run->engine->drafter.block_outputs;
+    const size_t g = run->engine->draft_model->block_size;
+    check_view(run, r, "hidden", "draft.hidden", out->hidden, g);
+    check_view(run, r, "base_logits", "draft.base_logits", out->base_logits, g);
+    check_view(run, r, "logits", "draft.logits", out->logits, g);
+    if (run->engine->draft_model->has_confidence) check_view(run, r, "confidence", "draft.confidence", out->confidence, g);
+    check_view(run, r, "target_logits", "target.logits", run->engine->target.logits, result->verified + 1);
+}
+
+static void check_ids(const struct run *run, size_t r, const char *what, const ds_token *got, const ds_token *expected, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (got[i] != expected[i])
+            fail_msg("%s, prompt %zu, round %zu: %s %zu is %d; expected %d", run->report->label, run->p, r, what, i, (int)got[i], (int)expected[i]);
+}
+
+static bool is_stop(const struct golden *golden, ds_token token) {
+    size_t i;
+    const json_t *id;
+    json_array_foreach(json_object_get(golden->json, "stop_ids"), i, id)
+        if (json_integer_value(id) == token) return true;
+    return false;
+}
+
+static bool stops_inside(const struct golden *golden, const struct ds_round_result *result) {
+    for (uint32_t j = 0; j < result->accepted; j++)
+        if (is_stop(golden, result->draft[j])) return true;
+    return false;
+}
+
+/* Tokens and counts of a recorded round. */
+static void check_round(const struct run *run, size_t r, const struct ds_round_result *result) {
+    const json_t *round = json_array_get(golden_member(run->prompt, "rounds"), r);
+    size_t n_draft, n_argmax;
+    ds_token *draft = golden_ints(round, "draft", &n_draft), *argmax = golden_ints(round, "target_argmax", &n_argmax);
+    const bool stopped = json_is_true(golden_member(round, "stopped"));
+    assert_int_equal(result->n_draft, n_draft);
+    assert_int_equal(result->verified + 1, n_argmax);
+    assert_int_equal(result->position, golden_int(round, "start"));
+    assert_int_equal(result->anchor, golden_int(round, "anchor"));
+    check_ids(run, r, "draft", result->draft, draft, n_draft);
+    check_ids(run, r, "the target's token", run->engine->target.rows.out_tokens, argmax, n_argmax);
+    assert_int_equal(result->accepted, golden_int(round, "accepted"));
+    assert_int_equal(stops_inside(run->golden, result), stopped);
+    if (!stopped) assert_int_equal(result->next, golden_int(round, "next"));
+    if (json_object_get(round, "confidence_logits")) {
+        size_t n_confidence;
+        float *expected = golden_reals(round, "confidence_logits", &n_confidence);
+        assert_int_equal(n_confidence, n_draft);
+        golden_check(run->report, "draft.confidence", run->engine->drafter.confidence, expected, n_confidence,
+                     golden_tolerance(run->golden, "draft.confidence"));
+        free(expected);
+    }
+    free(argmax);
+    free(draft);
+}
+
+/* --- the drafter's cache --- */
+
+/* Keys or values of one layer at the given positions: [kv_heads][count][head_dim], out of the pages. */
+static float *gather(const struct run *run, const struct ds_kv *kv, bool keys, const ds_token *positions, size_t count) {
+    const struct ds_placement *home = &run->engine->placements[0];
+    const uint64_t elements = kv->pages * ds_cache_page_bytes(kv) / sizeof(float);
+    const struct ds_pager *pager = &run->engine->pager;
+    const int32_t *pages = pager->table + (size_t)run->session->sequence.slot * pager->pages_per_sequence;
+    float *all = malloc(elements * sizeof *all), *out = malloc(kv->kv_heads * count * kv->head_dim * sizeof *out);
+    struct ds_error err;
+    assert_non_null(all);
+    assert_non_null(out);
+    check_ok(home->device->fns->read(home->stream, keys ? kv->k : kv->v, all, elements * sizeof *all, &err), &err);
+    size_t n = 0;
+    for (uint32_t h = 0; h < kv->kv_heads; h++) {
+        for (size_t i = 0; i < count; i++) {
+            const uint32_t page = (uint32_t)pages[positions[i] / DS_PAGE], slot = (uint32_t)positions[i] % DS_PAGE;
+            for (uint32_t dim = 0; dim < kv->head_dim; dim++)
+                out[n++] = all[(keys ? ds_kv_key_index : ds_kv_value_index)(page, h, slot, dim, kv->kv_heads, kv->head_dim)];
+        }
+    }
+    free(all);
+    return out;
+}
+
+/* Context positions in the cache once the last stored round has run; what that round appended lies behind them. */
+static void check_cache(struct run *run, size_t start) {
+    const struct ds_cache_memory *cache = &run->engine->drafter.cache;
+    size_t count = start;
+    ds_token *positions;
+    if (json_object_get(run->golden->json, "cache_positions")) {
+        if (run->p != 0) return;
+        positions = golden_ints(run->golden->json, "cache_positions", &count);
+    } else {
+        positions = malloc(count * sizeof *positions);
+        assert_non_null(positions);
+        for (size_t i = 0; i < count; i++) positions[i] = (ds_token)i;
+    }
+    for (uint32_t l = 0; l < cache->n; l++) {
+        const struct ds_kv *kv = &cache->layers[l];
+        const size_t elements = kv->kv_heads * count * kv->head_dim;
+        for (int keys = 0; keys < 2; keys++) {
+            float *got = gather(run, kv, keys, positions, count);
+            golden_check(run->report, "draft.cache", got, golden_array(run->golden, elements, "p%zu.cache.%u.%c", run->p, l, keys ? 'k' : 'v'),
+                         elements, golden_tolerance(run->golden, "draft.cache"));
+            free(got);
+        }
+    }
+    free(positions);
+}
+
+/* --- whole runs --- */
+
+static size_t stored_rounds(const struct golden *golden, size_t p) {
+    char name[64];
+    for (size_t r = 0;; r++) {
+        snprintf(name, sizeof name, "p%zu.r%zu.context", p, r);
+        if (!ds_ckpt_find(golden->arrays, name)) return r;
+    }
+}
+
+static void start_run(struct run *run) {
+    struct ds_sequence *s = &run->session->sequence;
+    struct ds_error err;
+    size_t count;
+    ds_token *ids = golden_ints(run->prompt, "prompt_ids", &count), next;
+    check_ok(ds_session_append(run->session, ids, count, &err), &err);
+    free(ids);
+    assert_true(count <= run->engine->spec.chunk); /* taps of the whole prompt are those of one pass */
+    const struct ds_extend how = {.feed_drafter = true, .sample = true};
+    check_ok(ds_spec_extend(&run->engine->spec, s, &how, &next, &err), &err);
+    s->tokens[s->length++] = next;
+    run->context_rows = count;
+    run->stored = stored_rounds(run->golden, run->p);
+    assert_true(run->stored >= 2);
+}
+
+/* Round r, which must accept as the reference's did; its tokens become part of the sequence. */
+static void run_round(struct run *run, size_t r, ds_token acceptance_length) {
+    struct ds_sequence *s = &run->session->sequence;
+    struct ds_round_result result;
+    struct ds_error err;
+    if (r < run->stored) check_context(run, r);
+    check_ok(ds_spec_round(&run->engine->spec, s, run->engine->draft_model->block_size, &result, &err), &err);
+    if (r < run->stored) check_arrays(run, r, &result);
+    if (r + 1 == run->stored) check_cache(run, result.position);
+    if (r < json_array_size(golden_member(run->prompt, "rounds"))) check_round(run, r, &result);
+    if ((ds_token)(result.accepted + !stops_inside(run->golden, &result)) != acceptance_length)
+        fail_msg("%s, prompt %zu, round %zu: %u drafts accepted; expected an acceptance length of %d", run->report->label, run->p, r,
+                 result.accepted, (int)acceptance_length);
+    for (uint32_t j = 0; j < result.accepted; j++) s->tokens[s->length++] = result.draft[j];
+    s->tokens[s->length++] = result.next;
+    run->context_first = result.position;
+    run->context_rows = result.accepted + 1;
+}
+
+static void check_run(struct golden_report *report, const struct golden *golden, ds_engine *engine, size_t p) {
+    struct run run = {.report = report, .golden = golden, .engine = engine, .session = golden_session(engine, DS_SPEC_AUTO), .p = p,
+                      .prompt = json_array_get(golden_member(golden->json, "prompts"), p)};
+    size_t n_rounds, n_output;
+    ds_token *lengths = golden_ints(run.prompt, "acceptance_lengths", &n_rounds), *output = golden_ints(run.prompt, "output_ids", &n_output);
+    start_run(&run);
+    const size_t n_prompt = run.context_rows;
+    for (size_t r = 0; r < n_rounds; r++) run_round(&run, r, lengths[r]);
+    assert_true(ds_session_length(run.session) >= n_prompt + n_output);
+    check_ids(&run, n_rounds, "output token", ds_session_tokens(run.session) + n_prompt, output, n_output);
+    ds_session_destroy(run.session);
+    free(output);
+    free(lengths);
+}
+
+static void check_case(const char *name, const char *target, const char *drafter) {
+    const char *devices[GOLDEN_MOST_DEVICES];
+    const size_t n_devices = golden_devices(devices);
+    struct golden golden;
+    golden_open(&golden, name, "trace");
+    char *target_path = golden_path("%s", target), *draft_path = golden_path("%s", drafter);
+    for (size_t d = 0; d < n_devices; d++) {
+        struct golden_report report = {0};
+        snprintf(report.label, sizeof report.label, "%s on %s", name, devices[d]);
+        ds_engine *engine = open_pair(target_path, draft_path, devices[d]);
+        const size_t count = golden_share(devices[d], json_array_size(golden_member(golden.json, "prompts")), 2);
+        for (size_t p = 0; p < count; p++) check_run(&report, &golden, engine, p);
+        ds_engine_destroy(engine);
+        golden_print(&report);
+    }
+    free(draft_path);
+    free(target_path);
+    golden_close(&golden);
+}
+
+static void vanilla_head_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_case("random-dspark-vanilla", "tests/golden/random-dspark-vanilla/target", "tests/golden/random-dspark-vanilla/draft");
+}
+
+static void tap_of_the_embedding_and_no_confidence_head_draft_as_the_reference(void **state) {
+    (void)state;
+    check_case("random-dspark-noconf", "tests/golden/random-dspark-noconf/target", "tests/golden/random-dspark-noconf/draft");
+}
+
+static void no_sequential_head_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_case("random-dspark-conf-nomarkov", "tests/golden/random-dspark-conf-nomarkov/target", "tests/golden/random-dspark-conf-nomarkov/draft");
+}
+
+static void trained_pair_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_case("pair-dspark", "models/tiny/target", "models/tiny/dspark");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(vanilla_head_drafts_as_the_reference),
+        cmocka_unit_test(tap_of_the_embedding_and_no_confidence_head_draft_as_the_reference),
+        cmocka_unit_test(no_sequential_head_drafts_as_the_reference),
+        cmocka_unit_test(trained_pair_drafts_as_the_reference),
+    };
+    return cmocka_run_group_tests_name("drafter_golden", tests, NULL, NULL);
+}
