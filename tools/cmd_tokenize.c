@@ -21,10 +21,18 @@ struct tokenize_options {
 
 #define AT(member) .offset = offsetof(struct tokenize_options, member)
 static const struct ds_cli_option tokenize_options[] = {
-    {.name = "model", .letter = 'm', .value = "PATH", .kind = DS_CLI_STRING, AT(model), .required = true,
+    {.name = "model",
+     .letter = 'm',
+     .value = "PATH",
+     .kind = DS_CLI_STRING,
+     AT(model),
+     .required = true,
      .help = "a GGUF file, a folder with tokenizer.json, or a tokenizer.json alone"},
     {.name = "no-special", .kind = DS_CLI_FLAG, AT(no_special), .help = "special tokens in the text are plain text"},
-    {.name = "bos", .kind = DS_CLI_FLAG, AT(bos), .help = "put the begin token in front where the tokenizer asks for it, as `run -p` does"},
+    {.name = "bos",
+     .kind = DS_CLI_FLAG,
+     AT(bos),
+     .help = "put the begin token in front where the tokenizer asks for it, as `run -p` does"},
     {.name = "decode", .kind = DS_CLI_FLAG, AT(decode), .help = "the other way: arrays of ids in, strings out"},
     {.name = "skip-special", .kind = DS_CLI_FLAG, AT(skip_special), .help = "with `--decode`: leave special tokens out"},
     {0}};
@@ -78,8 +86,10 @@ static ds_status encode_line(struct work *work, const json_t *line, struct ds_er
     const struct ds_tokenizer *tokenizer = work->tokenizer;
     if (!json_is_string(line)) return ds_fail(err, DS_ERROR_ARGUMENT, "expected a JSON string, found %s", ds_json_kind(line));
     work->ids.count = 0;
-    if (work->options->bos && ds_tokenizer_adds_bos(tokenizer)) DS_TRY(ds_ids_push(&work->ids, ds_tokenizer_bos(tokenizer), err));
-    DS_TRY(ds_tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line), !work->options->no_special, &work->ids, err));
+    if (work->options->bos && ds_tokenizer_adds_bos(tokenizer))
+        DS_TRY(ds_ids_push(&work->ids, ds_tokenizer_bos(tokenizer), err));
+    DS_TRY(ds_tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line), !work->options->no_special,
+                               &work->ids, err));
     DS_TRY(ds_buffer_append(&work->out, "[", 1, err));
     for (size_t i = 0; i < work->ids.count; i++) DS_TRY(append_id(&work->out, i ? "," : "", work->ids.ids[i], err));
     return ds_buffer_append(&work->out, "]", 1, err);
@@ -97,7 +107,8 @@ static ds_status append_string(struct ds_buffer *out, const char *text, size_t l
 }
 
 static ds_status decode_line(struct work *work, const json_t *line, struct ds_error *err) {
-    if (!json_is_array(line)) return ds_fail(err, DS_ERROR_ARGUMENT, "expected a JSON array of token ids, found %s", ds_json_kind(line));
+    if (!json_is_array(line))
+        return ds_fail(err, DS_ERROR_ARGUMENT, "expected a JSON array of token ids, found %s", ds_json_kind(line));
     work->ids.count = 0;
     for (size_t i = 0; i < json_array_size(line); i++) {
         const json_t *value = json_array_get(line, i);
@@ -109,7 +120,8 @@ static ds_status decode_line(struct work *work, const json_t *line, struct ds_er
     }
     char *text;
     size_t length;
-    DS_TRY(ds_tokenizer_decode(work->tokenizer, work->ids.ids, work->ids.count, work->options->skip_special, &text, &length, err));
+    DS_TRY(
+        ds_tokenizer_decode(work->tokenizer, work->ids.ids, work->ids.count, work->options->skip_special, &text, &length, err));
     const ds_status status = append_string(&work->out, text, length, err);
     free(text);
     return status;
@@ -118,7 +130,8 @@ static ds_status decode_line(struct work *work, const json_t *line, struct ds_er
 static ds_status translate_line(struct work *work, const char *text, size_t length, struct ds_error *err) {
     json_error_t error;
     json_t *line = json_loadb(text, length, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
-    if (!line) return ds_fail(err, DS_ERROR_ARGUMENT, "not valid JSON: column %d: %s", error.column, ds_quote_name(error.text).text);
+    if (!line)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "not valid JSON: column %d: %s", error.column, ds_quote_name(error.text).text);
     work->out.length = 0;
     ds_status status = work->options->decode ? decode_line(work, line, err) : encode_line(work, line, err);
     json_decref(line);
@@ -170,7 +183,8 @@ const struct ds_cli_command ds_command_tokenize = {
     .name = "tokenize",
     .summary = "text to token ids and back, line by line",
     .synopsis = "-m MODEL [options] < LINES",
-    .details = "Reads one JSON string a line from standard input and writes one JSON array of token ids a line; with `--decode` the other "
+    .details = "Reads one JSON string a line from standard input and writes one JSON array of token ids a line; with "
+               "`--decode` the other "
                "way. Neither begin nor end tokens are added without `--bos`.\n\n"
                "A line that is not what is expected ends the command with exit code 1; the lines before it have been answered.",
     .examples = "echo '\"Hello, world\"' | dspark tokenize -m models/tiny/target\n"

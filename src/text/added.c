@@ -45,15 +45,19 @@ static const struct ds_added_token *longest_match(const struct ds_added_set *set
         uint32_t a = low, b = high;
         while (a < b) { /* first with content[depth] >= byte */
             const uint32_t middle = a + (b - a) / 2;
-            if ((uint8_t)set->tokens[middle].content.data[depth] < byte) a = middle + 1;
-            else b = middle;
+            if ((uint8_t)set->tokens[middle].content.data[depth] < byte)
+                a = middle + 1;
+            else
+                b = middle;
         }
         low = a;
         b = high;
         while (a < b) { /* first with content[depth] > byte */
             const uint32_t middle = a + (b - a) / 2;
-            if ((uint8_t)set->tokens[middle].content.data[depth] <= byte) a = middle + 1;
-            else b = middle;
+            if ((uint8_t)set->tokens[middle].content.data[depth] <= byte)
+                a = middle + 1;
+            else
+                b = middle;
         }
         high = a;
     }
@@ -63,9 +67,17 @@ static const struct ds_added_token *longest_match(const struct ds_added_set *set
 /* Unicode's word characters: Alphabetic, marks, decimal digits, connectors, joiners (UTS 18). */
 static bool is_word(uint32_t c) {
     switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_PC:
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
         return true;
     default:
         return c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
@@ -76,7 +88,8 @@ static bool is_word(uint32_t c) {
 static bool is_space(uint32_t c) {
     if (c <= 0x20) return c == ' ' || (c >= '\t' && c <= '\r');
     const utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
-    return c == 0x85 || category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP;
+    return c == 0x85 || category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL ||
+           category == UTF8PROC_CATEGORY_ZP;
 }
 
 static bool is_between_words(const struct ds_added_scan *scan, size_t start, size_t end) {

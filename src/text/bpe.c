@@ -53,7 +53,9 @@ void ds_bpe_add_merge(struct ds_bpe *bpe, uint32_t rank, int32_t left, int32_t r
 /* --- scratch --- */
 
 /* A piece of n symbols has n - 1 pairs; each of at most n - 1 merges makes two new ones. */
-static size_t heap_size(size_t symbols) { return 3 * symbols; }
+static size_t heap_size(size_t symbols) {
+    return 3 * symbols;
+}
 
 static ds_status reserve(struct ds_bpe_work *work, size_t symbols, struct ds_error *err) {
     if (symbols <= work->capacity) return DS_OK;
@@ -98,7 +100,9 @@ static uint64_t heap_pop(struct ds_bpe_work *work) {
 
 /* --- merging --- */
 
-static bool is_end(uint32_t index) { return index == UINT32_MAX; }
+static bool is_end(uint32_t index) {
+    return index == UINT32_MAX;
+}
 
 /* Looks up the rank of the pair at `at` and queues it. */
 static void queue_pair(const struct ds_bpe *bpe, struct ds_bpe_work *work, uint32_t at) {

@@ -11,11 +11,11 @@
 struct ds_bpe {
     struct ds_bpe_pair *pairs; /* open addressing by (left, right) */
     size_t mask, count;
-    int32_t *results;          /* by rank: the joined token */
-    int32_t byte_ids[256];     /* -1: the vocabulary lacks this byte */
-    int32_t unknown;           /* stands for a byte it lacks; -1: such a byte gives nothing, as in the reference */
-    bool fuse_unknown;         /* neighbouring unknown bytes give one `unknown` */
-    bool whole_words;          /* "ignore_merges": a piece that is a token is taken whole */
+    int32_t *results;           /* by rank: the joined token */
+    int32_t byte_ids[256];      /* -1: the vocabulary lacks this byte */
+    int32_t unknown;            /* stands for a byte it lacks; -1: such a byte gives nothing, as in the reference */
+    bool fuse_unknown;          /* neighbouring unknown bytes give one `unknown` */
+    bool whole_words;           /* "ignore_merges": a piece that is a token is taken whole */
     struct ds_string_map words; /* bytes to id, for whole_words only */
 };
 
@@ -30,7 +30,7 @@ struct ds_bpe_work {
     uint64_t *heap;
     size_t capacity; /* symbols */
     size_t n_heap;
-    uint64_t steps;  /* heap comparisons and pair look-ups so far: what tests measure cost by */
+    uint64_t steps; /* heap comparisons and pair look-ups so far: what tests measure cost by */
 };
 void ds_bpe_work_free(struct ds_bpe_work *work);
 

@@ -20,8 +20,8 @@ struct ds_chat_template {
     const char *thinking_end;   /* answers before the last question lose their text up to this mark; NULL: they keep it */
 };
 
-#define CHATML                                                                                                              \
-    .roles = {"system", "user", "assistant"}, .before = "{<|im_start|>}%r\n", .behind = "{<|im_end|>}\n", \
+#define CHATML                                                                                                                 \
+    .roles = {"system", "user", "assistant"}, .before = "{<|im_start|>}%r\n", .behind = "{<|im_end|>}\n",                      \
     .answer = "{<|im_start|>}assistant\n"
 #define CHATML_MARKS "<|im_start|>", "<|im_end|>"
 #define QWEN25_SYSTEM "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -32,9 +32,23 @@ struct ds_chat_template {
 
 /* The first that fits. Templates of later Qwens that open the answer with a thought are not "qwen3". */
 static const struct ds_chat_template templates[] = {
-    {.name = "qwen3", .marks = {CHATML_MARKS, "enable_thinking", "</think>"}, .foreign = {FOREIGN, "'<think>\\n' }}"}, CHATML, .thinking_end = "</think>"},
-    {.name = "qwen2.5", .marks = {CHATML_MARKS}, .foreign = {FOREIGN}, CHATML, .system_literal = QWEN25_SYSTEM, .default_system = QWEN25_SYSTEM},
-    {.name = "qwen2", .marks = {CHATML_MARKS}, .foreign = {FOREIGN}, CHATML, .system_literal = QWEN2_SYSTEM, .default_system = QWEN2_SYSTEM},
+    {.name = "qwen3",
+     .marks = {CHATML_MARKS, "enable_thinking", "</think>"},
+     .foreign = {FOREIGN, "'<think>\\n' }}"},
+     CHATML,
+     .thinking_end = "</think>"},
+    {.name = "qwen2.5",
+     .marks = {CHATML_MARKS},
+     .foreign = {FOREIGN},
+     CHATML,
+     .system_literal = QWEN25_SYSTEM,
+     .default_system = QWEN25_SYSTEM},
+    {.name = "qwen2",
+     .marks = {CHATML_MARKS},
+     .foreign = {FOREIGN},
+     CHATML,
+     .system_literal = QWEN2_SYSTEM,
+     .default_system = QWEN2_SYSTEM},
     {.name = "chatml", .marks = {CHATML_MARKS}, .foreign = {FOREIGN, "You are", "trim", "strip", "think"}, CHATML},
 };
 
@@ -42,8 +56,10 @@ static const struct ds_chat_template templates[] = {
 
 /* The text a template writes behind the opening of a system message by itself; empty when that is the end of a literal. */
 static const char *literal_behind(const char *at) {
-    if (strncmp(at, "\\n", 2) == 0) at += 2;
-    else if (*at == '\n') at++;
+    if (strncmp(at, "\\n", 2) == 0)
+        at += 2;
+    else if (*at == '\n')
+        at++;
     return *at == '\'' || *at == '"' || *at == '{' ? "" : at;
 }
 
@@ -84,7 +100,9 @@ const struct ds_chat_template *ds_chat_by_name(const char *name) {
     return NULL;
 }
 
-const char *ds_chat_name(const struct ds_chat_template *chat) { return chat->name; }
+const char *ds_chat_name(const struct ds_chat_template *chat) {
+    return chat->name;
+}
 
 /* --- writing --- */
 
@@ -117,7 +135,8 @@ static ds_status find_control(const struct writer *writer, const char **at, int3
     *at = end + 1;
     *id = ds_tokenizer_find(writer->tokenizer, name);
     if (*id >= 0) return DS_OK;
-    return ds_fail(err, DS_ERROR_FORMAT, "the chat template \"%s\" needs the token %s, which the vocabulary lacks", writer->chat->name, name);
+    return ds_fail(err, DS_ERROR_FORMAT, "the chat template \"%s\" needs the token %s, which the vocabulary lacks",
+                   writer->chat->name, name);
 }
 
 static ds_status collect_controls(struct writer *writer, struct ds_error *err) {

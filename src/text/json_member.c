@@ -2,17 +2,22 @@
 
 #include <string.h>
 
-ds_status ds_json_unexpected(const char *where, const char *key, const char *expected, const json_t *found, struct ds_error *err) {
+ds_status ds_json_unexpected(const char *where, const char *key, const char *expected, const json_t *found,
+                             struct ds_error *err) {
     return ds_fail(err, DS_ERROR_FORMAT, "%s%s%s: expected %s, found %s", where, key ? "." : "", key ? key : "", expected,
                    ds_json_kind(found));
 }
 
 static const char *name_of(json_type type) {
     switch (type) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
-    default: return "a boolean";
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    default:
+        return "a boolean";
     }
 }
 
@@ -35,7 +40,8 @@ ds_status ds_json_text(const json_t *object, const char *where, const char *key,
     return DS_OK;
 }
 
-ds_status ds_json_bool(const json_t *object, const char *where, const char *key, bool fallback, bool *out, struct ds_error *err) {
+ds_status ds_json_bool(const json_t *object, const char *where, const char *key, bool fallback, bool *out,
+                       struct ds_error *err) {
     if (!json_is_object(object)) return ds_json_unexpected(where, NULL, "an object", object, err);
     const json_t *value = json_object_get(object, key);
     *out = value && !json_is_null(value) ? json_is_true(value) : fallback;

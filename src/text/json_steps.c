@@ -40,7 +40,8 @@ static ds_status normalizer_step(const json_t *step, struct ds_text type, void *
     for (size_t i = 0; i < DS_COUNT(forms); i++) {
         if (!ds_text_is(type, forms[i].name)) continue;
         if (*form != DS_NORMAL_NONE)
-            return ds_fail(err, DS_ERROR_UNSUPPORTED, "normalizer: several Unicode forms one after the other are not supported");
+            return ds_fail(err, DS_ERROR_UNSUPPORTED,
+                           "normalizer: several Unicode forms one after the other are not supported");
         *form = forms[i].form;
         return DS_OK;
     }
@@ -77,8 +78,8 @@ static ds_status behavior_of(const json_t *step, ds_split_behavior *out, struct 
         if (ds_text_is(name, names[i])) return DS_OK;
     }
     return ds_fail(err, DS_ERROR_FORMAT,
-                   "%s.behavior: expected Isolated, Removed, Contiguous, MergedWithPrevious or MergedWithNext, found \"%s\"", where_pre,
-                   ds_quote(name.data, name.length).text);
+                   "%s.behavior: expected Isolated, Removed, Contiguous, MergedWithPrevious or MergedWithNext, found \"%s\"",
+                   where_pre, ds_quote(name.data, name.length).text);
 }
 
 static ds_status add_pattern(struct ds_pretokenizer *pre, struct ds_text pattern, bool literal, ds_split_behavior behavior,
@@ -112,7 +113,8 @@ static ds_status byte_level_step(const json_t *step, struct ds_pretokenizer *pre
 }
 
 /* Steps that stand for a fixed pattern. Each cuts single characters, so that Contiguous can join them. */
-static ds_status fixed_step(struct ds_pretokenizer *pre, const char *pattern, ds_split_behavior behavior, struct ds_error *err) {
+static ds_status fixed_step(struct ds_pretokenizer *pre, const char *pattern, ds_split_behavior behavior,
+                            struct ds_error *err) {
     return add_pattern(pre, (struct ds_text){pattern, strlen(pattern)}, false, behavior, false, err);
 }
 

@@ -49,7 +49,9 @@ static ds_status decompose(const char *text, size_t length, utf8proc_option_t op
     return DS_OK;
 }
 
-static uint32_t combining_class(int32_t point) { return (uint32_t)utf8proc_get_property(point)->combining_class & 0xFF; }
+static uint32_t combining_class(int32_t point) {
+    return (uint32_t)utf8proc_get_property(point)->combining_class & 0xFF;
+}
 
 /*
  * Canonical order: each run of combining characters is sorted by class, stably. By counting: utf8proc's own exchange sort

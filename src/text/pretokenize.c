@@ -42,8 +42,8 @@ struct parts {
     const char *text;
     size_t length;
     size_t searched, emitted;
-    size_t last_end;      /* of the match before; SIZE_MAX: none yet */
-    bool has_match;       /* `found` waits behind the stretch before it */
+    size_t last_end; /* of the match before; SIZE_MAX: none yet */
+    bool has_match;  /* `found` waits behind the stretch before it */
     struct ds_range found;
 };
 
@@ -92,10 +92,15 @@ static ds_status next_part(struct parts *parts, bool *got, struct part *part, st
 
 static bool joins(ds_split_behavior behavior, bool left_is_match, bool right_is_match) {
     switch (behavior) {
-    case DS_SPLIT_CONTIGUOUS: return left_is_match == right_is_match;
-    case DS_SPLIT_MERGED_WITH_PREVIOUS: return !left_is_match && right_is_match;
-    case DS_SPLIT_MERGED_WITH_NEXT: return left_is_match && !right_is_match;
-    case DS_SPLIT_ISOLATED: case DS_SPLIT_REMOVED: break;
+    case DS_SPLIT_CONTIGUOUS:
+        return left_is_match == right_is_match;
+    case DS_SPLIT_MERGED_WITH_PREVIOUS:
+        return !left_is_match && right_is_match;
+    case DS_SPLIT_MERGED_WITH_NEXT:
+        return left_is_match && !right_is_match;
+    case DS_SPLIT_ISOLATED:
+    case DS_SPLIT_REMOVED:
+        break;
     }
     return false;
 }

@@ -39,8 +39,8 @@ static ds_status compile_pattern(struct ds_regex *regex, const char *pattern, si
     if (length > MAX_PATTERN)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "it has %zu bytes, the limit is %d", length, (int)MAX_PATTERN);
     struct ds_buffer translated = {0};
-    ds_status status = literal ? ds_buffer_append(&translated, pattern, length, err)
-                               : ds_regex_translate(pattern, length, &translated, err);
+    ds_status status =
+        literal ? ds_buffer_append(&translated, pattern, length, err) : ds_regex_translate(pattern, length, &translated, err);
     if (status == DS_OK) status = compile(regex, translated.data ? translated.data : "", translated.length, literal, err);
     free(translated.data);
     return status;
@@ -75,9 +75,13 @@ void ds_regex_free(struct ds_regex *regex) {
     free(regex);
 }
 
-struct ds_regex_match *ds_regex_match_create(void) { return (struct ds_regex_match *)pcre2_match_data_create(1, NULL); }
+struct ds_regex_match *ds_regex_match_create(void) {
+    return (struct ds_regex_match *)pcre2_match_data_create(1, NULL);
+}
 
-void ds_regex_match_destroy(struct ds_regex_match *match) { pcre2_match_data_free((pcre2_match_data *)match); }
+void ds_regex_match_destroy(struct ds_regex_match *match) {
+    pcre2_match_data_free((pcre2_match_data *)match);
+}
 
 ds_status ds_regex_find(const struct ds_regex *regex, struct ds_regex_match *match, const char *text, size_t length,
                         size_t from, bool *found, struct ds_range *range, struct ds_error *err) {
@@ -96,6 +100,7 @@ ds_status ds_regex_find(const struct ds_regex *regex, struct ds_regex_match *mat
     if (code == PCRE2_ERROR_NOMEMORY) return ds_fail_memory(err, 0, "splitting text");
     PCRE2_UCHAR message[256];
     pcre2_get_error_message(code, message, sizeof message);
-    return ds_fail(err, DS_ERROR_LIMIT, "splitting the text into words with the tokenizer's pattern takes too long on this text (%s)",
+    return ds_fail(err, DS_ERROR_LIMIT,
+                   "splitting the text into words with the tokenizer's pattern takes too long on this text (%s)",
                    (const char *)message);
 }

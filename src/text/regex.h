@@ -3,13 +3,11 @@
  * uses it, and run here on PCRE2. A pattern is translated; a construct whose meaning would differ is refused, never
  * guessed at:
  *
- *   \s \S \w \W   Unicode White_Space; Alphabetic, M, Nd, Pc       spelt out: PCRE2 adds U+180E to \s, and \w differs
- *   \v \uHHHH     U+000B; a code point                             spelt out
- *   ^ $ .         lines end at \n only; $ matches before any \n    PCRE2_MULTILINE, newline LF
- *   \p{Xx}        general categories                               the same
- *   \p{Name}      scripts                                          as \p{sc:Name}: not script extensions
- *   refused       back references, \b, \h, \R, \X, [a[b]], [a&&b], {n,m}+ (in Ruby not possessive), {,n}, conditionals,
- *                 named groups, options other than i
+ *   \s \S \w \W   Unicode White_Space; Alphabetic, M, Nd, Pc, and superscripts and fractions of Latin-1: spelt out, PCRE2's
+ * differ \v \uHHHH     U+000B; a code point                             spelt out ^ $ .         lines end at \n only; $ matches
+ * before any \n    PCRE2_MULTILINE, newline LF \p{Xx}        general categories                               the same \p{Name}
+ * scripts                                          as \p{sc:Name}: not script extensions refused       back references, \b, \h,
+ * \R, \X, [a[b]], [a&&b], {n,m}+ (in Ruby not possessive), {,n}, conditionals, named groups, options other than i
  *
  * Characters newer than the Unicode version of the PCRE2 in use (14 for 10.42) may fall into other classes.
  *
@@ -27,7 +25,7 @@ struct ds_regex_match; /* scratch of one thread */
 ds_status ds_regex_compile(const char *pattern, size_t length, bool literal, struct ds_regex **out, struct ds_error *err);
 void ds_regex_free(struct ds_regex *regex); /* accepts NULL */
 
-struct ds_regex_match *ds_regex_match_create(void); /* NULL: out of memory */
+struct ds_regex_match *ds_regex_match_create(void);        /* NULL: out of memory */
 void ds_regex_match_destroy(struct ds_regex_match *match); /* accepts NULL */
 
 struct ds_range {

@@ -12,12 +12,16 @@ struct reader {
     struct ds_error *err;
 };
 
-static char peek(const struct reader *r, size_t ahead) { return r->length - r->at > ahead ? r->text[r->at + ahead] : '\0'; }
+static char peek(const struct reader *r, size_t ahead) {
+    return r->length - r->at > ahead ? r->text[r->at + ahead] : '\0';
+}
 static bool starts(const struct reader *r, const char *text) {
     const size_t n = strlen(text);
     return r->length - r->at >= n && memcmp(r->text + r->at, text, n) == 0;
 }
-static ds_status emit(struct reader *r, const char *text) { return ds_buffer_append(r->out, text, strlen(text), r->err); }
+static ds_status emit(struct reader *r, const char *text) {
+    return ds_buffer_append(r->out, text, strlen(text), r->err);
+}
 
 /* Copies `n` bytes of the pattern as they are. */
 static ds_status copy(struct reader *r, size_t n) {
@@ -31,17 +35,24 @@ static ds_status refuse(const struct reader *r, const char *what) {
                    ds_quote(r->text + r->at, DS_MIN(r->length - r->at, (size_t)12)).text);
 }
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+static bool is_hex(char c) {
+    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+static bool is_letter(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
 
 /*
  * Members of character classes. Each begins and ends with a property, so that a '-' beside it stays a plain character.
- * Xsp is PCRE2's \s, which has U+180E too many.
+ * Xsp is PCRE2's \s, which has U+180E too many. Oniguruma's \w has the superscripts and fractions of Latin-1 beside
+ * Alphabetic, M, Nd and Pc (compared over all code points).
  */
 #define SPACE "\\p{Zs}\\t-\\r\\x{85}\\p{Zl}\\p{Zp}"
 #define NOT_SPACE "\\P{Xsp}\\x{180E}\\P{Xsp}"
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}\\p{Pc}"
 
 /* \s and \w, which are a class of their own outside of one. */
 static ds_status class_escape(struct reader *r, const char *members, bool negated) {
@@ -91,17 +102,38 @@ static ds_status hex(struct reader *r) {
 static ds_status escape(struct reader *r) {
     const char c = peek(r, 1);
     switch (c) {
-    case 's': return class_escape(r, SPACE, false);
-    case 'S': return r->in_class ? class_escape(r, NOT_SPACE, false) : class_escape(r, SPACE, true);
-    case 'w': return class_escape(r, WORD, false);
-    case 'W': return r->in_class ? refuse(r, "\\W in a class") : class_escape(r, WORD, true);
-    case 'd': case 'D': case 'n': case 'r': case 't': case 'f': case 'a': case 'e': return copy(r, 2);
-    case 'A': case 'z': return r->in_class ? refuse(r, "an anchor in a class") : copy(r, 2);
-    case 'v': r->at += 2; return emit(r, "\\x0B");
-    case 'p': case 'P': return property(r);
-    case 'u': return code_point(r);
-    case 'x': return hex(r);
-    default: break;
+    case 's':
+        return class_escape(r, SPACE, false);
+    case 'S':
+        return r->in_class ? class_escape(r, NOT_SPACE, false) : class_escape(r, SPACE, true);
+    case 'w':
+        return class_escape(r, WORD, false);
+    case 'W':
+        return r->in_class ? refuse(r, "\\W in a class") : class_escape(r, WORD, true);
+    case 'd':
+    case 'D':
+    case 'n':
+    case 'r':
+    case 't':
+    case 'f':
+    case 'a':
+    case 'e':
+        return copy(r, 2);
+    case 'A':
+    case 'z':
+        return r->in_class ? refuse(r, "an anchor in a class") : copy(r, 2);
+    case 'v':
+        r->at += 2;
+        return emit(r, "\\x0B");
+    case 'p':
+    case 'P':
+        return property(r);
+    case 'u':
+        return code_point(r);
+    case 'x':
+        return hex(r);
+    default:
+        break;
     }
     if (r->length - r->at < 2) return refuse(r, "a '\\' at the end");
     if (is_letter(c) || is_digit(c)) return refuse(r, "this escape");
@@ -151,11 +183,21 @@ ds_status ds_regex_translate(const char *pattern, size_t length, struct ds_buffe
     struct reader r = {.text = pattern, .length = length, .out = out, .err = err};
     while (r.at < length) {
         switch (pattern[r.at]) {
-        case '\\': DS_TRY(escape(&r)); break;
-        case '[': DS_TRY(character_class(&r)); break;
-        case '(': DS_TRY(group(&r)); break;
-        case '{': DS_TRY(repetition(&r)); break;
-        default: DS_TRY(copy(&r, 1)); break;
+        case '\\':
+            DS_TRY(escape(&r));
+            break;
+        case '[':
+            DS_TRY(character_class(&r));
+            break;
+        case '(':
+            DS_TRY(group(&r));
+            break;
+        case '{':
+            DS_TRY(repetition(&r));
+            break;
+        default:
+            DS_TRY(copy(&r, 1));
+            break;
         }
     }
     return DS_OK;

@@ -13,10 +13,13 @@ ds_status ds_token_builder_begin(struct ds_token_builder *builder, struct ds_tok
     return ds_string_map_init(&builder->ids, texts, &builder->scratch, err);
 }
 
-void ds_token_builder_end(struct ds_token_builder *builder) { ds_arena_free(&builder->scratch); }
+void ds_token_builder_end(struct ds_token_builder *builder) {
+    ds_arena_free(&builder->scratch);
+}
 
 /* Sets what token `id` decodes to. */
-static ds_status set_bytes(struct ds_tokenizer *tokenizer, struct ds_text text, int32_t id, bool in_model, struct ds_error *err) {
+static ds_status set_bytes(struct ds_tokenizer *tokenizer, struct ds_text text, int32_t id, bool in_model,
+                           struct ds_error *err) {
     struct ds_token_entry *entry = &tokenizer->tokens[id];
     char *bytes = ds_arena_copy(&tokenizer->arena, text.data, text.length);
     if (!bytes) return ds_fail_memory(err, text.length, "the vocabulary");
@@ -112,8 +115,10 @@ ds_status ds_token_builder_add_special(struct ds_token_builder *builder, const s
         DS_TRY(check_special(tokenizer, &token, err));
         DS_TRY(enter_special(builder, &token, err));
         DS_TRY(searched_content(tokenizer, &specs[i], &token.content, err));
-        if (specs[i].normalized) tokens[count + n_normalized++] = token;
-        else tokens[n_raw++] = token;
+        if (specs[i].normalized)
+            tokens[count + n_normalized++] = token;
+        else
+            tokens[n_raw++] = token;
     }
     DS_TRY(ds_added_init(&tokenizer->raw, tokens, n_raw, &tokenizer->arena, err));
     return ds_added_init(&tokenizer->normalized, tokens + count, n_normalized, &tokenizer->arena, err);
@@ -151,7 +156,8 @@ ds_status ds_token_builder_merge(struct ds_token_builder *builder, uint32_t rank
     return DS_OK;
 }
 
-ds_status ds_token_builder_merge_line(struct ds_token_builder *builder, uint32_t rank, struct ds_text line, struct ds_error *err) {
+ds_status ds_token_builder_merge_line(struct ds_token_builder *builder, uint32_t rank, struct ds_text line,
+                                      struct ds_error *err) {
     const char *space = memchr(line.data, ' ', line.length);
     const size_t left = space ? (size_t)(space - line.data) : 0;
     if (!space || memchr(space + 1, ' ', line.length - left - 1))
@@ -166,7 +172,8 @@ ds_status ds_token_builder_index_words(struct ds_token_builder *builder, struct 
     DS_TRY(ds_string_map_init(&tokenizer->bpe.words, tokenizer->count, &tokenizer->arena, err));
     for (uint32_t id = 0; id < tokenizer->count; id++) {
         const struct ds_token_entry *entry = &tokenizer->tokens[id];
-        if (entry->is_word) ds_string_map_add(&tokenizer->bpe.words, (struct ds_text){entry->bytes, entry->length}, (int32_t)id);
+        if (entry->is_word)
+            ds_string_map_add(&tokenizer->bpe.words, (struct ds_text){entry->bytes, entry->length}, (int32_t)id);
     }
     return DS_OK;
 }

@@ -36,9 +36,11 @@ static ds_status encode_plain(struct encoder *encoder, const char *text, size_t 
     }
     struct ds_added_scan scan = {.set = &tokenizer->normalized, .text = text, .length = length, .filter = encoder->filter};
     for (struct ds_segment segment; ds_added_next(&scan, &segment);) {
-        if (segment.id >= 0) DS_TRY(ds_ids_push(encoder->out, segment.id, err));
+        if (segment.id >= 0)
+            DS_TRY(ds_ids_push(encoder->out, segment.id, err));
         else
-            DS_TRY(ds_pretokenize(&tokenizer->pre, &encoder->pre, text + segment.start, segment.length, encode_word, encoder, err));
+            DS_TRY(ds_pretokenize(&tokenizer->pre, &encoder->pre, text + segment.start, segment.length, encode_word, encoder,
+                                  err));
     }
     return DS_OK;
 }
@@ -46,8 +48,10 @@ static ds_status encode_plain(struct encoder *encoder, const char *text, size_t 
 static ds_status encode_valid(struct encoder *encoder, const char *text, size_t length, struct ds_error *err) {
     struct ds_added_scan scan = {.set = &encoder->tokenizer->raw, .text = text, .length = length, .filter = encoder->filter};
     for (struct ds_segment segment; ds_added_next(&scan, &segment);) {
-        if (segment.id >= 0) DS_TRY(ds_ids_push(encoder->out, segment.id, err));
-        else DS_TRY(encode_plain(encoder, text + segment.start, segment.length, err));
+        if (segment.id >= 0)
+            DS_TRY(ds_ids_push(encoder->out, segment.id, err));
+        else
+            DS_TRY(encode_plain(encoder, text + segment.start, segment.length, err));
     }
     return DS_OK;
 }
@@ -93,9 +97,13 @@ struct ds_text ds_tokenizer_bytes(const struct ds_tokenizer *tokenizer, int32_t 
     return (struct ds_text){entry->bytes, entry->length};
 }
 
-bool ds_tokenizer_is_special(const struct ds_tokenizer *tokenizer, int32_t id) { return entry_of(tokenizer, id)->special; }
+bool ds_tokenizer_is_special(const struct ds_tokenizer *tokenizer, int32_t id) {
+    return entry_of(tokenizer, id)->special;
+}
 
-uint32_t ds_tokenizer_count(const struct ds_tokenizer *tokenizer) { return tokenizer->count; }
+uint32_t ds_tokenizer_count(const struct ds_tokenizer *tokenizer) {
+    return tokenizer->count;
+}
 
 static int32_t find_in(const struct ds_added_set *set, const char *content, size_t length) {
     for (uint32_t i = 0; i < set->count; i++) {
@@ -111,10 +119,18 @@ int32_t ds_tokenizer_find(const struct ds_tokenizer *tokenizer, const char *cont
     return id >= 0 ? id : find_in(&tokenizer->normalized, content, length);
 }
 
-int32_t ds_tokenizer_bos(const struct ds_tokenizer *tokenizer) { return tokenizer->bos; }
-int32_t ds_tokenizer_eos(const struct ds_tokenizer *tokenizer) { return tokenizer->eos; }
-bool ds_tokenizer_adds_bos(const struct ds_tokenizer *tokenizer) { return tokenizer->adds_bos; }
-const char *ds_tokenizer_chat_template(const struct ds_tokenizer *tokenizer) { return tokenizer->chat_template; }
+int32_t ds_tokenizer_bos(const struct ds_tokenizer *tokenizer) {
+    return tokenizer->bos;
+}
+int32_t ds_tokenizer_eos(const struct ds_tokenizer *tokenizer) {
+    return tokenizer->eos;
+}
+bool ds_tokenizer_adds_bos(const struct ds_tokenizer *tokenizer) {
+    return tokenizer->adds_bos;
+}
+const char *ds_tokenizer_chat_template(const struct ds_tokenizer *tokenizer) {
+    return tokenizer->chat_template;
+}
 
 /* --- decoding --- */
 

@@ -16,10 +16,12 @@ struct ds_tokenizer; /* opaque */
 
 /* `path`: a tokenizer.json. tokenizer_config.json beside it, if any, gives bos/eos, add_bos_token and the chat template. */
 ds_status ds_tokenizer_open_json(const char *path, struct ds_tokenizer **out, struct ds_error *err);
-/* From the bytes of a tokenizer.json; `config` (tokenizer_config.json) may be NULL. `name` is for messages. For tests and fuzzing. */
+/* From the bytes of a tokenizer.json; `config` (tokenizer_config.json) may be NULL. `name` is for messages. For tests and
+ * fuzzing. */
 ds_status ds_tokenizer_parse_json(const char *name, const char *json, size_t size, const char *config, size_t config_size,
                                   struct ds_tokenizer **out, struct ds_error *err);
-/* From `tokenizer.ggml.*` of a GGUF checkpoint, which may be closed afterwards. DS_ERROR_UNSUPPORTED names a model or pre-tokenizer we lack. */
+/* From `tokenizer.ggml.*` of a GGUF checkpoint, which may be closed afterwards. DS_ERROR_UNSUPPORTED names a model or
+ * pre-tokenizer we lack. */
 ds_status ds_tokenizer_open_gguf(const struct ds_ckpt *ckpt, struct ds_tokenizer **out, struct ds_error *err);
 /* Whichever of the two belongs to an open checkpoint; *out is NULL with DS_OK when it has none. */
 ds_status ds_tokenizer_open(const struct ds_ckpt *ckpt, struct ds_tokenizer **out, struct ds_error *err);
@@ -40,7 +42,8 @@ struct ds_text ds_tokenizer_bytes(const struct ds_tokenizer *tokenizer, int32_t 
 bool ds_tokenizer_is_special(const struct ds_tokenizer *tokenizer, int32_t id);
 
 uint32_t ds_tokenizer_count(const struct ds_tokenizer *tokenizer); /* highest id + 1 */
-int32_t ds_tokenizer_find(const struct ds_tokenizer *tokenizer, const char *content); /* id of an added token by its text, -1: none */
+int32_t ds_tokenizer_find(const struct ds_tokenizer *tokenizer,
+                          const char *content);                 /* id of an added token by its text, -1: none */
 int32_t ds_tokenizer_bos(const struct ds_tokenizer *tokenizer); /* -1: none */
 int32_t ds_tokenizer_eos(const struct ds_tokenizer *tokenizer); /* -1: none */
 bool ds_tokenizer_adds_bos(const struct ds_tokenizer *tokenizer);

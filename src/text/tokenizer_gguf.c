@@ -9,7 +9,8 @@
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
 
 static const char key_tokens[] = "tokenizer.ggml.tokens", key_types[] = "tokenizer.ggml.token_type",
-                  key_merges[] = "tokenizer.ggml.merges", key_model[] = "tokenizer.ggml.model", key_pre[] = "tokenizer.ggml.pre";
+                  key_merges[] = "tokenizer.ggml.merges", key_model[] = "tokenizer.ggml.model",
+                  key_pre[] = "tokenizer.ggml.pre";
 
 /* An array of this kind of element. Absent: *count is 0. An empty array has no element kind. */
 static ds_status array_of(const struct ds_ckpt *ckpt, const char *key, ds_value_kind element, const char *expected,
@@ -25,9 +26,12 @@ static ds_status array_of(const struct ds_ckpt *ckpt, const char *key, ds_value_
     return DS_OK;
 }
 
-static bool is_added(int64_t type) { return type == TYPE_CONTROL || type == TYPE_USER_DEFINED || type == TYPE_UNKNOWN; }
+static bool is_added(int64_t type) {
+    return type == TYPE_CONTROL || type == TYPE_USER_DEFINED || type == TYPE_UNKNOWN;
+}
 
-/* Which tokens are searched for in texts. The container does not say how; the converter writes tokens that are taken as they are. */
+/* Which tokens are searched for in texts. The container does not say how; the converter writes tokens that are taken as they
+ * are. */
 static ds_status add_tokens(struct ds_token_builder *builder, const struct ds_text *texts, const int64_t *types, size_t count,
                             struct ds_error *err) {
     struct ds_token_spec *specs = ds_arena_array(&builder->scratch, count, sizeof *specs);
@@ -55,7 +59,8 @@ static ds_status read_vocabulary(struct ds_token_builder *builder, const struct 
     DS_TRY(array_of(ckpt, key_tokens, DS_VALUE_STRING, "strings", &texts, &count, err));
     DS_TRY(array_of(ckpt, key_types, DS_VALUE_INT, "integers", &types, &n_types, err));
     DS_TRY(array_of(ckpt, key_merges, DS_VALUE_STRING, "strings", &merges, &n_merges, err));
-    if (count == 0 || count > INT32_MAX) return ds_fail(err, DS_ERROR_FORMAT, "%s: expected a vocabulary, found %zu tokens", key_tokens, count);
+    if (count == 0 || count > INT32_MAX)
+        return ds_fail(err, DS_ERROR_FORMAT, "%s: expected a vocabulary, found %zu tokens", key_tokens, count);
     if (types && n_types != count)
         return ds_fail(err, DS_ERROR_FORMAT, "%s: expected %zu types, one a token, found %zu", key_types, count, n_types);
     DS_TRY(ds_token_builder_begin(builder, tokenizer, (uint32_t)count, count, err));
@@ -76,12 +81,16 @@ static ds_status read_pre(const struct ds_ckpt *ckpt, struct ds_tokenizer *token
     if (!pre) {
         ds_known_pre_list(list, sizeof list);
         if (!name || strcmp(name, "default") == 0)
-            return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s is %s, so that nothing says how to split text into words; convert the model "
-                           "again with a current converter, which names one (known here: %s)", key_pre, name ? "\"default\"" : "missing", list);
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: expected one of %s, found \"%s\"", key_pre, list, ds_quote_name(name).text);
+            return ds_fail(err, DS_ERROR_UNSUPPORTED,
+                           "%s is %s, so that nothing says how to split text into words; convert the model "
+                           "again with a current converter, which names one (known here: %s)",
+                           key_pre, name ? "\"default\"" : "missing", list);
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: expected one of %s, found \"%s\"", key_pre, list,
+                       ds_quote_name(name).text);
     }
     for (size_t i = 0; i < DS_COUNT(pre->patterns) && pre->patterns[i]; i++)
-        DS_TRY(ds_pretokenizer_add(&tokenizer->pre, pre->patterns[i], strlen(pre->patterns[i]), false, DS_SPLIT_ISOLATED, false, err));
+        DS_TRY(ds_pretokenizer_add(&tokenizer->pre, pre->patterns[i], strlen(pre->patterns[i]), false, DS_SPLIT_ISOLATED, false,
+                                   err));
     tokenizer->form = pre->form;
     tokenizer->bpe.whole_words = pre->whole_words;
     *adds_bos = pre->adds_bos;
@@ -106,7 +115,8 @@ static ds_status read_rest(const struct ds_ckpt *ckpt, struct ds_tokenizer *toke
     DS_TRY(read_id(ckpt, "tokenizer.ggml.eos_token_id", tokenizer, &tokenizer->eos, err));
     DS_TRY(ds_ckpt_bool_or(ckpt, "tokenizer.ggml.add_bos_token", adds_bos, &tokenizer->adds_bos, err));
     if (tokenizer->adds_bos && tokenizer->bos < 0)
-        return ds_fail(err, DS_ERROR_FORMAT, "tokenizer.ggml.bos_token_id: expected an id, as a begin token is to be added, found nothing");
+        return ds_fail(err, DS_ERROR_FORMAT,
+                       "tokenizer.ggml.bos_token_id: expected an id, as a begin token is to be added, found nothing");
     DS_TRY(ds_ckpt_string_or(ckpt, "tokenizer.chat_template", NULL, &chat, err));
     if (!chat) return DS_OK;
     tokenizer->chat_template = ds_arena_copy(&tokenizer->arena, chat, strlen(chat));
@@ -118,7 +128,8 @@ static ds_status read_all(const struct ds_ckpt *ckpt, struct ds_tokenizer *token
     bool adds_bos = false;
     DS_TRY(ds_ckpt_string(ckpt, key_model, &model, err));
     if (strcmp(model, "gpt2") != 0)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: expected \"gpt2\" (byte-level BPE), found \"%s\", which is not supported yet", key_model,
+        return ds_fail(err, DS_ERROR_UNSUPPORTED,
+                       "%s: expected \"gpt2\" (byte-level BPE), found \"%s\", which is not supported yet", key_model,
                        ds_quote_name(model).text);
     DS_TRY(read_pre(ckpt, tokenizer, &adds_bos, err));
     struct ds_token_builder builder = {.tokenizer = tokenizer};

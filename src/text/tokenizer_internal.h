@@ -35,8 +35,8 @@ ds_status ds_tokenizer_encode_filtered(const struct ds_tokenizer *tokenizer, con
 
 /*
  * --- building ---
- * Order of calls: begin, tokens, added tokens, byte tokens, merges, then the rest of the struct directly. The texts handed in are
- * borrowed until the builder is gone. On failure close the tokenizer.
+ * Order of calls: begin, tokens, added tokens, byte tokens, merges, then the rest of the struct directly. The texts handed in
+ * are borrowed until the builder is gone. On failure close the tokenizer.
  */
 struct ds_token_spec { /* an added token, as files describe it */
     struct ds_added_token token;
@@ -65,7 +65,8 @@ void ds_token_builder_find_bytes(struct ds_token_builder *builder);
 ds_status ds_token_builder_merge(struct ds_token_builder *builder, uint32_t rank, struct ds_text left, struct ds_text right,
                                  struct ds_error *err);
 /* The same for "left right" in one text. */
-ds_status ds_token_builder_merge_line(struct ds_token_builder *builder, uint32_t rank, struct ds_text line, struct ds_error *err);
+ds_status ds_token_builder_merge_line(struct ds_token_builder *builder, uint32_t rank, struct ds_text line,
+                                      struct ds_error *err);
 /* Fills bpe.words for bpe.whole_words. */
 ds_status ds_token_builder_index_words(struct ds_token_builder *builder, struct ds_error *err);
 

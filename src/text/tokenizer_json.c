@@ -10,20 +10,23 @@ static const size_t max_file = 256u << 20, max_config_file = 64u << 20;
 
 /* --- model --- */
 
-static bool is_absent(const json_t *value) { return !value || json_is_null(value); }
+static bool is_absent(const json_t *value) {
+    return !value || json_is_null(value);
+}
 
 /* Members that would change the ids in ways not provided for here. */
 static ds_status check_model(const json_t *model, struct ds_error *err) {
     struct ds_text type, affix;
     DS_TRY(ds_json_text(model, "model", "type", &type, err));
     if (type.data && !ds_text_is(type, "BPE"))
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "model of type \"%s\" is not supported (BPE is)", ds_quote(type.data, type.length).text);
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "model of type \"%s\" is not supported (BPE is)",
+                       ds_quote(type.data, type.length).text);
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < DS_COUNT(affixes); i++) {
         DS_TRY(ds_json_text(model, "model", affixes[i], &affix, err));
         if (affix.length)
-            return ds_fail(err, DS_ERROR_UNSUPPORTED, "model.%s is \"%s\": only byte-level BPE, which has none, is supported", affixes[i],
-                           ds_quote(affix.data, affix.length).text);
+            return ds_fail(err, DS_ERROR_UNSUPPORTED, "model.%s is \"%s\": only byte-level BPE, which has none, is supported",
+                           affixes[i], ds_quote(affix.data, affix.length).text);
     }
     bool byte_fallback;
     DS_TRY(ds_json_bool(model, "model", "byte_fallback", false, &byte_fallback, err));
@@ -39,8 +42,9 @@ static ds_status check_model(const json_t *model, struct ds_error *err) {
 static ds_status id_of(const json_t *value, struct ds_text text, uint32_t bound, uint32_t *id, struct ds_error *err) {
     const json_int_t integer = json_is_integer(value) ? json_integer_value(value) : -1;
     if (integer < 0 || integer >= bound)
-        return ds_fail(err, DS_ERROR_FORMAT, "token '%s': expected an id in 0..%u, found %s", ds_quote(text.data, text.length).text,
-                       bound - 1, json_is_integer(value) ? "another number" : ds_json_kind(value));
+        return ds_fail(err, DS_ERROR_FORMAT, "token '%s': expected an id in 0..%u, found %s",
+                       ds_quote(text.data, text.length).text, bound - 1,
+                       json_is_integer(value) ? "another number" : ds_json_kind(value));
     *id = (uint32_t)integer;
     return DS_OK;
 }
@@ -65,11 +69,12 @@ static ds_status count_ids(json_t *vocab, const struct ds_token_spec *specs, siz
 
 static ds_status add_merge(struct ds_token_builder *builder, uint32_t rank, const json_t *merge, struct ds_error *err) {
     if (json_is_string(merge))
-        return ds_token_builder_merge_line(builder, rank, (struct ds_text){json_string_value(merge), json_string_length(merge)}, err);
+        return ds_token_builder_merge_line(builder, rank, (struct ds_text){json_string_value(merge), json_string_length(merge)},
+                                           err);
     const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
     if (json_array_size(merge) != 2 || !json_is_string(left) || !json_is_string(right))
-        return ds_fail(err, DS_ERROR_FORMAT, "model.merges[%u]: expected two strings, or one with a space between, found %s", rank,
-                       ds_json_kind(merge));
+        return ds_fail(err, DS_ERROR_FORMAT, "model.merges[%u]: expected two strings, or one with a space between, found %s",
+                       rank, ds_json_kind(merge));
     return ds_token_builder_merge(builder, rank, (struct ds_text){json_string_value(left), json_string_length(left)},
                                   (struct ds_text){json_string_value(right), json_string_length(right)}, err);
 }
@@ -87,7 +92,8 @@ static ds_status set_options(struct ds_token_builder *builder, const json_t *mod
     DS_TRY(ds_json_text(model, "model", "unk_token", &unknown, err));
     bpe->unknown = unknown.data ? ds_string_map_find(&builder->ids, unknown) : -1;
     if (unknown.data && bpe->unknown < 0)
-        return ds_fail(err, DS_ERROR_FORMAT, "model.unk_token \"%s\" is not in the vocabulary", ds_quote(unknown.data, unknown.length).text);
+        return ds_fail(err, DS_ERROR_FORMAT, "model.unk_token \"%s\" is not in the vocabulary",
+                       ds_quote(unknown.data, unknown.length).text);
     DS_TRY(ds_json_bool(model, "model", "fuse_unk", false, &bpe->fuse_unknown, err));
     DS_TRY(ds_json_bool(model, "model", "ignore_merges", false, &bpe->whole_words, err));
     return bpe->whole_words ? ds_token_builder_index_words(builder, err) : DS_OK;
@@ -165,7 +171,8 @@ static ds_status read_config(struct ds_token_builder *builder, const json_t *roo
     tokenizer->adds_bos = adds_first;
     if (config) DS_TRY(ds_json_bool(config, "tokenizer_config.json", "add_bos_token", adds_first, &tokenizer->adds_bos, err));
     if (tokenizer->adds_bos && tokenizer->bos < 0)
-        return ds_fail(err, DS_ERROR_FORMAT, "tokenizer_config.json: add_bos_token is true, but bos_token is no token of the vocabulary");
+        return ds_fail(err, DS_ERROR_FORMAT,
+                       "tokenizer_config.json: add_bos_token is true, but bos_token is no token of the vocabulary");
     return DS_OK;
 }
 
@@ -211,7 +218,8 @@ static ds_status parse(const char *json, size_t size, const char *config, size_t
                        struct ds_error *err) {
     json_t *root = NULL, *config_root = NULL;
     struct ds_token_builder builder = {.tokenizer = tokenizer};
-    ds_status status = size <= max_file ? DS_OK : ds_fail(err, DS_ERROR_UNSUPPORTED, "%zu bytes, the limit is %zu", size, max_file);
+    ds_status status =
+        size <= max_file ? DS_OK : ds_fail(err, DS_ERROR_UNSUPPORTED, "%zu bytes, the limit is %zu", size, max_file);
     if (status == DS_OK) status = ds_json_parse(json, size, &root, err);
     if (status == DS_OK && config && ds_json_parse(config, config_size, &config_root, err) != DS_OK)
         status = ds_fail_context(err, "tokenizer_config.json");

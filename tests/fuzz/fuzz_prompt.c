@@ -29,7 +29,8 @@ static const struct ds_tokenizer *tokenizer(void) {
     return opened;
 }
 
-/* What the tokens must spell: NFC of each stretch of valid UTF-8. Added tokens part a text before it is normalised: none here. */
+/* What the tokens must spell: NFC of each stretch of valid UTF-8. Added tokens part a text before it is normalised: none here.
+ */
 static bool is_stable(const char *text, size_t length) {
     return ds_is_normalized(DS_NORMAL_NFC, text, length);
 }
@@ -54,7 +55,8 @@ static void check_stream(const struct ds_ids *ids) {
     require(ds_utf8_valid_prefix(whole, length) == length);
     for (size_t i = 0; i <= ids->count; i++) {
         const struct ds_text bytes = i < ids->count ? ds_tokenizer_bytes(tokenizer(), ids->ids[i]) : (struct ds_text){0};
-        const size_t n = i < ids->count ? ds_utf8_push(&stream, bytes.data, bytes.length, piece) : ds_utf8_finish(&stream, piece);
+        const size_t n =
+            i < ids->count ? ds_utf8_push(&stream, bytes.data, bytes.length, piece) : ds_utf8_finish(&stream, piece);
         require(ds_utf8_valid_prefix(piece, n) == n);
         require(n <= length - at && memcmp(whole + at, piece, n) == 0);
         at += n;
@@ -66,7 +68,8 @@ static void check_stream(const struct ds_ids *ids) {
 static void check_chat(const char *text, size_t length) {
     struct ds_ids ids = {0};
     struct ds_error err;
-    const ds_message messages[] = {{.role = "assistant", .content = text, .length = length}, {.role = "user", .content = text, .length = length}};
+    const ds_message messages[] = {{.role = "assistant", .content = text, .length = length},
+                                   {.role = "user", .content = text, .length = length}};
     const char *const names[] = {"chatml", "qwen3", "qwen2"};
     for (size_t k = 0; k < DS_COUNT(names); k++) {
         size_t controls = 0;

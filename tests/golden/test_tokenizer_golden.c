@@ -1,6 +1,6 @@
 /*
- * Every string of tests/golden/tokenizer/<name>/cases.jsonl gives the ids that the reference implementation gave, and its ids decode to the
- * same text, special tokens kept and left out. README.md there says where the cases come from.
+ * Every string of tests/golden/tokenizer/<name>/cases.jsonl gives the ids that the reference implementation gave, and its ids
+ * decode to the same text, special tokens kept and left out. README.md there says where the cases come from.
  */
 #include "base/json.h"
 #include "ckpt/ckpt_internal.h"
@@ -25,10 +25,12 @@ static void check_ids(const struct ds_tokenizer *tokenizer, const json_t *expect
     struct ds_error err;
     if (ds_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), special, &found, &err) != DS_OK)
         fail_msg("%s, line %u: %s", name, line, err.message);
-    if (found.count != json_array_size(ids)) fail_msg("%s, line %u: %zu ids, expected %zu", name, line, found.count, json_array_size(ids));
+    if (found.count != json_array_size(ids))
+        fail_msg("%s, line %u: %zu ids, expected %zu", name, line, found.count, json_array_size(ids));
     for (size_t i = 0; i < found.count; i++)
         if (found.ids[i] != json_integer_value(json_array_get(ids, i)))
-            fail_msg("%s, line %u: id %zu is %d, expected %d", name, line, i, found.ids[i], (int)json_integer_value(json_array_get(ids, i)));
+            fail_msg("%s, line %u: id %zu is %d, expected %d", name, line, i, found.ids[i],
+                     (int)json_integer_value(json_array_get(ids, i)));
     free(found.ids);
 }
 
@@ -101,8 +103,12 @@ static void put(struct ds_buffer *out, const void *data, size_t n) {
     struct ds_error err;
     assert_int_equal(ds_buffer_append(out, data, n, &err), DS_OK);
 }
-static void put_u32(struct ds_buffer *out, uint32_t value) { put(out, &value, sizeof value); }
-static void put_u64(struct ds_buffer *out, uint64_t value) { put(out, &value, sizeof value); }
+static void put_u32(struct ds_buffer *out, uint32_t value) {
+    put(out, &value, sizeof value);
+}
+static void put_u64(struct ds_buffer *out, uint64_t value) {
+    put(out, &value, sizeof value);
+}
 static void put_string(struct ds_buffer *out, const char *text, size_t n) {
     put_u64(out, n);
     put(out, text, n);
@@ -125,7 +131,8 @@ struct entry {
 
 /* By id. Ids without a token get type 5, "unused", as converters write it. */
 static struct entry *entries_of(const json_t *root, size_t *count) {
-    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab"), *added = json_object_get(root, "added_tokens"), *value;
+    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab"), *added = json_object_get(root, "added_tokens"),
+           *value;
     const char *text;
     size_t i, highest = 0;
     json_object_foreach(vocab, text, value) highest = DS_MAX(highest, (size_t)json_integer_value(value));
@@ -137,8 +144,8 @@ static struct entry *entries_of(const json_t *root, size_t *count) {
     json_object_foreach(vocab, text, value) entries[json_integer_value(value)] = (struct entry){text, strlen(text), 1};
     json_array_foreach(added, i, value) {
         const json_t *content = json_object_get(value, "content");
-        entries[json_integer_value(json_object_get(value, "id"))] =
-            (struct entry){json_string_value(content), json_string_length(content), json_is_true(json_object_get(value, "special")) ? 3 : 4};
+        entries[json_integer_value(json_object_get(value, "id"))] = (struct entry){
+            json_string_value(content), json_string_length(content), json_is_true(json_object_get(value, "special")) ? 3 : 4};
     }
     return entries;
 }
@@ -199,7 +206,8 @@ static void check_as_gguf(const char *tokenizer_path, const char *pre, const cha
     struct ds_error err;
     if (ds_json_read_file(tokenizer_path, 64u << 20, &root, &err) != DS_OK) fail_msg("%s", err.message);
     struct ds_buffer gguf = gguf_of(root, pre);
-    if (ds_ckpt_open_memory(DS_CKPT_GGUF, "converted", gguf.data, gguf.length, &ckpt, &err) != DS_OK) fail_msg("%s", err.message);
+    if (ds_ckpt_open_memory(DS_CKPT_GGUF, "converted", gguf.data, gguf.length, &ckpt, &err) != DS_OK)
+        fail_msg("%s", err.message);
     check_gguf(ckpt, cases);
     ds_ckpt_close(ckpt);
     free(gguf.data);

@@ -8,11 +8,13 @@
 #include <cmocka.h>
 
 /* What the templates of these models write, shortened to the parts by which they differ. */
-#define LOOP "{%- for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}{%- endfor %}"
+#define LOOP                                                                                                                   \
+    "{%- for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}{%- endfor %}"
 #define ANSWER "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
 #define DEFAULT(text) "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\n" text "<|im_end|>\\n' }}{% endif %}"
-#define QWEN3                                                                                                                      \
-    "{%- if tools %}{{- '<|im_start|>system\\n' }}{%- endif %}{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}" \
+#define QWEN3                                                                                                                  \
+    "{%- if tools %}{{- '<|im_start|>system\\n' }}{%- endif %}{{- '<|im_start|>system\\n' + messages[0].content + "            \
+    "'<|im_end|>\\n' }}"                                                                                                       \
     "{%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}{%- if enable_thinking is defined %}"
 
 static struct ds_tokenizer *open_with_template(const char *jinja) {
@@ -83,7 +85,8 @@ static void expect(const char *name, const ds_message *messages, size_t count, c
 
 static void a_conversation_ends_where_the_answer_begins(void **state) {
     (void)state;
-    const ds_message talk[] = {message("system", "Be kind."), message("user", "Hi"), message("assistant", "Hello"), message("user", "Bye")};
+    const ds_message talk[] = {message("system", "Be kind."), message("user", "Hi"), message("assistant", "Hello"),
+                               message("user", "Bye")};
     expect("chatml", talk, 4, "{system\nBe kind.}\n{user\nHi}\n{assistant\nHello}\n{user\nBye}\n{assistant\n");
     expect("chatml", NULL, 0, "{assistant\n");
 }

@@ -27,7 +27,7 @@ static void check(const struct ds_tokenizer *tokenizer, const char *text, bool s
         if (ids.ids[i] != expected[i]) fail_msg("'%s': id %zu is %d, expected %d", text, i, ids.ids[i], expected[i]);
     free(ids.ids);
 }
-#define CHECK(text, special, ...) \
+#define CHECK(text, special, ...)                                                                                              \
     check(tokenizer, text, special, (const int32_t[]){__VA_ARGS__}, sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 
 static void merges_join_the_lowest_rank_first_and_the_leftmost_of_equals(void **state) {
@@ -176,12 +176,14 @@ static ds_status collect(void *user, const char *word, size_t length, struct ds_
     return DS_OK;
 }
 
-static void check_split(const char *pattern, bool literal, ds_split_behavior behavior, bool invert, const char *text, const char *expected) {
+static void check_split(const char *pattern, bool literal, ds_split_behavior behavior, bool invert, const char *text,
+                        const char *expected) {
     struct ds_pretokenizer pre = {0};
     struct ds_pretokenizer_work work = {0};
     struct words words = {0};
     struct ds_error err;
-    if (ds_pretokenizer_add(&pre, pattern, strlen(pattern), literal, behavior, invert, &err) != DS_OK) fail_msg("%s", err.message);
+    if (ds_pretokenizer_add(&pre, pattern, strlen(pattern), literal, behavior, invert, &err) != DS_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(ds_pretokenize(&pre, &work, text, strlen(text), collect, &words, &err), DS_OK);
     assert_string_equal(words.text, expected);
     ds_pretokenizer_work_free(&work);
@@ -203,20 +205,37 @@ static void split_behaviors_place_matches_as_the_reference_does(void **state) {
 
 static void blanks_and_words_are_those_of_the_reference_engine(void **state) {
     (void)state;
-    check_split("\\s", false, DS_SPLIT_REMOVED, false, "a\xC2\x85" "b\xC2\xA0" "c\xE2\x80\xA8" "d", "[a][b][c][d]");
-    check_split("\\s", false, DS_SPLIT_REMOVED, false, "a\xE1\xA0\x8E" "b", "[a\xE1\xA0\x8E" "b]");         /* U+180E */
-    check_split("[^\\S]", false, DS_SPLIT_REMOVED, false, "a\xE1\xA0\x8E" "b c", "[a\xE1\xA0\x8E" "b][c]");
+    check_split("\\s", false, DS_SPLIT_REMOVED, false,
+                "a\xC2\x85"
+                "b\xC2\xA0"
+                "c\xE2\x80\xA8"
+                "d",
+                "[a][b][c][d]");
+    check_split("\\s", false, DS_SPLIT_REMOVED, false,
+                "a\xE1\xA0\x8E"
+                "b",
+                "[a\xE1\xA0\x8E"
+                "b]"); /* U+180E */
+    check_split("[^\\S]", false, DS_SPLIT_REMOVED, false,
+                "a\xE1\xA0\x8E"
+                "b c",
+                "[a\xE1\xA0\x8E"
+                "b][c]");
     check_split("(?i:'s)", false, DS_SPLIT_ISOLATED, false, "x's'S'\xC5\xBF", "[x]['s]['S]['\xC5\xBF]");
-    check_split("\\w+", false, DS_SPLIT_REMOVED, true, "e\xCC\x81_1 \xE2\x80\xBF.", "[e\xCC\x81_1][\xE2\x80\xBF]");
+    check_split("\\w+", false, DS_SPLIT_REMOVED, true, "e\xCC\x81_1 \xE2\x80\xBF.\xC2\xBD",
+                "[e\xCC\x81_1][\xE2\x80\xBF][\xC2\xBD]");
 }
 
 static void patterns_that_would_mean_something_else_are_refused(void **state) {
     (void)state;
-    static const char *const patterns[] = {"\\p{N}{1,3}+", "[a&&b]", "[a[b]]", "\\bx", "(a)\\1", "\\h", "(?<n>a)", "(?m)a", "(*VERB)", "a{,3}", "\\xFF", "[\\W]", "\\", "[", "(", "\\p{Foo}", "\\Ka", "(?R)", "\\C"};
+    static const char *const patterns[] = {"\\p{N}{1,3}+", "[a&&b]", "[a[b]]", "\\bx",  "(a)\\1", "\\h", "(?<n>a)", "(?m)a",
+                                           "(*VERB)",      "a{,3}",  "\\xFF",  "[\\W]", "\\",     "[",   "(",       "\\p{Foo}",
+                                           "\\Ka",         "(?R)",   "\\C"};
     for (size_t i = 0; i < DS_COUNT(patterns); i++) {
         struct ds_regex *regex;
         struct ds_error err = {0};
-        if (ds_regex_compile(patterns[i], strlen(patterns[i]), false, &regex, &err) == DS_OK) fail_msg("%s was accepted", patterns[i]);
+        if (ds_regex_compile(patterns[i], strlen(patterns[i]), false, &regex, &err) == DS_OK)
+            fail_msg("%s was accepted", patterns[i]);
         assert_null(regex);
         assert_non_null(strstr(err.message, "regular expression"));
     }
@@ -261,8 +280,10 @@ static void long_runs_of_marks_are_put_in_order_and_composed(void **state) {
 /* Opens the document with one member replaced (deleted: NULL) and expects the message to hold `said`. */
 static void expect_refusal(const char *object, const char *member, json_t *value, ds_status status, const char *said) {
     json_t *document = tiny_document(), *target = object ? json_object_get(document, object) : document;
-    if (value) json_object_set_new(target, member, value);
-    else json_object_del(target, member);
+    if (value)
+        json_object_set_new(target, member, value);
+    else
+        json_object_del(target, member);
     struct ds_tokenizer *tokenizer;
     struct ds_error err = {0};
     assert_int_equal(tiny_open(document, NULL, &tokenizer, &err), status);
@@ -286,7 +307,8 @@ static void wrong_types_are_refused_by_the_name_of_the_member(void **state) {
     expect_refusal("model", "unk_token", json_string("nowhere"), DS_ERROR_FORMAT, "unk_token");
     expect_refusal(NULL, "added_tokens", json_object(), DS_ERROR_FORMAT, "added_tokens: expected an array");
     expect_refusal(NULL, "added_tokens", json_pack("[i]", 5), DS_ERROR_FORMAT, "added_tokens[]");
-    expect_refusal("pre_tokenizer", "use_regex", json_integer(1), DS_ERROR_FORMAT, "pre_tokenizer.use_regex: expected a boolean, found a number");
+    expect_refusal("pre_tokenizer", "use_regex", json_integer(1), DS_ERROR_FORMAT,
+                   "pre_tokenizer.use_regex: expected a boolean, found a number");
     expect_refusal(NULL, "normalizer", json_pack("{s:s}", "kind", "NFC"), DS_ERROR_FORMAT, "normalizer.type");
 }
 
@@ -296,13 +318,16 @@ static void what_is_not_supported_is_named(void **state) {
     expect_refusal("model", "byte_fallback", json_true(), DS_ERROR_UNSUPPORTED, "byte_fallback");
     expect_refusal("model", "dropout", json_real(0.1), DS_ERROR_UNSUPPORTED, "dropout");
     expect_refusal("model", "end_of_word_suffix", json_string("</w>"), DS_ERROR_UNSUPPORTED, "end_of_word_suffix");
-    expect_refusal(NULL, "normalizer", json_pack("{s:s, s:s}", "type", "Prepend", "prepend", "_"), DS_ERROR_UNSUPPORTED, "\"Prepend\"");
+    expect_refusal(NULL, "normalizer", json_pack("{s:s, s:s}", "type", "Prepend", "prepend", "_"), DS_ERROR_UNSUPPORTED,
+                   "\"Prepend\"");
     expect_refusal(NULL, "pre_tokenizer", json_pack("{s:s}", "type", "Metaspace"), DS_ERROR_UNSUPPORTED, "\"Metaspace\"");
     expect_refusal(NULL, "pre_tokenizer", json_null(), DS_ERROR_UNSUPPORTED, "ByteLevel");
     expect_refusal(NULL, "decoder", json_pack("{s:s}", "type", "WordPiece"), DS_ERROR_UNSUPPORTED, "\"WordPiece\"");
 }
 
-static json_t *token(const char *content, json_int_t id) { return json_pack("[{s:s, s:I}]", "content", content, "id", id); }
+static json_t *token(const char *content, json_int_t id) {
+    return json_pack("[{s:s, s:I}]", "content", content, "id", id);
+}
 
 static void ids_out_of_range_huge_or_taken_are_refused(void **state) {
     (void)state;
@@ -350,7 +375,9 @@ static void the_begin_token_comes_from_the_configuration_or_the_post_processor(v
     for (size_t i = 0; i < DS_COUNT(cases); i++) {
         json_t *document = tiny_document();
         if (cases[i].processor)
-            json_object_set_new(document, "post_processor", json_pack("{s:s, s:[{s:{s:s}}]}", "type", "TemplateProcessing", "single", "SpecialToken", "id", "<|im_start|>"));
+            json_object_set_new(document, "post_processor",
+                                json_pack("{s:s, s:[{s:{s:s}}]}", "type", "TemplateProcessing", "single", "SpecialToken", "id",
+                                          "<|im_start|>"));
         struct ds_tokenizer *tokenizer;
         struct ds_error err;
         if (tiny_open(document, cases[i].config, &tokenizer, &err) != DS_OK) fail_msg("%zu: %s", i, err.message);

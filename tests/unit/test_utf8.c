@@ -24,18 +24,21 @@ static const struct {
 } cases[] = {
     {"plain", "plain"},
     {"\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80", "\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80"},
-    {"\xF0\x9F\x98", R},                          /* one maximal part, not three */
+    {"\xF0\x9F\x98", R}, /* one maximal part, not three */
     {"\xF0\x9F\x98x", R "x"},
     {"\xE2\x82", R},
-    {"\xC0\xAF", R R},                            /* overlong: no byte of it begins a character */
+    {"\xC0\xAF", R R}, /* overlong: no byte of it begins a character */
     {"\xE0\x80\xAF", R R R},
-    {"\xED\xA0\x80", R R R},                      /* a surrogate */
-    {"\xF4\x90\x80\x80", R R R R},                /* above U+10FFFF */
+    {"\xED\xA0\x80", R R R},       /* a surrogate */
+    {"\xF4\x90\x80\x80", R R R R}, /* above U+10FFFF */
     {"\xF5\x80", R R},
     {"\x80\xBF", R R},
-    {"\xE2\xE2\x82\xAC", R "\xE2\x82\xAC"},       /* a lead byte cut short by another */
+    {"\xE2\xE2\x82\xAC", R "\xE2\x82\xAC"}, /* a lead byte cut short by another */
     {"\xF0\x90\xC3\xA9\xF0", R "\xC3\xA9" R},
-    {"a\xE1\x80" "b\xF1\x80\x80" "c", "a" R "b" R "c"},
+    {"a\xE1\x80"
+     "b\xF1\x80\x80"
+     "c",
+     "a" R "b" R "c"},
     /* The standard's own example (chapter 3, table 3-8) */
     {"\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64", "a" R R R "b" R "c" R R "d"},
 };
@@ -66,11 +69,12 @@ static void pieces_joined_equal_the_whole_for_every_cut(void **state) {
 /* All strings of up to four bytes over the bytes at which a rule changes. */
 static void every_short_string_gives_valid_text_within_the_promised_size(void **state) {
     (void)state;
-    static const uint8_t edges[] = {0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC1, 0xC2, 0xDF, 0xE0,
-                                    0xE1, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF};
+    static const uint8_t edges[] = {0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC1, 0xC2,
+                                    0xDF, 0xE0, 0xE1, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF};
     const size_t k = DS_COUNT(edges);
     for (size_t code = 0; code < k * k * k * k; code++) {
-        const char bytes[4] = {(char)edges[code % k], (char)edges[code / k % k], (char)edges[code / k / k % k], (char)edges[code / k / k / k]};
+        const char bytes[4] = {(char)edges[code % k], (char)edges[code / k % k], (char)edges[code / k / k % k],
+                               (char)edges[code / k / k / k]};
         char whole[64], cut[64];
         const size_t n = decode_cut(bytes, 4, 0, whole);
         assert_true(n <= 3 * (4 + 4) + 12);
@@ -96,7 +100,13 @@ static void decoding_and_stepping_back_agree_with_encoding(void **state) {
     static const struct {
         const char *text;
         uint32_t code;
-    } points[] = {{"\x7F", 0x7F}, {"\xC2\x80", 0x80}, {"\xDF\xBF", 0x7FF}, {"\xE0\xA0\x80", 0x800}, {"\xEF\xBF\xBF", 0xFFFF}, {"\xF0\x90\x80\x80", 0x10000}, {"\xF4\x8F\xBF\xBF", 0x10FFFF}};
+    } points[] = {{"\x7F", 0x7F},
+                  {"\xC2\x80", 0x80},
+                  {"\xDF\xBF", 0x7FF},
+                  {"\xE0\xA0\x80", 0x800},
+                  {"\xEF\xBF\xBF", 0xFFFF},
+                  {"\xF0\x90\x80\x80", 0x10000},
+                  {"\xF4\x8F\xBF\xBF", 0x10FFFF}};
     for (size_t i = 0; i < DS_COUNT(points); i++) {
         const char *text = points[i].text;
         assert_int_equal(ds_utf8_decode(text), points[i].code);

@@ -10,8 +10,18 @@
 #include <string.h>
 
 enum {
-    TINY_TH = 256, TINY_THE, TINY_SPACE_THE, TINY_AA, TINY_AAAA, TINY_NEWLINES,
-    TINY_START = 300, TINY_END, TINY_THINK, TINY_GREEDY, TINY_WORD, TINY_ACCENT
+    TINY_TH = 256,
+    TINY_THE,
+    TINY_SPACE_THE,
+    TINY_AA,
+    TINY_AAAA,
+    TINY_NEWLINES,
+    TINY_START = 300,
+    TINY_END,
+    TINY_THINK,
+    TINY_GREEDY,
+    TINY_WORD,
+    TINY_ACCENT
 };
 
 static inline void tiny_add(json_t *root, const char *content, int id, const char *flag) {
@@ -35,9 +45,10 @@ static inline json_t *tiny_document(void) {
     }
     static const char *const joined[] = {"th", "the", "\xC4\xA0the", "aa", "aaaa", "\xC4\x8A\xC4\x8A"};
     for (int i = 0; i < 6; i++) json_object_set_new(vocab, joined[i], json_integer(256 + i));
-    json_t *root = json_pack("{s:[], s:{s:s}, s:{s:s, s:b, s:b}, s:{s:s, s:o, s:[s, s, [s, s], s, s, s]}}", "added_tokens", "normalizer",
-                             "type", "NFC", "pre_tokenizer", "type", "ByteLevel", "add_prefix_space", 0, "use_regex", 1, "model", "type",
-                             "BPE", "vocab", vocab, "merges", "t h", "th e", "\xC4\xA0", "the", "a a", "aa aa", "\xC4\x8A \xC4\x8A");
+    json_t *root =
+        json_pack("{s:[], s:{s:s}, s:{s:s, s:b, s:b}, s:{s:s, s:o, s:[s, s, [s, s], s, s, s]}}", "added_tokens", "normalizer",
+                  "type", "NFC", "pre_tokenizer", "type", "ByteLevel", "add_prefix_space", 0, "use_regex", 1, "model", "type",
+                  "BPE", "vocab", vocab, "merges", "t h", "th e", "\xC4\xA0", "the", "a a", "aa aa", "\xC4\x8A \xC4\x8A");
     tiny_add(root, "<|im_start|>", TINY_START, "special");
     tiny_add(root, "<|im_end|>", TINY_END, "special");
     tiny_add(root, "<think>", TINY_THINK, NULL);
