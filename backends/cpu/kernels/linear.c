@@ -86,35 +86,52 @@ DS_INLINE vf load_weights(const uint8_t *tile, const ds_type type, size_t input)
     return type == DS_TYPE_F16 ? vf_load_f16(bits) : vf_load_bf16(bits);
 }
 
-/* total[r] += the sums of one run, for n rows; n and type are constants. */
-DS_INLINE void run_of_floats(const uint8_t *tile, const ds_type type, const void *const *x, const int n, uint32_t first, uint32_t end,
+/* total[r] += the sums of one run of `count` inputs, x[r] its f32 activations, for n rows; n and type are constants. */
+DS_INLINE void run_of_floats(const uint8_t *tile, const ds_type type, const float *const *x, const int n, uint32_t count,
                              float (*total)[DS_TILE]) {
     vf acc[DS_ROW_BLOCK];
     DS_UNROLL for (int r = 0; r < n; r++) acc[r] = vf_zero();
-    for (uint32_t i = first; i < end; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         const vf w = load_weights(tile, type, i);
         DS_UNROLL for (int r = 0; r < n; r++) {
-            if (type == DS_TYPE_BF16)
-                acc[r] = vf_add_exact_product(w, vf_set1(ds_bf16_to_f32(((const uint16_t *)x[r])[i])), acc[r]);
-            else
-                acc[r] = vf_add(acc[r], vf_mul(vf_set1(((const float *)x[r])[i]), w));
+            const vf value = vf_set1(x[r][i]);
+            acc[r] = type == DS_TYPE_BF16 ? vf_add_exact_product(w, value, acc[r]) : vf_add(acc[r], vf_mul(value, w));
         }
     }
     DS_UNROLL for (int r = 0; r < n; r++) vf_store(total[r], vf_add(vf_load(total[r]), acc[r]));
 }
 
+/* A run of n rows' activations as f32: where they lie, or widened into `wide`. */
+DS_INLINE void float_activations(const struct ds_op_linear *p, const ds_type type, uint32_t first_row, const int n, uint32_t first,
+                                 uint32_t count, float (*wide)[DS_RUN], const float **x) {
+    for (int r = 0; r < n; r++) {
+        const void *row = ds_host_row(&p->x, first_row + (uint32_t)r);
+        x[r] = type == DS_TYPE_BF16 ? wide[r] : (const float *)row + first;
+        if (type == DS_TYPE_BF16)
+            for (uint32_t i = 0; i < count; i++) wide[r][i] = ds_bf16_to_f32(((const uint16_t *)row)[first + i]);
+    }
+}
+
+DS_INLINE void rows_of_floats(const struct ds_op_linear *p, const ds_type type, const uint8_t *tile, uint32_t first_row, const int n,
+                              uint32_t first, uint32_t count, float (*total)[DS_TILE]) {
+    float wide[DS_ROW_BLOCK][DS_RUN];
+    const float *x[DS_ROW_BLOCK];
+    float_activations(p, type, first_row, n, first, count, wide, x);
+    run_of_floats(tile, type, x, n, count, total);
+}
+
 DS_INLINE void tile_of_floats(const struct ds_op_linear *p, const ds_type type, const uint8_t *tile, uint32_t first_row, uint32_t rows,
                               float (*total)[DS_TILE]) {
-    const void *x[ROW_GROUP];
-    for (uint32_t r = 0; r < rows; r++) x[r] = ds_host_row(&p->x, first_row + r);
+    const size_t bytes = (type == DS_TYPE_F32 ? 4 : 2) * DS_TILE;
     for (uint32_t first = 0; first < p->x.cols; first += DS_RUN) {
-        const uint32_t end = DS_MIN(first + DS_RUN, p->x.cols);
+        const uint32_t count = DS_MIN(p->x.cols - first, (uint32_t)DS_RUN);
+        const uint8_t *run = tile + first * bytes;
         uint32_t r = 0;
         if (DS_ROW_BLOCK >= 8)
-            for (; rows - r >= 8; r += 8) run_of_floats(tile, type, x + r, DS_MIN(DS_ROW_BLOCK, 8), first, end, total + r);
+            for (; rows - r >= 8; r += 8) rows_of_floats(p, type, run, first_row + r, DS_MIN(DS_ROW_BLOCK, 8), first, count, total + r);
         if (DS_ROW_BLOCK >= 4)
-            for (; rows - r >= 4; r += 4) run_of_floats(tile, type, x + r, DS_MIN(DS_ROW_BLOCK, 4), first, end, total + r);
-        for (; r < rows; r++) run_of_floats(tile, type, x + r, 1, first, end, total + r);
+            for (; rows - r >= 4; r += 4) rows_of_floats(p, type, run, first_row + r, DS_MIN(DS_ROW_BLOCK, 4), first, count, total + r);
+        for (; r < rows; r++) rows_of_floats(p, type, run, first_row + r, 1, first, count, total + r);
     }
 }
 

@@ -1,0 +1,240 @@
+/*
+ * How near device `cpu` comes to what the machine can do: for each weight type, shape and number of rows,
+ *     efficiency = max(weight bytes / read bandwidth, MACs / peak MACs per second) / time
+ * with both limits measured in this run, just before, by the same number of threads.
+ *
+ *     bench_cpu [--threads N] [--isa NAME] [--type NAME] [--rows a,b,c]
+ */
+#include "kernels.h"
+#include "pool.h"
+
+#include "base/os.h"
+#include "ops/device.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void must(ds_status status, const struct ds_error *err) {
+    if (status == DS_OK) return;
+    fprintf(stderr, "bench_cpu: %s\n", err->message);
+    exit(1);
+}
+
+/* --- what the machine can do --- */
+
+enum { READ_BYTES = 512 << 20, PEAK_ROUNDS = 4000000 };
+
+struct job {
+    const uint8_t *data;
+    uint64_t sink[DS_POOL_MAX_THREADS * 8];
+};
+
+static void read_share(void *context, unsigned member, unsigned members) {
+    struct job *job = context;
+    uint64_t first, end, sum[8] = {0};
+    ds_pool_share(READ_BYTES / 64, member, members, &first, &end);
+    for (; first < end; first++) {
+        const uint64_t *line = (const uint64_t *)(const void *)(job->data + first * 64);
+        __builtin_prefetch(line + 8 * 40);
+        for (int i = 0; i < 8; i++) sum[i] += line[i];
+    }
+    for (int i = 0; i < 8; i++) job->sink[member * 8] += sum[i];
+}
+
+static double read_bandwidth(struct ds_pool *pool) {
+    struct ds_error err;
+    static struct job job;
+    uint8_t *data = ds_os_alloc_pages(READ_BYTES, 1 << 21);
+    if (!data) must(ds_fail_memory(&err, READ_BYTES, "the read benchmark"), &err);
+    memset(data, 1, READ_BYTES);
+    job.data = data;
+    double best = 1e9;
+    for (int i = 0; i < 6; i++) {
+        const double start = ds_os_seconds();
+        must(ds_pool_run(pool, read_share, &job, &err), &err);
+        best = DS_MIN(best, ds_os_seconds() - start);
+    }
+    ds_os_free_pages(data, READ_BYTES);
+    return READ_BYTES / best;
+}
+
+#if defined(__x86_64__)
+/* Twelve chains of u8 x s8 dots of 64 products. */
+__attribute__((target("avx512f,avx512vnni"))) static void dot_share(void *context, unsigned member, unsigned members) {
+    (void)context;
+    (void)member;
+    (void)members;
+    for (int i = 0; i < PEAK_ROUNDS; i++)
+        __asm__ volatile("vpdpbusd %%zmm30, %%zmm31, %%zmm0\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm1\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm2\n\t"
+                         "vpdpbusd %%zmm30, %%zmm31, %%zmm3\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm4\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm5\n\t"
+                         "vpdpbusd %%zmm30, %%zmm31, %%zmm6\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm7\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm8\n\t"
+                         "vpdpbusd %%zmm30, %%zmm31, %%zmm9\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm10\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm11" ::
+                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
+}
+#endif
+
+/* MACs a second of the processor's int8 dot instruction; 0 where there is none that we know. */
+static double peak_macs(struct ds_pool *pool) {
+#if defined(__x86_64__)
+    if (!__builtin_cpu_supports("avx512vnni")) return 0;
+    struct ds_error err;
+    double best = 1e9;
+    for (int i = 0; i < 4; i++) {
+        const double start = ds_os_seconds();
+        must(ds_pool_run(pool, dot_share, NULL, &err), &err);
+        best = DS_MIN(best, ds_os_seconds() - start);
+    }
+    return 64.0 * 12 * PEAK_ROUNDS * ds_pool_threads(pool) / best;
+#else
+    (void)pool;
+    return 0;
+#endif
+}
+
+/* --- linears --- */
+
+struct bench {
+    struct ds_device *device;
+    struct ds_stream *stream;
+    double bandwidth, macs; /* limits, a second */
+};
+
+static struct ds_slice place(struct bench *b, uint64_t bytes) {
+    struct ds_error err;
+    struct ds_slice slice = {0};
+    must(b->device->fns->buffer_create(b->device, bytes, &slice.buffer, &err), &err);
+    return slice;
+}
+
+/* Random bytes whose scales are ordinary numbers: f16 scales lie at the start or end of a block. */
+static void random_rows(ds_type type, uint64_t bytes, uint8_t *out) {
+    uint64_t state = 88172645463325252u;
+    const struct ds_type_info *info = ds_type_get(type);
+    for (uint64_t i = 0; i < bytes; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out[i] = (uint8_t)(state >> 24) & (info->block == 1 ? 0x3f : 0xff);
+    }
+    for (uint64_t i = 0; info->block > 1 && i < bytes; i += info->bytes) {
+        out[i + 1] = 0x1c;
+        out[i + 3 % info->bytes] = 0x1c;
+        out[i + info->bytes - 1] = 0x1c;
+    }
+}
+
+static double seconds_of(struct bench *b, ds_op op, const union ds_op_params *params) {
+    struct ds_error err;
+    double best = 1e9;
+    must(ds_op_check(op, params, &err), &err);
+    const double begin = ds_os_seconds();
+    for (int i = 0; i < 4 || (i < 200 && ds_os_seconds() - begin < 0.4); i++) {
+        const double start = ds_os_seconds();
+        must(b->device->fns->op[op](b->stream, params, &err), &err);
+        best = DS_MIN(best, ds_os_seconds() - start);
+    }
+    return best;
+}
+
+static void bench_linear(struct bench *b, ds_type type, uint32_t outputs, uint32_t inputs, const uint32_t *rows, uint32_t row_counts) {
+    struct ds_error err;
+    const struct ds_device_fns *fns = b->device->fns;
+    uint64_t file_bytes;
+    if (!ds_type_size(type, outputs, inputs, &file_bytes)) return;
+    const uint64_t packed = fns->weight_bytes(b->device, type, outputs, inputs);
+    uint8_t *file = ds_os_alloc_pages(file_bytes, 64);
+    if (!file) must(ds_fail_memory(&err, (size_t)file_bytes, "weights"), &err);
+    random_rows(type, file_bytes, file);
+
+    const uint32_t most = rows[row_counts - 1];
+    const struct ds_weight weight = {.at = place(b, packed), .type = type, .rows = outputs, .cols = inputs};
+    const ds_elem elem = ds_linear_input(type);
+    struct ds_view x32 = {.at = place(b, (uint64_t)most * inputs * 4), .elem = DS_ELEM_F32, .rows = most, .cols = inputs, .stride = inputs};
+    struct ds_view x = {.at = place(b, (uint64_t)most * (inputs * 4 + 1024)), .elem = elem, .rows = most, .cols = inputs, .stride = inputs};
+    struct ds_view y = {.at = place(b, (uint64_t)most * outputs * 4), .elem = DS_ELEM_F32, .rows = most, .cols = outputs, .stride = outputs};
+    float *values = ds_host_at(&x32.at);
+    for (uint64_t i = 0; i < (uint64_t)most * inputs; i++) values[i] = (float)((int)(i * 2654435761u >> 8 & 1023) - 512) / 256;
+    if (elem == DS_ELEM_F32) x = x32;
+    else must(fns->op[DS_OP_quantize](b->stream, &(union ds_op_params){.quantize = {.x = x32, .out = x}}, &err), &err);
+
+    double start = ds_os_seconds();
+    must(fns->weight_write(b->stream, &weight, 0, outputs, file, &err), &err);
+    must(fns->weight_write(b->stream, &weight, 0, outputs, file, &err), &err);
+    const double write = (ds_os_seconds() - start) / 2;
+    printf("%-7s %6u x %-5u  %8.1f MB, repacked at %.2f GB/s\n", ds_type_get(type)->name, outputs, inputs, (double)packed * 1e-6,
+           (double)file_bytes / write * 1e-9);
+    double one = 0;
+    for (uint32_t i = 0; i < row_counts; i++) {
+        x.rows = y.rows = rows[i];
+        const double t = seconds_of(b, DS_OP_linear, &(union ds_op_params){.linear = {.weight = weight, .x = x, .y = y}});
+        const double macs = (double)outputs * inputs * rows[i];
+        if (i == 0) one = t;
+        printf("    rows %3u  %9.3f ms  t/t1 %5.2f  %7.2f GB/s  %8.1f GMAC/s", rows[i], t * 1e3, t / one, (double)packed / t * 1e-9, macs / t * 1e-9);
+        const double least = DS_MAX((double)packed / b->bandwidth, b->macs > 0 && elem == DS_ELEM_Q8 ? macs / b->macs : 0);
+        printf("  efficiency %.2f\n", least / t);
+    }
+    ds_os_free_pages(file, file_bytes);
+    fns->buffer_destroy(weight.at.buffer);
+    fns->buffer_destroy(x32.at.buffer);
+    if (x.at.buffer != x32.at.buffer) fns->buffer_destroy(x.at.buffer);
+    fns->buffer_destroy(y.at.buffer);
+}
+
+/* --- the program --- */
+
+enum { MAX_ROWS = 16 };
+
+static uint32_t parse_rows(const char *text, uint32_t *rows) {
+    uint32_t n = 0;
+    for (char *end; *text && n < MAX_ROWS; text = *end ? end + 1 : end) {
+        rows[n++] = (uint32_t)strtoul(text, &end, 10);
+        if (end == text || rows[n - 1] == 0 || rows[n - 1] > 4096) {
+            fprintf(stderr, "bench_cpu: --rows takes numbers from 1 to 4096, separated by commas\n");
+            exit(2);
+        }
+    }
+    return n;
+}
+
+int main(int argc, char **argv) {
+    static const struct option options[] = {{"threads", required_argument, NULL, 't'}, {"isa", required_argument, NULL, 'i'},
+                                            {"type", required_argument, NULL, 'y'}, {"rows", required_argument, NULL, 'r'}, {0}};
+    static const ds_type types[] = {DS_TYPE_Q4_K, DS_TYPE_Q6_K, DS_TYPE_Q8_0, DS_TYPE_Q4_0, DS_TYPE_Q5_K, DS_TYPE_BF16, DS_TYPE_F16, DS_TYPE_F32};
+    static const uint32_t shapes[][2] = {{1024, 2560}, {4096, 2560}, {9728, 2560}, {2560, 9728}, {151936, 2560}}; /* Qwen3-4B */
+    uint32_t rows[MAX_ROWS] = {1, 2, 4, 8, 16, 64}, row_counts = 6;
+    struct ds_device_params params = {0};
+    const char *only = NULL;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (c) {
+        case 't': params.threads = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'i': params.cpu_isa = optarg; break;
+        case 'y': only = optarg; break;
+        case 'r': row_counts = parse_rows(optarg, rows); break;
+        default: return 2;
+        }
+    }
+    struct bench b = {0};
+    struct ds_error err;
+    struct ds_pool *pool;
+    must(ds_pool_create(params.threads, &pool, &err), &err);
+    b.bandwidth = read_bandwidth(pool);
+    b.macs = peak_macs(pool);
+    ds_pool_destroy(pool);
+    must(ds_device_create("cpu", &params, &b.device, &err), &err);
+    must(b.device->fns->stream_create(b.device, &b.stream, &err), &err);
+    struct ds_device_limits limits;
+    b.device->fns->limits(b.device, &limits);
+    printf("%s\nread %.2f GB/s, peak %.1f GMAC/s\n", limits.description, b.bandwidth * 1e-9, b.macs * 1e-9);
+    for (size_t t = 0; t < DS_COUNT(types); t++) {
+        if (only && strcmp(only, ds_type_get(types[t])->name) != 0) continue;
+        for (size_t s = 0; s < DS_COUNT(shapes); s++) {
+            if (shapes[s][0] > 100000 && !only) continue; /* the head takes long: --type NAME */
+            bench_linear(&b, types[t], shapes[s][0], shapes[s][1], rows, row_counts);
+        }
+    }
+    b.device->fns->stream_destroy(b.stream);
+    ds_device_destroy(b.device);
+    return 0;
+}
