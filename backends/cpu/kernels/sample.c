@@ -10,7 +10,7 @@
 
 #include "base/philox.h"
 
-enum { BLOCK = 512, NONE = -1 };
+enum { BLOCK = 512, BATCH = 64, NONE = -1 };
 
 /* Noise is within these (numerics.h); both are rounded outwards. */
 #define NOISE_MOST 22.25f
@@ -119,6 +119,33 @@ static struct ds_selection keep_top_p(const float *mass, uint32_t n, float p) {
     return ds_select((const uint32_t *)(const void *)mass, n, DS_MAX(wanted, 1), true);
 }
 
+/* The search for the largest t + noise: tokens in ascending order, a batch at a time so that noise is made by vectors. */
+struct race {
+    const struct ds_sample_row *how;
+    const float *t;
+    int32_t best_id;
+    float best;
+    float bound; /* tokens with a lower t cannot win */
+    uint32_t count, ids[BATCH];
+};
+
+static void score_batch(struct race *race) {
+    const struct ds_sample_row *how = race->how;
+    const uint64_t seed = how->seed_low | (uint64_t)how->seed_high << 32;
+    uint32_t words[BATCH];
+    float noise[BATCH];
+    for (uint32_t i = 0; i < race->count; i++) words[i] = ds_philox_word(seed, race->ids[i], how->position, how->purpose, how->stream);
+    for (uint32_t i = 0; i < race->count; i++) noise[i] = ds_gumbel(words[i]);
+    for (uint32_t i = 0; i < race->count; i++) {
+        const float score = race->t[race->ids[i]] + noise[i];
+        if (race->best_id != NONE && !(score > race->best)) continue;
+        race->best = score;
+        race->best_id = (int32_t)race->ids[i];
+    }
+    if (race->count > 0) race->bound = DS_MAX(race->bound, race->best - NOISE_MOST);
+    race->count = 0;
+}
+
 static int32_t draw(const struct row *row, const struct ds_sample_row *how, float largest, uint8_t *scratch) {
     float *t = (float *)(void *)scratch, *mass = t + row->n;
     biased_logits(row, 0, row->n, t);
@@ -127,18 +154,14 @@ static int32_t draw(const struct row *row, const struct ds_sample_row *how, floa
     const struct ds_selection kept = keep_top_p(mass, row->n, how->top_p);
     const float least_mass = how->min_p > 0 ? (float)fixed_point(how->min_p) : 0.0f;
 
-    const uint64_t seed = how->seed_low | (uint64_t)how->seed_high << 32;
-    int32_t best_id = NONE;
-    float best = 0, bound = -NOISE_SPAN; /* one token near t = 0 is always kept */
+    struct race race = {.how = how, .t = t, .best_id = NONE, .bound = -NOISE_SPAN}; /* one token near t = 0 is always kept */
     for (uint32_t i = 0; i < row->n; i++) {
-        if (!(t[i] >= bound) || mass[i] < least_mass || !ds_selected(&kept, ds_bits(mass[i]), i)) continue;
-        const float score = t[i] + ds_gumbel(ds_philox_word(seed, i, how->position, how->purpose, how->stream));
-        if (best_id != NONE && !(score > best)) continue;
-        best = score;
-        best_id = (int32_t)i;
-        bound = DS_MAX(bound, best - NOISE_MOST);
+        if (!(t[i] >= race.bound) || mass[i] < least_mass || !ds_selected(&kept, ds_bits(mass[i]), i)) continue;
+        race.ids[race.count++] = i;
+        if (race.count == BATCH) score_batch(&race);
     }
-    return best_id;
+    score_batch(&race);
+    return race.best_id;
 }
 
 static void finish_row(const struct ds_cpu_work *work, const struct ds_op_sample *p, uint32_t r, struct ds_sample_part part) {
