@@ -81,11 +81,19 @@ static const struct request *find_twin(const struct ds_loader *loader, const str
     return NULL;
 }
 
+/* Weights are floating-point numbers or blocks of them; only those can be widened. */
+static ds_status require_numbers(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, struct ds_error *err) {
+    if (tensor->type != DS_TYPE_I32 && tensor->type != DS_TYPE_I64) return DS_OK;
+    return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' holds integers (%s); expected weights", ds_ckpt_path(ckpt), tensor->name,
+                   ds_type_get(tensor->type)->name);
+}
+
 ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_weight *out, struct ds_error *err) {
     if (tensor->dims < 1 || tensor->dims > 2 || tensor->shape[0] > UINT32_MAX || tensor->shape[1] > UINT32_MAX)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not a matrix of at most 2^32 rows and columns",
                        ds_ckpt_path(ckpt), tensor->name);
+    DS_TRY(require_numbers(ckpt, tensor, err));
     /* A matrix of one row may be stored as a vector (GGUF drops outer dimensions of 1). */
     const uint32_t rows = tensor->dims == 2 ? (uint32_t)tensor->shape[0] : 1, cols = (uint32_t)tensor->shape[tensor->dims - 1];
     struct request r = {.kind = MATRIX, .ckpt = ckpt, .tensor = tensor, .weight = out, .rows = rows, .cols = cols};
@@ -105,9 +113,7 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
 
 ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_slice *out, struct ds_error *err) {
-    if (tensor->type == DS_TYPE_I32 || tensor->type == DS_TYPE_I64)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' holds integers (%s); expected floating-point numbers", ds_ckpt_path(ckpt),
-                       tensor->name, ds_type_get(tensor->type)->name);
+    DS_TRY(require_numbers(ckpt, tensor, err));
     uint64_t count = 1;
     for (uint32_t i = 0; i < tensor->dims; i++) count *= tensor->shape[i]; /* cannot overflow: the tensor lies in a file */
     const struct request r = {.kind = VECTOR, .ckpt = ckpt, .tensor = tensor, .count = count, .bytes = 4 * count, .slice = out};

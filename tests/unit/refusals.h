@@ -12,10 +12,13 @@ static inline ds_status try_open(const char *target, const char *drafter, struct
     params.target = target;
     params.drafter = drafter;
     params.device = "ref";
-    ds_engine *engine;
+    ds_engine *engine, *widened;
     const ds_status status = ds_engine_open(&params, &engine, err);
     assert_true((status == DS_OK) == (engine != NULL));
     ds_engine_destroy(engine);
+    params.weights = DS_WEIGHTS_F32; /* what is refused as stored is refused widened, too */
+    assert_int_equal(ds_engine_open(&params, &widened, err), status);
+    ds_engine_destroy(widened);
     return status;
 }
 
