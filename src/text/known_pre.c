@@ -63,3 +63,20 @@ const struct ds_known_pre *ds_known_pre_find(const char *name) {
             if (strcmp(table[i].names[k], name) == 0) return &table[i];
     return NULL;
 }
+
+static bool same_patterns(const struct ds_known_pre *pre, const struct ds_text *patterns, size_t count) {
+    size_t n = 0;
+    while (n < DS_COUNT(pre->patterns) && pre->patterns[n]) n++;
+    if (n != count) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (strlen(pre->patterns[i]) != patterns[i].length) return false;
+        if (memcmp(pre->patterns[i], patterns[i].data, patterns[i].length) != 0) return false;
+    }
+    return true;
+}
+
+const struct ds_known_pre *ds_known_pre_match(const struct ds_text *patterns, size_t count, ds_normal_form form, bool whole_words) {
+    for (size_t i = 0; i < DS_COUNT(table); i++)
+        if (table[i].form == form && table[i].whole_words == whole_words && same_patterns(&table[i], patterns, count)) return &table[i];
+    return NULL;
+}

@@ -5,6 +5,7 @@
 #ifndef DSPARK_TEXT_KNOWN_PRE_H
 #define DSPARK_TEXT_KNOWN_PRE_H
 
+#include "ckpt/checkpoint.h"
 #include "text/normalize.h"
 #include "text/pretokenize.h"
 
@@ -17,6 +18,11 @@ struct ds_known_pre {
 };
 
 const struct ds_known_pre *ds_known_pre_find(const char *name); /* NULL: unknown */
+/*
+ * The one that does just this: these isolating splits in this order, this form, these whole words. NULL: none is known to.
+ * Patterns are compared as texts, so a NULL does not mean that none behaves alike.
+ */
+const struct ds_known_pre *ds_known_pre_match(const struct ds_text *patterns, size_t count, ds_normal_form form, bool whole_words);
 /* The names, joined by ", ", for messages; aliases left out. */
 void ds_known_pre_list(char *out, size_t size);
 

@@ -3,11 +3,12 @@
  * uses it, and run here on PCRE2. A pattern is translated; a construct whose meaning would differ is refused, never
  * guessed at:
  *
- *   \s \S \w \W   Unicode White_Space; Alphabetic, M, Nd, Pc, and superscripts and fractions of Latin-1: spelt out, PCRE2's
- * differ \v \uHHHH     U+000B; a code point                             spelt out ^ $ .         lines end at \n only; $ matches
- * before any \n    PCRE2_MULTILINE, newline LF \p{Xx}        general categories                               the same \p{Name}
- * scripts                                          as \p{sc:Name}: not script extensions refused       back references, \b, \h,
- * \R, \X, [a[b]], [a&&b], {n,m}+ (in Ruby not possessive), {,n}, conditionals, named groups, options other than i
+ * - `\s \S \w \W` are spelt out: Unicode White_Space; Alphabetic, M, Nd and Pc. PCRE2 adds U+180E to `\s`; its `\w` differs.
+ * - `\v` is U+000B, `\uHHHH` a code point.
+ * - Lines end at `\n` only; `^` and `$` match at each line; `.` is all but `\n`.
+ * - `\p{Xx}` is a general category; `\p{Name}` is a script as such, without its extensions.
+ * - Refused: back references, `\b \h \R \X`, `[a[b]]`, `[a&&b]`, `{n,m}+` (which is not possessive in Ruby), `{,n}`,
+ *   conditionals, named groups, options other than `i`.
  *
  * Characters newer than the Unicode version of the PCRE2 in use (14 for 10.42) may fall into other classes.
  *

@@ -47,12 +47,13 @@ static bool is_letter(char c) {
 
 /*
  * Members of character classes. Each begins and ends with a property, so that a '-' beside it stays a plain character.
- * Xsp is PCRE2's \s, which has U+180E too many. Oniguruma's \w has the superscripts and fractions of Latin-1 beside
- * Alphabetic, M, Nd and Pc (compared over all code points).
+ * Xsp is PCRE2's \s, which has U+180E too many. Outside of a class Oniguruma's \w has six characters of Latin-1 more
+ * (superscripts and fractions) than inside; both were compared over all code points.
  */
 #define SPACE "\\p{Zs}\\t-\\r\\x{85}\\p{Zl}\\p{Zp}"
 #define NOT_SPACE "\\P{Xsp}\\x{180E}\\P{Xsp}"
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}\\p{Pc}"
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define LONE_WORD WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 
 /* \s and \w, which are a class of their own outside of one. */
 static ds_status class_escape(struct reader *r, const char *members, bool negated) {
@@ -107,9 +108,9 @@ static ds_status escape(struct reader *r) {
     case 'S':
         return r->in_class ? class_escape(r, NOT_SPACE, false) : class_escape(r, SPACE, true);
     case 'w':
-        return class_escape(r, WORD, false);
+        return class_escape(r, r->in_class ? WORD : LONE_WORD, false);
     case 'W':
-        return r->in_class ? refuse(r, "\\W in a class") : class_escape(r, WORD, true);
+        return r->in_class ? refuse(r, "\\W in a class") : class_escape(r, LONE_WORD, true);
     case 'd':
     case 'D':
     case 'n':

@@ -224,6 +224,7 @@ static void blanks_and_words_are_those_of_the_reference_engine(void **state) {
     check_split("(?i:'s)", false, DS_SPLIT_ISOLATED, false, "x's'S'\xC5\xBF", "[x]['s]['S]['\xC5\xBF]");
     check_split("\\w+", false, DS_SPLIT_REMOVED, true, "e\xCC\x81_1 \xE2\x80\xBF.\xC2\xBD",
                 "[e\xCC\x81_1][\xE2\x80\xBF][\xC2\xBD]");
+    check_split("[\\w]+", false, DS_SPLIT_REMOVED, true, "a \xC2\xBD", "[a]"); /* in a class the half is no word character */
 }
 
 static void patterns_that_would_mean_something_else_are_refused(void **state) {
