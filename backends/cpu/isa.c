@@ -8,8 +8,13 @@
 
 extern const struct ds_cpu_kernels ds_cpu_kernels_avx512vnni, ds_cpu_kernels_avx512, ds_cpu_kernels_avx2;
 
+/* clang's __builtin_cpu_supports does not know this one; where AVX2 may be used its registers are saved too. */
+static bool has_f16c(void) {
+    unsigned eax, ebx, ecx = 0, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & bit_F16C;
+}
 /* These ask for the operating system's consent too (XGETBV): registers that it does not save are not used. */
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq");
@@ -51,7 +56,7 @@ void ds_cpu_brand(char *out, size_t capacity) {
     char brand[49] = "";
 #if defined(__x86_64__)
     unsigned words[12] = {0};
-    if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
+    if ((unsigned)__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
         for (unsigned i = 0; i < 3; i++) __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]);
         memcpy(brand, words, 48);
     }
