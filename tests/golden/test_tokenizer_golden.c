@@ -233,6 +233,40 @@ static void pair_gives_the_reference_ids_from_a_converted_gguf(void **state) {
     ds_ckpt_close(ckpt);
 }
 
+static ds_status open_pair_as(const char *pre, struct ds_error *err) {
+    json_t *root;
+    struct ds_ckpt *ckpt;
+    struct ds_tokenizer *tokenizer;
+    if (ds_json_read_file(ROOT "models/tiny/target/tokenizer.json", 64u << 20, &root, err) != DS_OK)
+        fail_msg("%s", err->message);
+    struct ds_buffer gguf = gguf_of(root, pre);
+    if (ds_ckpt_open_memory(DS_CKPT_GGUF, "converted", gguf.data, gguf.length, &ckpt, err) != DS_OK)
+        fail_msg("%s", err->message);
+    const ds_status status = ds_tokenizer_open(ckpt, &tokenizer, err);
+    ds_tokenizer_close(tokenizer);
+    ds_ckpt_close(ckpt);
+    free(gguf.data);
+    json_decref(root);
+    return status;
+}
+
+static void every_known_pre_tokenizer_opens_and_others_are_refused_by_name(void **state) {
+    (void)state;
+    static const char *const known[] = {"gpt-2",       "qwen2",        "deepseek-r1-qwen", "qwen35",
+                                        "deepseek-v3", "deepseek-llm", "deepseek-coder"};
+    struct ds_error err;
+    for (size_t i = 0; i < DS_COUNT(known); i++)
+        if (open_pair_as(known[i], &err) != DS_OK) fail_msg("%s: %s", known[i], err.message);
+    /* Llama 3's files add a begin token unless they say otherwise, and this one has none. */
+    assert_int_equal(open_pair_as("llama-bpe", &err), DS_ERROR_FORMAT);
+    assert_non_null(strstr(err.message, "bos_token_id"));
+    assert_int_equal(open_pair_as("default", &err), DS_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "convert the model again"));
+    assert_int_equal(open_pair_as("tekken", &err), DS_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "\"tekken\""));
+    assert_non_null(strstr(err.message, "qwen2"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pair_gives_the_reference_ids_from_json),
@@ -241,6 +275,7 @@ int main(void) {
         cmocka_unit_test(qwen_gives_the_reference_ids_from_gguf_metadata),
         cmocka_unit_test(deepseek_gives_the_reference_ids_from_gguf_metadata),
         cmocka_unit_test(pair_gives_the_reference_ids_from_a_converted_gguf),
+        cmocka_unit_test(every_known_pre_tokenizer_opens_and_others_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
