@@ -60,6 +60,11 @@ void ds_ckpt_release(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *te
  */
 typedef enum ds_value_kind { DS_VALUE_NULL, DS_VALUE_BOOL, DS_VALUE_INT, DS_VALUE_REAL, DS_VALUE_STRING, DS_VALUE_ARRAY } ds_value_kind;
 
+struct ds_text {
+    const char *data; /* not NUL-terminated when it lies in a mapping: use the length */
+    size_t length;
+};
+
 struct ds_value {
     const char *key; /* owned by the checkpoint */
     ds_value_kind kind;
@@ -71,10 +76,7 @@ struct ds_value {
     ds_value_kind element; /* ARRAY: kind of all elements; DS_VALUE_NULL: empty */
     bool mixed;       /* ARRAY: elements of several kinds, null, arrays or objects: reachable only as empty */
     const void *array; /* ARRAY: const bool*, int64_t*, double*, or struct ds_text* */
-};
-struct ds_text {
-    const char *data; /* not NUL-terminated when it lies in a mapping: use the length */
-    size_t length;
+    struct ds_text stored; /* GGUF: type and value as they are in the file; lives as long as the checkpoint. Else data is NULL */
 };
 
 size_t ds_ckpt_value_count(const struct ds_ckpt *ckpt);

@@ -230,7 +230,9 @@ static ds_status apply_value(struct reader *r, const struct ds_value *value) {
 static ds_status read_key(struct reader *r, uint64_t index) {
     struct ds_value value = {0};
     if (take_name(r, "a key", &value.key) != DS_OK) return ds_fail_context(r->err, "key %llu", (unsigned long long)index);
+    const uint64_t begin = r->at;
     ds_status status = read_value(r, &value);
+    value.stored = (struct ds_text){.data = (const char *)r->data + begin, .length = (size_t)(r->at - begin)};
     if (status == DS_OK) status = apply_value(r, &value);
     if (status == DS_OK) status = ds_ckpt_add_value(r->ckpt, &value, r->err);
     return status == DS_OK ? DS_OK : ds_fail_context(r->err, "key '%s'", ds_quote_name(value.key).text);

@@ -1,39 +1,40 @@
 #include "model/layer.h"
 #include "ops/numerics.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
+
+void ds_layer_tensors(const struct ds_model_config *c, struct ds_layer_tensor out[DS_LAYER_TENSORS]) {
+    const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+#define AT(member) offsetof(struct ds_layer, member)
+    const struct ds_layer_tensor tensors[DS_LAYER_TENSORS] = {
+        {"layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight", 0, c->hidden, AT(attn_norm)},
+        {"layers.%u.self_attn.q_norm.weight", "blk.%u.attn_q_norm.weight", 0, c->head_dim, AT(q_norm)},
+        {"layers.%u.self_attn.k_norm.weight", "blk.%u.attn_k_norm.weight", 0, c->head_dim, AT(k_norm)},
+        {"layers.%u.post_attention_layernorm.weight", "blk.%u.ffn_norm.weight", 0, c->hidden, AT(ffn_norm)},
+        {"layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight", q, c->hidden, AT(q)},
+        {"layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight", kv, c->hidden, AT(k)},
+        {"layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight", kv, c->hidden, AT(v)},
+        {"layers.%u.self_attn.o_proj.weight", "blk.%u.attn_output.weight", c->hidden, q, AT(o)},
+        {"layers.%u.mlp.gate_proj.weight", "blk.%u.ffn_gate.weight", c->feed_forward, c->hidden, AT(gate)},
+        {"layers.%u.mlp.up_proj.weight", "blk.%u.ffn_up.weight", c->feed_forward, c->hidden, AT(up)},
+        {"layers.%u.mlp.down_proj.weight", "blk.%u.ffn_down.weight", c->hidden, c->feed_forward, AT(down)},
+    };
+#undef AT
+    memcpy(out, tensors, sizeof tensors);
+}
 
 ds_status ds_layer_load(struct ds_layer *layer, const struct ds_model_config *c, const struct ds_naming *naming, uint32_t index,
                         struct ds_loader *loader, struct ds_error *err) {
-    const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const struct {
-        const char *hf, *gguf;
-        uint32_t rows, cols;
-        struct ds_weight *out;
-    } matrices[] = {
-        {"layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight", q, c->hidden, &layer->q},
-        {"layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight", kv, c->hidden, &layer->k},
-        {"layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight", kv, c->hidden, &layer->v},
-        {"layers.%u.self_attn.o_proj.weight", "blk.%u.attn_output.weight", c->hidden, q, &layer->o},
-        {"layers.%u.mlp.gate_proj.weight", "blk.%u.ffn_gate.weight", c->feed_forward, c->hidden, &layer->gate},
-        {"layers.%u.mlp.up_proj.weight", "blk.%u.ffn_up.weight", c->feed_forward, c->hidden, &layer->up},
-        {"layers.%u.mlp.down_proj.weight", "blk.%u.ffn_down.weight", c->hidden, c->feed_forward, &layer->down},
-    };
-    const struct {
-        const char *hf, *gguf;
-        uint32_t n;
-        struct ds_slice *out;
-    } vectors[] = {
-        {"layers.%u.input_layernorm.weight", "blk.%u.attn_norm.weight", c->hidden, &layer->attn_norm},
-        {"layers.%u.self_attn.q_norm.weight", "blk.%u.attn_q_norm.weight", c->head_dim, &layer->q_norm},
-        {"layers.%u.self_attn.k_norm.weight", "blk.%u.attn_k_norm.weight", c->head_dim, &layer->k_norm},
-        {"layers.%u.post_attention_layernorm.weight", "blk.%u.ffn_norm.weight", c->hidden, &layer->ffn_norm},
-    };
-    for (size_t i = 0; i < DS_COUNT(vectors); i++)
-        DS_TRY(ds_naming_vector(naming, loader, vectors[i].hf, vectors[i].gguf, index, vectors[i].n, vectors[i].out, err));
-    for (size_t i = 0; i < DS_COUNT(matrices); i++)
-        DS_TRY(ds_naming_matrix(naming, loader, matrices[i].hf, matrices[i].gguf, index, matrices[i].rows, matrices[i].cols,
-                                matrices[i].out, err));
+    struct ds_layer_tensor tensors[DS_LAYER_TENSORS];
+    ds_layer_tensors(c, tensors);
+    for (size_t i = 0; i < DS_LAYER_TENSORS; i++) {
+        const struct ds_layer_tensor *t = &tensors[i];
+        void *const out = (char *)layer + t->offset;
+        if (t->rows) DS_TRY(ds_naming_matrix(naming, loader, t->hf, t->gguf, index, t->rows, t->cols, out, err));
+        else DS_TRY(ds_naming_vector(naming, loader, t->hf, t->gguf, index, t->cols, out, err));
+    }
     return DS_OK;
 }
 

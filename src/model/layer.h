@@ -39,6 +39,15 @@ ds_status ds_config_stops(const struct ds_ckpt *ckpt, int32_t stops[DS_MAX_STOPS
 
 /* --- the layer --- */
 
+/* A tensor of a layer, for all who read or write them. */
+struct ds_layer_tensor {
+    const char *hf, *gguf; /* names with one %u for the layer */
+    uint32_t rows, cols;   /* a matrix [rows, cols]; rows 0: a vector [cols] */
+    size_t offset;         /* of its ds_weight or ds_slice in struct ds_layer */
+};
+enum { DS_LAYER_TENSORS = 11 };
+void ds_layer_tensors(const struct ds_model_config *config, struct ds_layer_tensor out[DS_LAYER_TENSORS]);
+
 ds_status ds_layer_load(struct ds_layer *layer, const struct ds_model_config *config, const struct ds_naming *naming, uint32_t index,
                         struct ds_loader *loader, struct ds_error *err);
 
