@@ -12,7 +12,8 @@ ds_status ds_json_parse(const char *text, size_t size, json_t **out, struct ds_e
     if (!*out && json_error_code(&error) == json_error_numeric_overflow)
         *out = json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &error);
     if (*out) return DS_OK;
-    if (json_error_code(&error) == json_error_out_of_memory) return ds_fail_memory(err, size, "a JSON document");
+    /* Where an allocation of its own fails, jansson says nothing at all. */
+    if (json_error_code(&error) == json_error_out_of_memory || !error.text[0]) return ds_fail_memory(err, size, "a JSON document");
     return ds_fail(err, DS_ERROR_FORMAT, "not valid JSON: line %d, column %d: %s", error.line, error.column,
                    ds_quote_name(error.text).text);
 }

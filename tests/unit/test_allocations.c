@@ -1,0 +1,203 @@
+/* Memory: the token loop allocates nothing, and an allocation that fails anywhere is an answer without a leak. */
+#include "counting_malloc.h"
+#include "streams.h"
+#include "tiny_model.h"
+
+#include <math.h>
+
+#ifdef COUNTING_WORKS
+
+static char *target_folder, *drafter_folder, *files;
+
+static int write_models(void **state) {
+    (void)state;
+    /* jansson 2.14's lexer goes on without the character it had no memory for; nobody who calls it can notice. Not counted. */
+    json_set_alloc_funcs(__libc_malloc, __libc_free);
+    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
+    target_folder = tiny_write(&target);
+    drafter_folder = tiny_write(&drafter);
+    files = check_make_folder();
+    return 0;
+}
+
+static int remove_models(void **state) {
+    (void)state;
+    check_remove_folder(target_folder);
+    check_remove_folder(drafter_folder);
+    check_remove_folder(files);
+    return 0;
+}
+
+static ds_engine_params tiny_params(const char *device, bool drafter) {
+    ds_engine_params params = ds_engine_defaults();
+    params.target = target_folder;
+    params.drafter = drafter ? drafter_folder : NULL;
+    params.device = device;
+    params.context = 512;
+    params.threads = 2;
+    return params;
+}
+
+/* --- the token loop --- */
+
+static bool prefer_some(void *user, const ds_token *drafted, size_t n_drafted, float *bias) {
+    (void)user;
+    (void)drafted;
+    bias[n_drafted] = -INFINITY;
+    return true;
+}
+
+static void expect_no_allocation(ds_session *session, const ds_session_params *params) {
+    struct ds_error err;
+    ds_token prompt[200];
+    for (size_t i = 0; i < DS_COUNT(prompt); i++) prompt[i] = (ds_token)(i * 3 % TINY_VOCABULARY);
+    check_ok(ds_session_configure(session, params, &err), &err);
+    check_ok(ds_session_rewind(session, 0, &err), &err);
+    const unsigned long before = atomic_load(&counting_calls);
+    append(session, prompt, DS_COUNT(prompt)); /* prefill, pages, rounds: all of it */
+    generate(session, 250);
+    check_ok(ds_session_rewind(session, 100, &err), &err);
+    generate(session, 50);
+    assert_int_equal(atomic_load(&counting_calls) - before, 0);
+}
+
+/* Not on `ref`, whose definitions take their scratch where they need it. */
+static void generating_allocates_nothing(void **state) {
+    (void)state;
+    for (int drafter = 0; drafter < 2; drafter++) {
+        const ds_engine_params engine_params = tiny_params("cpu", drafter);
+        ds_session_params params = ds_session_defaults();
+        params.ignore_stop = true;
+        ds_engine *engine = open_engine(&engine_params);
+        ds_session *session = new_session(engine, &params);
+        append(session, (const ds_token[]){1, 2, 3}, 3);
+        generate(session, 10); /* warm */
+        expect_no_allocation(session, &params);
+        params.sampling = (ds_sampling){.temperature = 1.0f, .top_k = 20, .top_p = 0.9f, .min_p = 0.01f, .seed = 9};
+        expect_no_allocation(session, &params);
+        params.bias = prefer_some;
+        struct ds_error err;
+        check_ok(ds_session_configure(session, &params, &err), &err); /* makes room, once */
+        expect_no_allocation(session, &params);
+        ds_session_destroy(session);
+        ds_engine_destroy(engine);
+    }
+}
+
+static bool take_text(void *user, ds_token token) {
+    size_t length;
+    (void)ds_text_stream_push(user, token, &length);
+    return true;
+}
+
+static void text_that_follows_the_tokens_allocates_nothing(void **state) {
+    (void)state;
+    ds_engine_params params = ds_engine_defaults();
+    params.target = PAIR_TARGET;
+    params.context = 128;
+    params.threads = 2;
+    ds_session_params session_params = ds_session_defaults();
+    session_params.ignore_stop = true;
+    ds_engine *engine = open_engine(&params);
+    ds_session *session = new_session(engine, &session_params);
+    ds_text_stream *text;
+    struct ds_error err;
+    check_ok(ds_text_stream_create(engine, true, &text, &err), &err);
+    append(session, (const ds_token[]){1, 2, 3}, 3);
+    generate(session, 3);
+    const unsigned long before = atomic_load(&counting_calls);
+    check_ok(ds_session_generate(session, 60, take_text, text, NULL, &err), &err);
+    assert_int_equal(atomic_load(&counting_calls) - before, 0);
+    ds_text_stream_destroy(text);
+    ds_session_destroy(session);
+    ds_engine_destroy(engine);
+}
+
+/* --- allocations that fail --- */
+
+/* A life from opening to a saved session; every step may fail for lack of memory, none for another reason. */
+static ds_status live(ds_engine_params engine_params, const char *path, struct ds_error *err) {
+    static const ds_token prompt[] = {1, 2, 3, 4};
+    ds_session_params params = ds_session_defaults();
+    params.ignore_stop = true;
+    params.bias = prefer_some;
+    ds_engine *engine = NULL;
+    ds_session *session = NULL;
+    float logits[TINY_VOCABULARY];
+    ds_status status = ds_engine_open(&engine_params, &engine, err);
+    assert_true((status == DS_OK) == (engine != NULL));
+    if (status == DS_OK) status = ds_engine_prepare(engine, NULL, NULL, err);
+    if (status == DS_OK) status = ds_session_create(engine, &params, &session, err);
+    if (status == DS_OK) status = ds_session_append(session, prompt, DS_COUNT(prompt), err);
+    if (status == DS_OK) status = ds_session_generate(session, 5, NULL, NULL, NULL, err);
+    if (status == DS_OK) status = ds_session_logits(session, 1, logits, err);
+    if (status == DS_OK) status = ds_session_save(session, path, err);
+    if (status == DS_OK) status = ds_session_load(session, path, err);
+    ds_session_destroy(session);
+    ds_engine_destroy(engine);
+    return status;
+}
+
+/* Lives with the n-th allocation failing, for each n until one is never reached; `step` leaves some out. */
+static void fail_each_allocation(ds_engine_params params, unsigned long step) {
+    char *path = ds_os_join(files, "session");
+    struct ds_error err;
+    params.context = 70;
+    check_ok(live(params, path, &err), &err); /* what the C library keeps for itself is there now */
+    unsigned long reached = 0, survived = 0;
+    for (unsigned long n = 1;; n += step) {
+        const long alive = atomic_load(&counting_alive);
+        const unsigned long before = atomic_load(&counting_calls);
+        atomic_store(&counting_fail_at, before + n);
+        const ds_status status = live(params, path, &err);
+        atomic_store(&counting_fail_at, 0);
+        const bool failed = atomic_load(&counting_calls) - before >= n;
+        if (status != DS_OK && status != DS_ERROR_MEMORY) fail_msg("allocation %lu: %s: %s", n, ds_status_name(status), err.message);
+        if (atomic_load(&counting_alive) != alive)
+            fail_msg("allocation %lu: %ld blocks leaked (%s)", n, atomic_load(&counting_alive) - alive, err.message);
+        if (!failed) break;
+        reached++;
+        survived += status == DS_OK;
+    }
+    free(path);
+    assert_true(reached > 100 / step);
+    assert_true(survived < reached / 2); /* those that only cost something: a hint, a message */
+}
+
+static void an_allocation_that_fails_is_an_error_and_leaks_nothing_on_ref(void **state) {
+    (void)state;
+    fail_each_allocation(tiny_params("ref", true), 1);
+}
+
+static void an_allocation_that_fails_is_an_error_and_leaks_nothing_on_cpu(void **state) {
+    (void)state;
+    fail_each_allocation(tiny_params("cpu", true), 3);
+}
+
+static void an_allocation_that_fails_is_an_error_and_leaks_nothing_on_two_devices(void **state) {
+    (void)state;
+    ds_engine_params params = tiny_params("cpu", true);
+    params.draft_device = "ref";
+    params.weights = DS_WEIGHTS_F32;
+    fail_each_allocation(params, 11);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(generating_allocates_nothing),
+        cmocka_unit_test(text_that_follows_the_tokens_allocates_nothing),
+        cmocka_unit_test(an_allocation_that_fails_is_an_error_and_leaks_nothing_on_ref),
+        cmocka_unit_test(an_allocation_that_fails_is_an_error_and_leaks_nothing_on_cpu),
+        cmocka_unit_test(an_allocation_that_fails_is_an_error_and_leaks_nothing_on_two_devices),
+    };
+    return cmocka_run_group_tests_name("allocations", tests, write_models, remove_models);
+}
+
+#else
+
+int main(void) {
+    puts("1..0 # SKIP a sanitizer or another C library is in the place where allocations would be counted");
+    return 0;
+}
+
+#endif
