@@ -309,3 +309,4 @@ ds_status ds_graph_run(struct ds_graph *graph, struct ds_stream *stream, struct 
 }
 
 uint32_t ds_graph_node_count(const struct ds_graph *graph) { return graph->n_nodes; }
+const struct ds_graph_node *ds_graph_nodes(const struct ds_graph *graph) { return graph->nodes; }

@@ -59,5 +59,7 @@ ds_status ds_graph_place(struct ds_graph *graph, struct ds_buffer *scratch, stru
 ds_status ds_graph_run(struct ds_graph *graph, struct ds_stream *stream, struct ds_error *err);
 
 uint32_t ds_graph_node_count(const struct ds_graph *graph);
+/* The ops in their order, for measurements; they belong to the graph. */
+const struct ds_graph_node *ds_graph_nodes(const struct ds_graph *graph);
 
 #endif

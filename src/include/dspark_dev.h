@@ -20,6 +20,80 @@ extern "C" {
 DS_API ds_status ds_dev_forward(ds_session *session, const ds_token *tokens, size_t count, bool last_only, float *logits,
                                 float *const *hidden, struct ds_error *err);
 
+/*
+ * --- measurements: what `dspark bench` is made of ---
+ *
+ * A measured pass is what a verification runs: `rows` consecutive positions, the first being the sequence's last token, logits and
+ * a token for each row. The sequence is as after ds_session_generate and stays as it is. Times are of one run and hold whatever
+ * else the machine did meanwhile: repeat, and take the median. DS_ERROR_ARGUMENT for a session that has generated nothing yet;
+ * DS_ERROR_LIMIT for rows that its context or a pass cannot hold.
+ */
+DS_API ds_status ds_dev_time_pass(ds_session *session, uint32_t rows, double *seconds, struct ds_error *err);
+
+/* Drafting of one block behind the sequence's last token. DS_ERROR_ARGUMENT for a session that does not speculate. */
+DS_API ds_status ds_dev_time_draft(ds_session *session, double *seconds, struct ds_error *err);
+
+/*
+ * What a pass of one row has to do, and what the device could do at most, measured now by as many threads as the engine has. No
+ * pass over w rows can take less than max(weight_bytes / read, w * macs / peak) seconds.
+ */
+typedef struct ds_dev_roofline {
+    const char *isa;       /* instruction set of the kernels: "avx512vnni"; static */
+    const char *type;      /* of most of the weights, by bytes: "q4_k"; static */
+    uint64_t weight_bytes; /* of the linears, as they lie on the device */
+    uint64_t macs;         /* multiply-adds of the linears, a row */
+    double read;           /* bytes a second */
+    double peak;           /* multiply-adds a second, in the mix of arithmetic that the linears use */
+} ds_dev_roofline;
+/* Takes about half a second, and 512 MiB of memory while it runs. DS_ERROR_UNSUPPORTED for a device without such a measurement. */
+DS_API ds_status ds_dev_measure_roofline(ds_engine *engine, ds_dev_roofline *out, struct ds_error *err);
+
+/* The share of one kind of op in a pass. Linears of one place in the layers and one type are one kind. */
+typedef struct ds_dev_op_time {
+    const char *name;      /* "gate", "head"; of what is no linear, the op's: "attention"; static */
+    const char *type;      /* of a linear's weights; NULL for other ops; static */
+    uint32_t calls;
+    double seconds;        /* all calls together */
+    uint64_t weight_bytes, macs;
+} ds_dev_op_time;
+enum { DS_DEV_MOST_OPS = 64 };
+typedef struct ds_dev_profile {
+    size_t count;
+    ds_dev_op_time ops[DS_DEV_MOST_OPS]; /* in the order in which they first appear */
+} ds_dev_profile;
+/* Runs a pass op by op, each waited for: together they take a little longer than the pass. */
+DS_API ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_profile *out, struct ds_error *err);
+
+/* Most memory this process has held, in bytes; 0: unknown. */
+DS_API uint64_t ds_dev_peak_rss(void);
+
+/*
+ * --- conversion ---
+ * A folder with config.json and *.safetensors, or a GGUF file, becomes a GGUF file: targets (Qwen3) and DSpark drafters. The
+ * output appears under its name when it is complete. What it holds: docs/formats.md. Its bytes do not depend on `threads`.
+ */
+typedef struct ds_convert_params {
+    size_t size;
+    const char *input, *output;
+    const char *type;     /* "f32", "bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "q4_k_m" */
+    const char *target;   /* of a drafter: brings the tokenizer, and tables equal to the drafter's, which are then left out; NULL: none */
+    bool drop_embeddings; /* of a drafter: leave its embedding and head out; it will use its target's */
+    const char *pre;      /* GGUF's name for how the tokenizer splits text; NULL: recognised, or DS_ERROR_UNSUPPORTED */
+    uint32_t threads;     /* 0: one per processor this process may use */
+    ds_log_fn log;        /* NULL: silent */
+    void *log_user;
+    ds_log_level log_level;
+} ds_convert_params;
+DS_API ds_convert_params ds_convert_defaults(void);
+
+typedef struct ds_convert_stats {
+    size_t size; /* set by the caller */
+    uint64_t tensors, elements;
+    uint64_t source_bytes, bytes; /* of tensor data read and written */
+} ds_convert_stats;
+/* `progress` (NULL: none) is called after each chunk on the caller's thread; false: DS_ERROR_CANCELLED. `stats` may be NULL. */
+DS_API ds_status ds_convert(const ds_convert_params *params, ds_progress_fn progress, void *user, ds_convert_stats *stats, struct ds_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -174,6 +174,8 @@ static uint32_t bucket_of(const struct ds_target *target, uint32_t n_rows) {
     return i;
 }
 
+const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows) { return target->graphs[bucket_of(target, n_rows)]; }
+
 static ds_status write_inputs(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err) {
     assert(n_rows >= 1 && n_rows <= target->params.rows && n_out <= target->params.out_rows);
     *target->rows.in_count = n_rows;

@@ -60,6 +60,8 @@ ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const flo
  * in_out_index. Afterwards rows.out_tokens, out_flags and out_flags_rows hold what came out. Allocates nothing.
  */
 ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool biased, struct ds_error *err);
+/* The graph that ds_target_run uses for a pass of n_rows without a bias: for measurements. */
+const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows);
 /* Logits of output rows [first, first + n) of the last run. */
 ds_status ds_target_read_logits(struct ds_target *target, uint32_t first, uint32_t n, float *logits, struct ds_error *err);
 

@@ -5,11 +5,10 @@
  *
  *     bench_cpu [--threads N] [--isa NAME] [--type NAME] [--rows a,b,c]
  */
-#include "kernels.h"
-#include "pool.h"
+#include "host_device.h"
+#include "roofline.h"
 
 #include "base/os.h"
-#include "ops/device.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -22,83 +21,12 @@ static void must(ds_status status, const struct ds_error *err) {
     exit(1);
 }
 
-/* --- what the machine can do --- */
-
-enum { READ_BYTES = 512 << 20, PEAK_ROUNDS = 4000000 };
-
-struct job {
-    const uint8_t *data;
-    uint64_t sink[DS_POOL_MAX_THREADS * 8];
-};
-
-static void read_share(void *context, unsigned member, unsigned members) {
-    struct job *job = context;
-    uint64_t first, end, sum[8] = {0};
-    ds_pool_share(READ_BYTES / 64, member, members, &first, &end);
-    for (; first < end; first++) {
-        const uint64_t *line = (const uint64_t *)(const void *)(job->data + first * 64);
-        __builtin_prefetch(line + 8 * 40);
-        for (int i = 0; i < 8; i++) sum[i] += line[i];
-    }
-    for (int i = 0; i < 8; i++) job->sink[member * 8] += sum[i];
-}
-
-static double read_bandwidth(struct ds_pool *pool) {
-    struct ds_error err;
-    static struct job job;
-    uint8_t *data = ds_os_alloc_pages(READ_BYTES, 1 << 21);
-    if (!data) must(ds_fail_memory(&err, READ_BYTES, "the read benchmark"), &err);
-    memset(data, 1, READ_BYTES);
-    job.data = data;
-    double best = 1e9;
-    for (int i = 0; i < 6; i++) {
-        const double start = ds_os_seconds();
-        must(ds_pool_run(pool, read_share, &job, &err), &err);
-        best = DS_MIN(best, ds_os_seconds() - start);
-    }
-    ds_os_free_pages(data, READ_BYTES);
-    return READ_BYTES / best;
-}
-
-#if defined(__x86_64__)
-/* Twelve chains of u8 x s8 dots of 64 products. */
-__attribute__((target("avx512f,avx512vnni"))) static void dot_share(void *context, unsigned member, unsigned members) {
-    (void)context;
-    (void)member;
-    (void)members;
-    for (int i = 0; i < PEAK_ROUNDS; i++)
-        __asm__ volatile("vpdpbusd %%zmm30, %%zmm31, %%zmm0\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm1\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm2\n\t"
-                         "vpdpbusd %%zmm30, %%zmm31, %%zmm3\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm4\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm5\n\t"
-                         "vpdpbusd %%zmm30, %%zmm31, %%zmm6\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm7\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm8\n\t"
-                         "vpdpbusd %%zmm30, %%zmm31, %%zmm9\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm10\n\tvpdpbusd %%zmm30, %%zmm31, %%zmm11" ::
-                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
-}
-#endif
-
-/* MACs a second of the processor's int8 dot instruction; 0 where there is none that we know. */
-static double peak_macs(struct ds_pool *pool) {
-#if defined(__x86_64__)
-    if (!__builtin_cpu_supports("avx512vnni")) return 0;
-    struct ds_error err;
-    double best = 1e9;
-    for (int i = 0; i < 4; i++) {
-        const double start = ds_os_seconds();
-        must(ds_pool_run(pool, dot_share, NULL, &err), &err);
-        best = DS_MIN(best, ds_os_seconds() - start);
-    }
-    return 64.0 * 12 * PEAK_ROUNDS * ds_pool_threads(pool) / best;
-#else
-    (void)pool;
-    return 0;
-#endif
-}
-
 /* --- linears --- */
 
 struct bench {
     struct ds_device *device;
     struct ds_stream *stream;
-    double bandwidth, macs; /* limits, a second */
+    struct ds_cpu_roofline limits;
 };
 
 static struct ds_slice place(struct bench *b, uint64_t bytes) {
@@ -172,7 +100,7 @@ static void bench_linear(struct bench *b, ds_type type, uint32_t outputs, uint32
         const double macs = (double)outputs * inputs * rows[i];
         if (i == 0) one = t;
         printf("    rows %3u  %9.3f ms  t/t1 %5.2f  %7.2f GB/s  %8.1f GMAC/s", rows[i], t * 1e3, t / one, (double)packed / t * 1e-9, macs / t * 1e-9);
-        const double least = DS_MAX((double)packed / b->bandwidth, b->macs > 0 && elem == DS_ELEM_Q8 ? macs / b->macs : 0);
+        const double least = DS_MAX((double)packed / b->limits.read, macs / b->limits.macs[elem]);
         printf("  efficiency %.2f\n", least / t);
     }
     ds_os_free_pages(file, file_bytes);
@@ -217,16 +145,14 @@ int main(int argc, char **argv) {
     }
     struct bench b = {0};
     struct ds_error err;
-    struct ds_pool *pool;
-    must(ds_pool_create(params.threads, &pool, &err), &err);
-    b.bandwidth = read_bandwidth(pool);
-    b.macs = peak_macs(pool);
-    ds_pool_destroy(pool);
+    must(ds_cpu_roofline_measure(params.threads, params.cpu_isa, &b.limits, &err), &err);
     must(ds_device_create("cpu", &params, &b.device, &err), &err);
     must(b.device->fns->stream_create(b.device, &b.stream, &err), &err);
     struct ds_device_limits limits;
     b.device->fns->limits(b.device, &limits);
-    printf("%s\nread %.2f GB/s, peak %.1f GMAC/s\n", limits.description, b.bandwidth * 1e-9, b.macs * 1e-9);
+    const double *macs = b.limits.macs;
+    printf("%s\nread %.2f GB/s, peak %.1f GMAC/s of int8, %.1f of bf16, %.1f of f32\n", limits.description, b.limits.read * 1e-9,
+           macs[DS_ELEM_Q8] * 1e-9, macs[DS_ELEM_BF16] * 1e-9, macs[DS_ELEM_F32] * 1e-9);
     for (size_t t = 0; t < DS_COUNT(types); t++) {
         if (only && strcmp(only, ds_type_get(types[t])->name) != 0) continue;
         for (size_t s = 0; s < DS_COUNT(shapes); s++) {

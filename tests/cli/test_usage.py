@@ -3,7 +3,7 @@ import os
 
 from cli import DRAFTER, ROOT, TARGET, CliTest, dspark, main
 
-COMMANDS = ["run", "chat", "tokenize", "inspect", "logits", "devices"]
+COMMANDS = ["run", "chat", "bench", "tokenize", "inspect", "logits", "devices"]
 
 # arguments, what the message names
 WRONG = [

@@ -7,4 +7,5 @@ const struct ds_cpu_kernels DS_CPU_NAME(kernels) = {
 #undef DS_OP
     },
     .pack_tile = DS_CPU_NAME(pack_tile),
+    .peak = DS_CPU_NAME(peak),
 };

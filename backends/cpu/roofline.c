@@ -1,0 +1,89 @@
+#include "roofline.h"
+
+#include "isa.h"
+#include "pool.h"
+
+#include "base/os.h"
+
+#include <string.h>
+
+enum { READ_BYTES = 512 << 20, LINE = 64, LINES_AHEAD = 40, TRIES = 5, PEAK_STEPS = 1 << 20 };
+
+struct job {
+    const uint8_t *data;
+    ds_elem elem;
+    ds_cpu_peak_fn peak;
+    uint64_t macs;                               /* of one thread */
+    uint64_t sink[DS_POOL_MAX_THREADS][LINE / 8]; /* a line for each thread; makes the sums count */
+};
+
+/* Contiguous shares, as a linear's threads have. */
+static void read_share(void *context, unsigned member, unsigned members) {
+    struct job *job = context;
+    uint64_t first, end, sum[LINE / 8] = {0};
+    ds_pool_share(READ_BYTES / LINE, member, members, &first, &end);
+    for (; first < end; first++) {
+        const uint64_t *line = (const uint64_t *)(const void *)(job->data + first * LINE);
+        __builtin_prefetch(line + LINE / 8 * LINES_AHEAD);
+        for (int i = 0; i < LINE / 8; i++) sum[i] += line[i];
+    }
+    for (int i = 0; i < LINE / 8; i++) job->sink[member][0] += sum[i];
+}
+
+static void peak_share(void *context, unsigned member, unsigned members) {
+    (void)members;
+    struct job *job = context;
+    const uint64_t macs = job->peak(job->elem, PEAK_STEPS);
+    if (member == 0) job->macs = macs;
+}
+
+/* Seconds of the best try: what the machine can do, not what else it did. */
+static ds_status best_of(struct ds_pool *pool, ds_pool_fn fn, struct job *job, double *seconds, struct ds_error *err) {
+    for (int i = 0; i < TRIES; i++) {
+        const double start = ds_os_seconds();
+        DS_TRY(ds_pool_run(pool, fn, job, err));
+        const double elapsed = ds_os_seconds() - start;
+        *seconds = i == 0 ? elapsed : DS_MIN(*seconds, elapsed);
+    }
+    return DS_OK;
+}
+
+static ds_status measure_read(struct ds_pool *pool, struct job *job, double *out, struct ds_error *err) {
+    double seconds = 0;
+    uint8_t *data = ds_os_alloc_pages(READ_BYTES, 1 << 21);
+    if (!data) return ds_fail_memory(err, READ_BYTES, "the measurement of the read bandwidth");
+    memset(data, 1, READ_BYTES);
+    job->data = data;
+    const ds_status status = best_of(pool, read_share, job, &seconds, err);
+    ds_os_free_pages(data, READ_BYTES);
+    *out = READ_BYTES / seconds;
+    return status;
+}
+
+static ds_status measure_peaks(struct ds_pool *pool, struct job *job, double *macs, struct ds_error *err) {
+    static const ds_elem elems[] = {DS_ELEM_F32, DS_ELEM_BF16, DS_ELEM_Q8};
+    for (size_t i = 0; i < DS_COUNT(elems); i++) {
+        double seconds = 0;
+        job->elem = elems[i];
+        DS_TRY(best_of(pool, peak_share, job, &seconds, err));
+        macs[elems[i]] = (double)job->macs * ds_pool_threads(pool) / seconds;
+    }
+    return DS_OK;
+}
+
+ds_status ds_cpu_roofline_measure(unsigned threads, const char *isa, struct ds_cpu_roofline *out, struct ds_error *err) {
+    *out = (struct ds_cpu_roofline){0};
+    const struct ds_cpu_isa *found;
+    struct ds_pool *pool;
+    DS_TRY(ds_cpu_isa_find(isa, &found, err));
+    DS_TRY(ds_pool_create(threads, &pool, err));
+    struct job *job = ds_os_alloc_pages(sizeof *job, LINE);
+    ds_status status = job ? DS_OK : ds_fail_memory(err, sizeof *job, "the measurement of the machine's limits");
+    if (job) job->peak = found->kernels->peak;
+    if (status == DS_OK) status = measure_read(pool, job, &out->read, err);
+    if (status == DS_OK) status = measure_peaks(pool, job, out->macs, err);
+    ds_os_free_pages(job, sizeof *job);
+    ds_pool_destroy(pool);
+    out->isa = found->name;
+    return status;
+}
