@@ -58,7 +58,7 @@ static ds_status count_ids(json_t *vocab, const struct ds_token_spec *specs, siz
                            struct ds_error *err) {
     *count = 0;
     for (void *it = json_object_iter(vocab); it; it = json_object_iter_next(vocab, it)) {
-        uint32_t id;
+        uint32_t id = 0;
         DS_TRY(id_of(json_object_iter_value(it), key_of(it), bound, &id, err));
         *count = DS_MAX(*count, id + 1);
     }
@@ -104,7 +104,7 @@ static ds_status set_options(struct ds_token_builder *builder, const json_t *mod
 static ds_status read_spec(const json_t *value, uint32_t bound, struct ds_token_spec *spec, struct ds_error *err) {
     static const char where[] = "added_tokens[]";
     struct ds_added_token *token = &spec->token;
-    uint32_t id;
+    uint32_t id = 0;
     DS_TRY(ds_json_text(value, where, "content", &token->content, err));
     if (!token->content.data) return ds_json_unexpected(where, "content", "a string", NULL, err);
     DS_TRY(id_of(json_object_get(value, "id"), token->content, bound, &id, err));
