@@ -1,0 +1,59 @@
+/*
+ * Converting a checkpoint: a plan (which tensors become what, under which names), keys and tokenizer into a GGUF writer, then the
+ * tensors' data, chunk by chunk. ds_convert (dspark_dev.h) is the way in.
+ */
+#ifndef DSPARK_CONVERT_INTERNAL_H
+#define DSPARK_CONVERT_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "ckpt/gguf_writer.h"
+#include "dspark_dev.h"
+#include "model/layer.h"
+
+/* What --type names: the type of most matrices, and whether some get more bits. */
+struct ds_recipe {
+    const char *name;
+    ds_type type;
+    bool mixed;          /* Q6_K where it helps most */
+    uint32_t file_type;  /* GGUF's general.file_type */
+};
+const struct ds_recipe *ds_recipe_find(const char *name); /* NULL: unknown */
+void ds_recipe_list(char *out, size_t size);              /* the names, for messages */
+
+struct ds_plan_item {
+    const struct ds_ckpt_tensor *source;
+    const char *name; /* in the output */
+    ds_type type;
+    uint32_t dims;
+    uint64_t shape[DS_CKPT_MAX_DIMS];
+};
+
+/* A conversion under way. */
+struct ds_conversion {
+    const ds_convert_params *params;
+    struct ds_log log;
+    const struct ds_recipe *recipe;
+    const struct ds_ckpt *source, *target; /* target: of a drafter, NULL: not given */
+    bool is_drafter;
+    const char *arch;              /* of the output: "qwen3", "dflash" */
+    struct ds_model_config config; /* vocabulary of a drafter: rows of its own tables */
+    bool tied;                     /* the target's head is its embedding */
+    struct ds_arena arena;
+    struct ds_plan_item *items;
+    size_t n_items, capacity;
+    struct ds_gguf_writer *writer;
+};
+
+/* plan.c: recognises the source, fills arch, config and items (names, shapes, types). */
+ds_status ds_convert_plan(struct ds_conversion *c, struct ds_error *err);
+/* types.c: the type of a tensor; warns where the recipe's does not fit. `count` is the number of layers. */
+ds_type ds_convert_type(const struct ds_conversion *c, const struct ds_plan_item *item, bool is_head);
+/* keys.c: all keys but the tokenizer's. */
+ds_status ds_convert_keys(struct ds_conversion *c, struct ds_error *err);
+/* tokenizer.c: tokenizer.ggml.* from a folder's tokenizer.json or from another GGUF. */
+ds_status ds_convert_tokenizer(struct ds_conversion *c, struct ds_error *err);
+/* data.c: every item's data into the begun writer. */
+ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err);
+
+#endif

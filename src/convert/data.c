@@ -1,0 +1,157 @@
+/*
+ * The tensors' data: chunks of rows, each converted by all threads, then written; the source's pages are given back behind them.
+ * Memory is one chunk and a row of floats a thread, whatever the model. What a row becomes does not depend on its thread.
+ */
+#include "base/os.h"
+#include "base/quote.h"
+#include "ckpt/quantize.h"
+#include "convert/convert_internal.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_BYTES = 32 << 20, GRAIN_ELEMENTS = 1 << 15, MOST_THREADS = 256 };
+
+struct chunk {
+    const struct ds_plan_item *item;
+    uint64_t cols, source_row, row; /* columns; bytes of a row in the source and in the output */
+    uint64_t first, count;          /* rows */
+    uint64_t grain;                 /* rows a thread takes at once */
+    uint8_t *out;
+    _Atomic uint64_t next;          /* row of the chunk not yet taken */
+    _Atomic uint64_t bad;           /* lowest row of the tensor that cannot be stored; UINT64_MAX: none */
+};
+
+struct worker {
+    struct chunk *chunk;
+    float *values; /* one row */
+    struct ds_os_thread *thread;
+};
+
+static void note_bad(struct chunk *chunk, uint64_t row) {
+    uint64_t known = atomic_load(&chunk->bad);
+    while (row < known && !atomic_compare_exchange_weak(&chunk->bad, &known, row)) continue;
+}
+
+static void convert_row(struct chunk *chunk, uint64_t row, float *values) {
+    const struct ds_ckpt_tensor *source = chunk->item->source;
+    const uint8_t *from = source->data + (chunk->first + row) * chunk->source_row;
+    uint8_t *to = chunk->out + row * chunk->row;
+    if (source->type == chunk->item->type) {
+        memcpy(to, from, (size_t)chunk->row);
+        return;
+    }
+    uint64_t bad;
+    ds_dequantize_row(source->type, from, chunk->cols, values);
+    if (ds_row_fits(chunk->item->type, values, chunk->cols, &bad)) ds_quantize_row(chunk->item->type, values, chunk->cols, to);
+    else note_bad(chunk, chunk->first + row);
+}
+
+static void work(void *user) {
+    struct worker *worker = user;
+    struct chunk *chunk = worker->chunk;
+    const struct ds_float_state host = ds_os_float_begin();
+    for (;;) {
+        const uint64_t begin = atomic_fetch_add(&chunk->next, chunk->grain);
+        if (begin >= chunk->count) break;
+        const uint64_t end = DS_MIN(begin + chunk->grain, chunk->count);
+        for (uint64_t row = begin; row < end; row++) convert_row(chunk, row, worker->values);
+    }
+    ds_os_float_restore(host);
+}
+
+/* --- one chunk --- */
+
+struct crew {
+    struct worker workers[MOST_THREADS];
+    unsigned count;
+    float *values; /* [count][widest row], owned */
+    uint8_t *out;  /* owned */
+};
+
+/* A thread that cannot be had is done without. */
+static void convert_chunk(struct crew *crew, struct chunk *chunk) {
+    struct ds_error ignored;
+    const uint64_t shares = (chunk->count + chunk->grain - 1) / chunk->grain;
+    const unsigned count = (unsigned)DS_MIN((uint64_t)crew->count, shares);
+    for (unsigned i = 0; i < count; i++) crew->workers[i].chunk = chunk;
+    for (unsigned i = 1; i < count; i++)
+        if (ds_os_thread_create(work, &crew->workers[i], "convert", &crew->workers[i].thread, &ignored) != DS_OK) crew->workers[i].thread = NULL;
+    work(&crew->workers[0]);
+    for (unsigned i = 1; i < count; i++)
+        if (crew->workers[i].thread) ds_os_thread_join(crew->workers[i].thread);
+}
+
+static ds_status explain_bad(const struct ds_conversion *c, const struct chunk *chunk, float *values, struct ds_error *err) {
+    const struct ds_ckpt_tensor *source = chunk->item->source;
+    const uint64_t row = atomic_load(&chunk->bad);
+    uint64_t col = 0;
+    ds_dequantize_row(source->type, source->data + row * chunk->source_row, chunk->cols, values);
+    (void)ds_row_fits(chunk->item->type, values, chunk->cols, &col);
+    return ds_fail(err, DS_ERROR_FORMAT, "%s: tensor '%s': element %llu of row %llu is %g, which %s cannot hold%s", ds_ckpt_path(c->source),
+                   ds_quote_name(source->name).text, (unsigned long long)col, (unsigned long long)row, (double)values[col],
+                   ds_type_get(chunk->item->type)->name, chunk->item->type == DS_TYPE_F16 ? ": choose another type" : "");
+}
+
+struct step {
+    ds_progress_fn progress;
+    void *user;
+    uint64_t done, total; /* bytes of the source */
+};
+
+static uint64_t rows_of(const struct ds_plan_item *item) {
+    uint64_t rows = 1;
+    for (uint32_t i = 0; i + 1 < item->dims; i++) rows *= item->shape[i];
+    return rows;
+}
+
+static ds_status convert_item(struct ds_conversion *c, const struct ds_plan_item *item, struct crew *crew, struct step *step, struct ds_error *err) {
+    const uint64_t rows = rows_of(item);
+    struct chunk chunk = {.item = item, .cols = item->dims ? item->shape[item->dims - 1] : 1, .out = crew->out, .bad = UINT64_MAX};
+    (void)ds_type_size(item->source->type, 1, chunk.cols, &chunk.source_row); /* both checked: by the reader and by the writer */
+    (void)ds_type_size(item->type, 1, chunk.cols, &chunk.row);
+    chunk.grain = DS_MAX(GRAIN_ELEMENTS / chunk.cols, 1);
+    const uint64_t most = DS_MAX(CHUNK_BYTES / chunk.row, 1);
+    for (chunk.first = 0; chunk.first < rows; chunk.first += chunk.count) {
+        chunk.count = DS_MIN(most, rows - chunk.first);
+        atomic_store(&chunk.next, 0);
+        convert_chunk(crew, &chunk);
+        if (atomic_load(&chunk.bad) != UINT64_MAX) return explain_bad(c, &chunk, crew->values, err);
+        DS_TRY(ds_gguf_write(c->writer, chunk.out, (size_t)(chunk.count * chunk.row), err));
+        struct ds_ckpt_tensor part = *item->source;
+        part.offset += chunk.first * chunk.source_row;
+        part.bytes = chunk.count * chunk.source_row;
+        ds_ckpt_release(c->source, &part);
+        step->done += part.bytes;
+        if (step->progress && !step->progress(step->user, step->done, step->total)) return ds_fail(err, DS_ERROR_CANCELLED, "interrupted; nothing was written");
+    }
+    return DS_OK;
+}
+
+ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err) {
+    struct crew crew = {.count = c->params->threads ? c->params->threads : ds_os_cpu_count()};
+    struct step step = {.progress = progress, .user = user};
+    crew.count = DS_MIN(crew.count, MOST_THREADS);
+    uint64_t widest = 1, largest_row = 1;
+    for (size_t i = 0; i < c->n_items; i++) {
+        const struct ds_plan_item *item = &c->items[i];
+        const uint64_t cols = item->dims ? item->shape[item->dims - 1] : 1;
+        uint64_t row = 0;
+        (void)ds_type_size(item->type, 1, cols, &row);
+        widest = DS_MAX(widest, cols);
+        largest_row = DS_MAX(largest_row, row);
+        step.total += item->source->bytes;
+    }
+    const uint64_t out_bytes = DS_MAX(largest_row, CHUNK_BYTES);
+    uint64_t value_bytes;
+    if (!ds_mul_u64(widest * sizeof *crew.values, crew.count, &value_bytes)) return ds_fail_memory(err, SIZE_MAX, "rows");
+    crew.values = malloc((size_t)value_bytes);
+    crew.out = malloc((size_t)out_bytes);
+    ds_status status = crew.values && crew.out ? DS_OK : ds_fail_memory(err, (size_t)(value_bytes + out_bytes), "a chunk of rows");
+    for (unsigned i = 0; status == DS_OK && i < crew.count; i++) crew.workers[i].values = crew.values + i * widest;
+    for (size_t i = 0; status == DS_OK && i < c->n_items; i++) status = convert_item(c, &c->items[i], &crew, &step, err);
+    free(crew.values);
+    free(crew.out);
+    return status;
+}

@@ -1,0 +1,112 @@
+"""convert: the files it makes run, and say what the folders they were made of say."""
+import json
+import os
+import tempfile
+
+from cli import DRAFTER, QUESTION, ROOT, TARGET, CliTest, dspark, main
+
+FLOATS = ["f32", "bf16", "f16"]
+BLOCKS = ["q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "q4_k_m"]
+TOKENS = "4091,83,300,17,256,1999,5"
+
+
+class Convert(CliTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def convert(self, source, kind, *args):
+        path = self.path(f"{os.path.basename(source)}-{kind}.gguf")
+        result = self.expect(0, "convert", source, path, "--type", kind, *args, says="tensors")
+        self.assertEqual(result.out, "")
+        return path
+
+    def logits(self, model, *args):
+        path = self.path("logits.safetensors")
+        self.expect(0, "logits", "-m", model, "--tokens", TOKENS, "--hidden", "-o", path, *args)
+        with open(path, "rb") as file:
+            return file.read()
+
+    def answer(self, model, *args):
+        return self.expect(0, "run", "-m", model, "--json", "--chat", "-p", QUESTION, "-n", "200", *args).json()
+
+    def test_bf16_and_f32_files_give_the_bits_of_the_folder(self):
+        self.assertEqual(self.logits(self.convert(TARGET, "bf16")), self.logits(TARGET))
+        self.assertEqual(self.logits(self.convert(TARGET, "f32")), self.logits(TARGET, "--weights", "f32"))
+
+    def test_every_type_runs_to_the_end_of_its_answer(self):
+        for kind in FLOATS + BLOCKS:
+            with self.subTest(kind=kind):
+                answer = self.answer(self.convert(TARGET, kind))
+                self.assertEqual(answer["stop"], "eos")
+                self.assertGreater(len(answer["tokens"]), 10)
+
+    def test_float_types_say_what_the_folder_says(self):
+        expected = self.answer(TARGET)["tokens"]
+        for kind in FLOATS:
+            with self.subTest(kind=kind):
+                self.assertEqual(self.answer(self.convert(TARGET, kind))["tokens"], expected)
+
+    def test_the_drafter_changes_no_token_and_drafts_as_well(self):
+        best = self.answer(TARGET, "-d", DRAFTER)["tau"]
+        for kind in "bf16", "q8_0", "q4_k_m", "q4_0":
+            with self.subTest(kind=kind):
+                target, drafter = self.convert(TARGET, kind), self.convert(DRAFTER, kind, "--target", TARGET)
+                plain, drafted = self.answer(target), self.answer(target, "-d", drafter)
+                self.assertEqual(drafted["tokens"], plain["tokens"])
+                self.assertGreater(drafted["tau"], 0.7 * best)
+
+    def test_a_bf16_drafter_drafts_the_same(self):
+        def trace(drafter):
+            path = self.path("trace.jsonl")
+            self.answer(TARGET, "-d", drafter, "--spec", "fixed:7", "--trace", path)
+            with open(path) as file:
+                return [json.loads(line) for line in file]
+
+        for args in ["--target", TARGET], ["--no-embeddings"], []:
+            with self.subTest(args=args):
+                self.assertEqual(trace(self.convert(DRAFTER, "bf16", *args)), trace(DRAFTER))
+
+    def test_the_tokenizer_comes_along(self):
+        with open(os.path.join(ROOT, "tests", "golden", "tokenizer", "pair", "cases.jsonl"), encoding="utf-8") as file:
+            texts = [json.loads(line)["text"] for line in file]
+        lines = "".join(json.dumps(text) + "\n" for text in texts).encode()
+        model = self.convert(TARGET, "q8_0")
+        for args in [], ["--no-special"], ["--bos"]:
+            with self.subTest(args=args):
+                self.assertEqual(dspark("tokenize", "-m", model, *args, stdin=lines).out, dspark("tokenize", "-m", TARGET, *args, stdin=lines).out)
+
+    def test_a_file_may_be_converted_onto_itself(self):
+        path = self.convert(TARGET, "bf16")
+        self.expect(0, "convert", path, path, "--type", "q8_0")
+        self.assertEqual(self.answer(path)["stop"], "eos")
+
+    def test_quantising_again_is_warned_about(self):
+        path = self.convert(TARGET, "q4_0")
+        self.expect(0, "convert", path, self.path("again.gguf"), "--type", "q8_0", says="quantised again")
+
+    def test_wrong_usage_is_explained(self):
+        out = self.path("x.gguf")
+        self.expect_usage("convert", TARGET, out, says="--type")
+        self.expect_usage("convert", TARGET, "--type", "q8_0", says="OUT is missing")
+        self.expect_usage("convert", TARGET, out, "--type", "q9_0", says="q8_0")
+        self.expect_usage("convert", TARGET, out, "more", "--type", "q8_0", says="more")
+
+    def test_a_failure_leaves_no_file_behind(self):
+        out = self.path("x.gguf")
+        self.expect(1, "convert", self.path("absent"), out, "--type", "q8_0", says="absent")
+        self.expect(1, "convert", TARGET, out, "--type", "q8_0", "--no-embeddings", says="not a drafter")
+        self.expect(1, "convert", TARGET, out, "--type", "q8_0", "--pre", "nonsense", says=["nonsense", "qwen2"])
+        self.expect(1, "convert", TARGET, self.path("absent/x.gguf"), "--type", "q8_0", says="absent")
+        with open(self.path("broken.gguf"), "wb") as file:
+            file.write(b"GGUF\3\0\0\0")
+        self.expect(1, "convert", self.path("broken.gguf"), out, "--type", "q8_0", says="cut off")
+        self.assertEqual(os.listdir(self.folder), ["broken.gguf"])
+
+
+if __name__ == "__main__":
+    main()
