@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the fuzz targets' first inputs, small valid files that reach every branch: corpus/gguf, corpus/safetensors."""
+"""Writes the fuzz targets' first inputs, small valid files that reach every branch: corpus/gguf, corpus/safetensors, corpus/model."""
 import json
 import os
 import struct
@@ -58,6 +58,61 @@ def safetensors(entries, metadata=None):
     return struct.pack("<Q", len(raw)) + raw + bytes(i & 255 for i in range(at))
 
 
+LAYER = [("input_layernorm", "attn_norm", [32]), ("self_attn.q_proj", "attn_q", [32, 32]), ("self_attn.k_proj", "attn_k", [16, 32]),
+         ("self_attn.v_proj", "attn_v", [16, 32]), ("self_attn.o_proj", "attn_output", [32, 32]),
+         ("self_attn.q_norm", "attn_q_norm", [16]), ("self_attn.k_norm", "attn_k_norm", [16]),
+         ("post_attention_layernorm", "ffn_norm", [32]), ("mlp.gate_proj", "ffn_gate", [32, 32]), ("mlp.up_proj", "ffn_up", [32, 32]),
+         ("mlp.down_proj", "ffn_down", [32, 32])]
+SIZES = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 32,
+         "max_position_embeddings": 64, "vocab_size": 24, "rms_norm_eps": 1e-6}
+TOP = [("embed_tokens.weight", "token_embd.weight", [24, 32]), ("norm.weight", "output_norm.weight", [32])]
+DRAFT = [("fc.weight", "fc.weight", [32, 32]), ("hidden_norm.weight", "enc.output_norm.weight", [32]),
+         ("markov_head.markov_w1.weight", "markov_w1.weight", [24, 4]), ("markov_head.markov_w2.weight", "markov_w2.weight", [24, 4]),
+         ("confidence_head.proj.weight", "conf_proj.weight", [1, 36]), ("confidence_head.proj.bias", "conf_proj.bias", [1])]
+
+
+def tensors(top, layers):
+    """(Hugging Face's name, GGUF's name, shape) of all tensors."""
+    return top + [("layers.%d.%s.weight" % (l, hf), "blk.%d.%s.weight" % (l, short), shape)
+                  for l in range(layers) for hf, short, shape in LAYER]
+
+
+def folder(architecture, prefix, all_tensors, layers, dtype="BF16", **more):
+    config = {"architectures": [architecture], "num_hidden_layers": layers, **SIZES, **more}
+    size = {"BF16": 2, "F32": 4}[dtype]
+    header, at = {}, 0
+    for name, _, shape in all_tensors:
+        end = at + size * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        header[prefix + name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    return json.dumps(config).encode() + b"\n====\n" + json.dumps(header).encode()
+
+
+def model_gguf(arch, all_tensors, layers, more=()):
+    keys = [("general.architecture", STRING, arch)]
+    keys += [(arch + "." + k, U32, v) for k, v in (("embedding_length", 32), ("block_count", layers), ("attention.head_count", 2),
+                                                     ("attention.head_count_kv", 1), ("attention.key_length", 16),
+                                                     ("feed_forward_length", 32), ("context_length", 64))]
+    keys += [(arch + ".attention.layer_norm_rms_epsilon", F32, 1e-6)] + list(more)
+    return gguf(keys, [(short, 8 if len(shape) > 1 and shape[-1] % 32 == 0 else 0, shape[::-1]) for _, short, shape in all_tensors])
+
+
+def models():
+    target = folder("Qwen3ForCausalLM", "model.", tensors(TOP, 2), 2, tie_word_embeddings=True, eos_token_id=[3, 4],
+                    rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 32})
+    drafter = folder("Qwen3DSparkModel", "", tensors(TOP + DRAFT, 1), 1, block_size=3, mask_token_id=23, target_layer_ids=[0],
+                     num_target_layers=2, markov_rank=4, markov_head_type="vanilla", enable_confidence_head=True)
+    target_gguf = model_gguf("qwen3", tensors(TOP, 2), 2)
+    drafter_gguf = model_gguf("dflash", tensors(TOP + DRAFT, 1), 1, [
+        ("dflash.block_size", U32, 3), ("dflash.target_layers", ARRAY, (U32, [1])), ("tokenizer.ggml.mask_token_id", U32, 23)])
+    write("model", "target", target)
+    write("model", "pair", target + b"\n====\n" + drafter)
+    write("model", "target_gguf", target_gguf)
+    write("model", "pair_gguf", target_gguf + b"\n====\n" + drafter_gguf)
+    write("model", "pair_mixed", target_gguf + b"\n====\n" + drafter)
+    write("model", "target_f32", folder("Qwen3ForCausalLM", "model.", tensors(TOP, 1), 1, "F32", tie_word_embeddings=True))
+
+
 def write(folder, name, data):
     path = os.path.join(HERE, "corpus", folder)
     os.makedirs(path, exist_ok=True)
@@ -81,6 +136,7 @@ def main():
                                                ("d", "I32", [], 4), ("e", "I64", [2], 16)], {"format": "pt"}))
     write("safetensors", "skipped", safetensors([("f8", "F8_E4M3", [4, 4], 16), ("b", "BOOL", [3], 3), ("none", "F32", [0, 4], 0),
                                                  ("five", "F16", [1, 1, 1, 1, 2], 4)]))
+    models()
 
 
 main()
