@@ -50,6 +50,9 @@ static inline void *counting_born(void *data) {
     return data;
 }
 
+/* The libraries' calls are meant, too, and the project hides what is not marked. */
+#pragma GCC visibility push(default)
+
 void *malloc(size_t bytes) { return counting_fails() ? NULL : counting_born(__libc_malloc(bytes)); }
 void *calloc(size_t count, size_t bytes) { return counting_fails() ? NULL : counting_born(__libc_calloc(count, bytes)); }
 void *aligned_alloc(size_t alignment, size_t bytes) { return counting_fails() ? NULL : counting_born(__libc_memalign(alignment, bytes)); }
@@ -81,6 +84,8 @@ void *mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t
     if (counting_fails()) return MAP_FAILED;
     return (void *)syscall(SYS_mmap, address, bytes, protection, flags, fd, offset);
 }
+
+#pragma GCC visibility pop
 #endif
 
 #endif
