@@ -3,11 +3,6 @@
 #include <assert.h>
 #include <stdlib.h>
 
-static struct ds_view first_rows(struct ds_view view, uint32_t rows) {
-    view.rows = DS_MIN(view.rows, rows);
-    return view;
-}
-
 static struct ds_view take(uint64_t *bytes, struct ds_buffer *buffer, uint32_t rows, uint32_t cols) {
     const struct ds_view view = ds_view_of((struct ds_slice){buffer, *bytes}, DS_ELEM_F32, rows, cols);
     *bytes += DS_ALIGN_UP(ds_view_bytes(&view), (uint64_t)DS_ALIGN);
@@ -51,8 +46,8 @@ static ds_status build_graphs(struct ds_drafter *d, struct ds_error *err) {
         if (!graph) return ds_fail_memory(err, 0, "a graph");
         struct ds_rows rows = d->context.at;
         rows.rows = d->buckets[i];
-        const struct ds_view features = first_rows(d->bridged ? d->features : d->target->taps, rows.rows);
-        d->model->arch->build_context(d->model, graph, &rows, &cache, features, first_rows(d->feature_out, rows.rows));
+        const struct ds_view features = ds_view_first_rows(d->bridged ? d->features : d->target->taps, rows.rows);
+        d->model->arch->build_context(d->model, graph, &rows, &cache, features, ds_view_first_rows(d->feature_out, rows.rows));
         DS_TRY(finish_graph(d, graph, &d->context_graphs[i], err));
     }
     struct ds_graph *graph = ds_graph_create(d->params.device);

@@ -79,6 +79,11 @@ struct ds_view ds_view_of(struct ds_slice at, ds_elem elem, uint32_t rows, uint3
     return (struct ds_view){.at = at, .elem = elem, .rows = rows, .cols = cols, .stride = cols};
 }
 
+struct ds_view ds_view_first_rows(struct ds_view view, uint32_t rows) {
+    view.rows = DS_MIN(view.rows, rows);
+    return view;
+}
+
 struct ds_slice ds_slice_add(struct ds_slice slice, uint64_t bytes) {
     slice.offset += bytes;
     return slice;

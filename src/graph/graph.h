@@ -32,6 +32,8 @@ struct ds_view ds_graph_tensor(struct ds_graph *graph, ds_elem elem, uint32_t ro
 struct ds_view ds_view_of(struct ds_slice at, ds_elem elem, uint32_t rows, uint32_t cols);
 /* Part of a view: `rows` from `row` on, `cols` from `col` on (not for DS_ELEM_Q8 columns). */
 struct ds_view ds_view_part(struct ds_view view, uint32_t row, uint32_t rows, uint32_t col, uint32_t cols);
+/* The first rows of a view, at most `rows`. An absent view stays absent. */
+struct ds_view ds_view_first_rows(struct ds_view view, uint32_t rows);
 struct ds_slice ds_slice_add(struct ds_slice slice, uint64_t bytes);
 
 /* Appends any op as it is (its count included). */

@@ -20,14 +20,9 @@ static struct ds_rows rows_of_bucket(const struct ds_rows *all, uint32_t rows) {
     return part;
 }
 
-static struct ds_view first_rows(struct ds_view view, uint32_t rows) {
-    view.rows = DS_MIN(view.rows, rows);
-    return view;
-}
-
 static void append_sample(const struct ds_target *target, struct ds_graph *graph, const struct ds_rows *rows, struct ds_slice bias) {
     ds_graph_append(graph, DS_OP_sample, &(union ds_op_params){
-        .sample = {.logits = first_rows(target->logits, rows->out_rows), .rows = rows->sample, .bias = bias,
+        .sample = {.logits = ds_view_first_rows(target->logits, rows->out_rows), .rows = rows->sample, .bias = bias,
                    .bias_rows = bias.buffer ? target->params.out_rows : 0, .tokens = rows->out_tokens, .flags = rows->out_flags,
                    .count = rows->out_count}});
 }
@@ -38,8 +33,8 @@ static ds_status build_graph(struct ds_target *target, uint32_t bucket, struct d
     if (!graph) return ds_fail_memory(err, 0, "a graph");
     const struct ds_rows rows = rows_of_bucket(&target->rows.at, bucket);
     const struct ds_cache cache = {target->cache.layers, target->cache.n};
-    const struct ds_model_outputs outputs = {.taps = first_rows(target->taps, bucket), .tap_layers = target->tap_layers,
-                                             .n_taps = target->params.n_taps, .logits = first_rows(target->logits, rows.out_rows)};
+    const struct ds_model_outputs outputs = {.taps = ds_view_first_rows(target->taps, bucket), .tap_layers = target->tap_layers,
+                                             .n_taps = target->params.n_taps, .logits = ds_view_first_rows(target->logits, rows.out_rows)};
     target->model->arch->build(target->model, graph, &rows, &cache, &outputs);
     append_sample(target, graph, &rows, bias);
     const ds_status status = ds_graph_plan(graph, scratch, err);
