@@ -53,9 +53,9 @@ static ds_status add_named(struct ds_conversion *c, const struct name_pair *pair
 static ds_status add_layers(struct ds_conversion *c, const char *prefix, struct ds_error *err) {
     const struct ds_naming naming = {.ckpt = c->source, .hf_prefix = prefix, .gguf_arch = c->arch};
     struct ds_layer_tensor tensors[DS_LAYER_TENSORS];
-    ds_layer_tensors(&c->config, tensors);
+    const uint32_t n = ds_layer_tensors(&c->config, tensors);
     for (uint32_t layer = 0; layer < c->config.layers; layer++) {
-        for (size_t i = 0; i < DS_LAYER_TENSORS; i++) {
+        for (uint32_t i = 0; i < n; i++) {
             const struct ds_layer_tensor *t = &tensors[i];
             const uint64_t shape[2] = {t->rows ? t->rows : t->cols, t->cols};
             const struct ds_ckpt_tensor *tensor;

@@ -130,6 +130,22 @@ ds_status ds_loader_constant(struct ds_loader *loader, const float *values, uint
     return status;
 }
 
+ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
+                                const struct ds_ckpt_tensor **out, struct ds_error *err) {
+    *out = NULL;
+    const size_t count = ds_ckpt_tensor_count(ckpt);
+    if (count == 0) return DS_OK;
+    const struct ds_ckpt_tensor *const first = ds_ckpt_tensor_at(ckpt, 0);
+    bool *used = calloc(count, sizeof *used);
+    if (!used) return ds_fail_memory(err, count, "the list of tensors");
+    for (size_t i = 0; i < loader->count; i++)
+        if (loader->requests[i].ckpt == ckpt) used[loader->requests[i].tensor - first] = true;
+    for (size_t i = 0; i < count && !*out; i++)
+        if (!used[i] && !spare(first[i].name)) *out = &first[i];
+    free(used);
+    return DS_OK;
+}
+
 /*
  * The numerics contract's range of bf16 weights (docs/numerics.md): products of two values in it are exact in f32, with
  * or without a fused multiply-add. Magnitudes below 2^-60 become +0, others are clamped to 2^60; NaN stays NaN.

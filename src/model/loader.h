@@ -29,6 +29,12 @@ ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt,
 /* Numbers that we made (rope tables): copied now into the loader. */
 ds_status ds_loader_constant(struct ds_loader *loader, const float *values, uint64_t count, struct ds_slice *out, struct ds_error *err);
 
+/* A tensor that nobody needs to ask for although it is in the file. */
+typedef bool (*ds_loader_spare_fn)(const char *name);
+/* The first tensor of the checkpoint that was not asked for and is not spare, or NULL; DS_ERROR_MEMORY when there is no room to look. */
+ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
+                                const struct ds_ckpt_tensor **out, struct ds_error *err);
+
 uint64_t ds_loader_bytes(const struct ds_loader *loader); /* of the slab: the plan's total */
 
 /* Allocates the slab, fills it, and makes every request's place real. On failure the plan stands and it may be called again. */

@@ -1,11 +1,13 @@
 #include "model/layer.h"
 
+#include "base/quote.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Every target architecture: one file and one line. */
-static const struct ds_model_arch *const architectures[] = {&ds_arch_qwen3};
+static const struct ds_model_arch *const architectures[] = {&ds_arch_qwen3, &ds_arch_qwen2, &ds_arch_llama, &ds_arch_mistral};
 
 /* What the file calls itself: GGUF's general.architecture, or architectures[0] of config.json. */
 static ds_status read_name(const struct ds_ckpt *ckpt, char *name, size_t capacity, struct ds_error *err) {
@@ -24,7 +26,7 @@ static ds_status read_name(const struct ds_ckpt *ckpt, char *name, size_t capaci
 }
 
 static ds_status unknown_architecture(const struct ds_ckpt *ckpt, const char *name, struct ds_error *err) {
-    char known[256] = "";
+    char known[512] = "";
     for (size_t i = 0; i < DS_COUNT(architectures); i++) {
         const size_t n = strlen(known);
         snprintf(known + n, sizeof known - n, "%s%s (%s)", i ? ", " : "", architectures[i]->name, architectures[i]->hf_name);
@@ -33,12 +35,21 @@ static ds_status unknown_architecture(const struct ds_ckpt *ckpt, const char *na
                    name, known);
 }
 
+/* Quantised by a method of its own (AWQ, GPTQ, FP8): the tensors would not be what their names say. */
+static ds_status refuse_quantized(const struct ds_ckpt *ckpt, struct ds_error *err) {
+    static const char key[] = "quantization_config.quant_method";
+    const struct ds_value *value = ds_ckpt_get_format(ckpt) == DS_CKPT_SAFETENSORS ? ds_ckpt_value(ckpt, key) : NULL;
+    if (!value || value->kind == DS_VALUE_NULL) return DS_OK;
+    return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: %s is '%s'; expected plain weights (BF16, F16, F32): take the original checkpoint, or a GGUF file",
+                   ds_ckpt_path(ckpt), key, value->kind == DS_VALUE_STRING ? ds_quote_name(value->string).text : "?");
+}
+
 ds_status ds_model_open(const struct ds_ckpt *ckpt, struct ds_model **out, struct ds_error *err) {
     *out = NULL;
     char name[128];
     DS_TRY(read_name(ckpt, name, sizeof name, err));
     const struct ds_model_arch *arch = NULL;
-    for (size_t i = 0; i < DS_COUNT(architectures); i++) {
+    for (size_t i = 0; i < DS_COUNT(architectures) && !arch; i++) {
         const bool gguf = ds_ckpt_get_format(ckpt) == DS_CKPT_GGUF;
         if (strcmp(name, gguf ? architectures[i]->name : architectures[i]->hf_name) == 0) arch = architectures[i];
     }
@@ -47,7 +58,8 @@ ds_status ds_model_open(const struct ds_ckpt *ckpt, struct ds_model **out, struc
     if (!model) return ds_fail_memory(err, sizeof *model, "the model");
     model->arch = arch;
     model->ckpt = ckpt;
-    ds_status status = arch->configure(model, err);
+    ds_status status = refuse_quantized(ckpt, err);
+    if (status == DS_OK) status = arch->configure(model, err);
     if (status == DS_OK) status = ds_config_stops(ckpt, model->stop_ids, &model->n_stops, err);
     if (status == DS_OK) {
         model->layers = calloc(model->config.layers, sizeof *model->layers);
@@ -67,8 +79,35 @@ void ds_model_close(struct ds_model *model) {
     free(model);
 }
 
+static bool ends_with(const char *name, const char *end) {
+    const size_t n = strlen(name), m = strlen(end);
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+/* What files hold besides the weights: tables that are computed, copies of the embedding where it is the head, eyes and ears. */
+static bool is_spare(const char *name) {
+    static const char *const ends[] = {"rotary_emb.inv_freq", "rope_freqs.weight", "lm_head.weight"};
+    static const char *const begins[] = {"vision_tower.", "multi_modal_projector.", "audio_tower.", "embed_vision.", "embed_audio."};
+    for (size_t i = 0; i < DS_COUNT(ends); i++)
+        if (ends_with(name, ends[i])) return true;
+    if (strncmp(name, "model.", 6) == 0) name += 6;
+    for (size_t i = 0; i < DS_COUNT(begins); i++)
+        if (strncmp(name, begins[i], strlen(begins[i])) == 0) return true;
+    return false;
+}
+
+/* A tensor that nobody asked for says that the model is not what we take it for: a bias, a norm, an expert. */
+static ds_status refuse_unused(const struct ds_model *model, const struct ds_loader *loader, struct ds_error *err) {
+    const struct ds_ckpt_tensor *tensor;
+    DS_TRY(ds_loader_find_unused(loader, model->ckpt, is_spare, &tensor, err));
+    if (!tensor) return DS_OK;
+    return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not part of a %s model as this version knows it; leaving it out would change the result",
+                   ds_ckpt_path(model->ckpt), ds_quote_name(tensor->name).text, model->arch->name);
+}
+
 ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err) {
     model->rope_positions = positions;
-    DS_TRY(ds_rope_load(&model->config.rope, positions, loader, &model->rope_cos, &model->rope_sin, err));
-    return model->arch->load(model, loader, err);
+    DS_TRY(ds_rope_load_from(model->ckpt, &model->config.rope, positions, loader, &model->rope_cos, &model->rope_sin, err));
+    DS_TRY(model->arch->load(model, loader, err));
+    return refuse_unused(model, loader, err);
 }

@@ -12,7 +12,7 @@
 #include "model/rows.h"
 #include "ops/rope_table.h"
 
-enum { DS_MAX_TAPS = 16, DS_MAX_STOPS = 16 };
+enum { DS_MAX_TAPS = 16, DS_MAX_STOPS = 16, DS_MOST_LAYERS = 1024 };
 
 /* Hyper-parameters every decoder has. Filled by the architecture's `configure`; sizes are checked against the tensors. */
 struct ds_model_config {
@@ -21,12 +21,24 @@ struct ds_model_config {
     float rms_eps;
     bool tied;             /* the head is the embedding */
     struct ds_rope_config rope;
+    bool interleaved;      /* rotary pairs are columns (2i, 2i + 1) of a head, as GGUF files of Llama store q and k; else (i, i + n/2) */
+    bool qk_norm;          /* q and k are normed per head */
+    bool qkv_bias, o_bias, mlp_bias;
+    uint32_t window;       /* positions that sliding layers see, their own included; 0: there are none such */
+    uint8_t sliding[DS_MOST_LAYERS / 8]; /* a bit a layer: ds_config_window */
 };
+
+/* The window of a layer; 0: it sees everything. */
+static inline uint32_t ds_config_window(const struct ds_model_config *config, uint32_t layer) {
+    return config->sliding[layer / 8] >> layer % 8 & 1 ? config->window : 0;
+}
 
 /* The weights of one pre-norm decoder layer (Qwen3 and relatives); absent ones have no buffer. */
 struct ds_layer {
     struct ds_slice attn_norm, ffn_norm, q_norm, k_norm;
     struct ds_weight q, k, v, o, gate, up, down;
+    struct ds_slice q_bias, k_bias, v_bias, o_bias, gate_bias, up_bias, down_bias;
+    uint32_t window; /* 0: the layer sees everything */
 };
 
 /* The KV cache of all layers of one model. */
@@ -47,9 +59,8 @@ struct ds_model_outputs {
 };
 
 struct ds_model_arch {
-    const char *name; /* GGUF's architecture */
-    /* Hugging Face's `architectures[0]` */
-    const char *hf_name;
+    const char *name;    /* GGUF's architecture; several may share one, the first listed then reads GGUF files */
+    const char *hf_name; /* Hugging Face's `architectures[0]` */
     ds_status (*configure)(struct ds_model *model, struct ds_error *err);
     ds_status (*load)(struct ds_model *model, struct ds_loader *loader, struct ds_error *err);
     void (*build)(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
@@ -76,6 +87,6 @@ void ds_model_close(struct ds_model *model); /* accepts NULL */
 /* Asks for all weights and for rope tables of `positions` rows. */
 ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err);
 
-extern const struct ds_model_arch ds_arch_qwen3;
+extern const struct ds_model_arch ds_arch_llama, ds_arch_mistral, ds_arch_qwen2, ds_arch_qwen3;
 
 #endif

@@ -49,6 +49,6 @@ ds_status ds_naming_vector(const struct ds_naming *naming, struct ds_loader *loa
 
 const char *ds_naming_key(const struct ds_naming *naming, const char *hf, const char *gguf, char key[DS_KEY_MAX]) {
     if (ds_ckpt_get_format(naming->ckpt) == DS_CKPT_GGUF) snprintf(key, DS_KEY_MAX, "%s.%s", naming->gguf_arch, gguf);
-    else snprintf(key, DS_KEY_MAX, "%s", hf);
+    else snprintf(key, DS_KEY_MAX, "%s%s", naming->hf_keys ? naming->hf_keys : "", hf);
     return key;
 }

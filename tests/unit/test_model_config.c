@@ -139,11 +139,26 @@ static void sizes_that_make_no_sense_are_refused_by_key(void **state) {
 static void what_changes_the_result_and_is_not_implemented_is_refused(void **state) {
     (void)state;
     static const struct change changes[] = {
-        {"attention_bias", "true", DS_ERROR_UNSUPPORTED, "attention_bias"},
-        {"use_sliding_window", "true", DS_ERROR_UNSUPPORTED, "use_sliding_window"},
+        {"attention_bias", "true", DS_ERROR_FORMAT, "model.layers.0.self_attn.q_proj.bias"},
+        {"mlp_bias", "true", DS_ERROR_FORMAT, "model.layers.0.mlp.gate_proj.bias"},
+        {"layer_types", "[\"full_attention\"]", DS_ERROR_FORMAT, "layer_types must have an entry for each of the 3 layers"},
+        {"layer_types", "[1, 2, 3]", DS_ERROR_FORMAT, "layer_types must have an entry for each of the 3 layers"},
+        {"layer_types", "[\"full_attention\", \"sliding_attention\", \"full_attention\"]", DS_ERROR_FORMAT, "sliding_window"},
+        {"layer_types", "[\"full_attention\", \"chunked_attention\", \"full_attention\"]", DS_ERROR_UNSUPPORTED,
+         "layer_types[1] is 'chunked_attention'"},
+        {"partial_rotary_factor", "0.5", DS_ERROR_UNSUPPORTED, "partial_rotary_factor is 0.5"},
+        {"rope_parameters", "{\"rope_type\": \"default\", \"partial_rotary_factor\": 0.25}", DS_ERROR_UNSUPPORTED,
+         "rope_parameters.partial_rotary_factor is 0.25"},
+        {"final_logit_softcapping", "30.0", DS_ERROR_UNSUPPORTED, "final_logit_softcapping is 30"},
+        {"attn_logit_softcapping", "50.0", DS_ERROR_UNSUPPORTED, "attn_logit_softcapping is 50"},
+        {"residual_multiplier", "0.22", DS_ERROR_UNSUPPORTED, "residual_multiplier is 0.22"},
+        {"quantization_config", "{\"quant_method\": \"awq\", \"bits\": 4}", DS_ERROR_UNSUPPORTED, "quantization_config.quant_method is 'awq'"},
         {"hidden_act", "\"gelu\"", DS_ERROR_UNSUPPORTED, "hidden_act is 'gelu'"},
         {"rope_scaling", "{\"rope_type\": \"longrope\", \"factor\": 2.0}", DS_ERROR_UNSUPPORTED, "rope scaling 'longrope'"},
-        {"rope_parameters", "{\"rope_type\": \"llama3\", \"rope_theta\": 1e4}", DS_ERROR_UNSUPPORTED, "rope scaling 'llama3'"},
+        {"rope_parameters", "{\"rope_type\": \"llama3\", \"rope_theta\": 1e4}", DS_ERROR_FORMAT, "rope_parameters.factor is missing"},
+        {"rope_parameters", "{\"rope_type\": \"llama3\", \"factor\": 8.0, \"high_freq_factor\": 4.0}", DS_ERROR_FORMAT, "low_freq_factor is 0"},
+        {"rope_parameters", "{\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 4.0, \"high_freq_factor\": 4.0}",
+         DS_ERROR_FORMAT, "high_freq_factor is 4"},
         {"rope_scaling", "{\"rope_type\": \"yarn\"}", DS_ERROR_FORMAT, "rope_scaling.factor is missing"},
         {"rope_scaling", "{\"type\": \"linear\", \"factor\": -2}", DS_ERROR_FORMAT, "rope_scaling.factor"},
         {"rope_scaling", "{\"type\": \"yarn\", \"factor\": 2, \"original_max_position_embeddings\": 0}", DS_ERROR_FORMAT, "original context"},
@@ -152,6 +167,28 @@ static void what_changes_the_result_and_is_not_implemented_is_refused(void **sta
         {"rope_theta", "\"big\"", DS_ERROR_FORMAT, "rope_theta"},
     };
     refuse_changes(changes, DS_COUNT(changes));
+}
+
+static void a_tensor_that_the_architecture_does_not_know_is_refused_by_name(void **state) {
+    (void)state;
+    static const char *const names[] = {"model.layers.1.self_attn.q_proj.bias", "model.layers.0.mlp.gate.weight", "model.norm_2.weight"};
+    for (size_t i = 0; i < DS_COUNT(names); i++) {
+        struct tiny_model m = tiny_target();
+        tiny_add(&m, names[i], 1, 64, 1);
+        refuse_target(&m, DS_ERROR_UNSUPPORTED, names[i]);
+    }
+}
+
+static void tables_copies_and_parts_for_images_are_no_reason_to_refuse_a_file(void **state) {
+    (void)state;
+    struct tiny_model m = tiny_target();
+    tiny_add(&m, "lm_head.weight", 2, TINY_VOCABULARY, TINY_HIDDEN)->seed = TINY_EMBEDDING_SEED;
+    tiny_add(&m, "model.layers.0.self_attn.rotary_emb.inv_freq", 1, 8, 1);
+    tiny_add(&m, "model.vision_tower.patch.weight", 2, 4, 4);
+    char *folder = tiny_write(&m);
+    struct ds_error err;
+    check_ok(try_open(folder, NULL, &err), &err);
+    check_remove_folder(folder);
 }
 
 static void a_head_of_its_own_is_used_when_the_file_has_one(void **state) {
@@ -213,6 +250,8 @@ int main(void) {
         cmocka_unit_test(an_unknown_architecture_is_named_with_those_known),
         cmocka_unit_test(sizes_that_make_no_sense_are_refused_by_key),
         cmocka_unit_test(what_changes_the_result_and_is_not_implemented_is_refused),
+        cmocka_unit_test(a_tensor_that_the_architecture_does_not_know_is_refused_by_name),
+        cmocka_unit_test(tables_copies_and_parts_for_images_are_no_reason_to_refuse_a_file),
         cmocka_unit_test(a_head_of_its_own_is_used_when_the_file_has_one),
         cmocka_unit_test(a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_a_mismatch),
         cmocka_unit_test(a_drafter_given_as_target_is_refused),

@@ -1,0 +1,128 @@
+#include "model/decoder.h"
+
+static bool is_gguf(const struct ds_model *model) { return ds_ckpt_get_format(model->ckpt) == DS_CKPT_GGUF; }
+
+struct ds_naming ds_decoder_naming(const struct ds_model *model) {
+    return (struct ds_naming){.ckpt = model->ckpt, .hf_prefix = "model.", .gguf_arch = model->arch->name};
+}
+
+static struct ds_naming naming_beside(const struct ds_model *model) {
+    return (struct ds_naming){.ckpt = model->ckpt, .hf_prefix = "", .gguf_arch = model->arch->name};
+}
+
+/* --- configuration --- */
+
+/* The embedding's rows are the vocabulary: config.json's number must agree, GGUF has none. */
+ds_status ds_decoder_vocabulary(struct ds_model *model, const struct ds_naming *naming, struct ds_error *err) {
+    struct ds_model_config *c = &model->config;
+    const char *const path = ds_ckpt_path(model->ckpt);
+    int64_t vocabulary = 0;
+    if (is_gguf(model)) {
+        const struct ds_ckpt_tensor *embedding = ds_ckpt_find(model->ckpt, "token_embd.weight");
+        if (embedding && embedding->dims == 2 && embedding->shape[0] <= INT32_MAX) vocabulary = (int64_t)embedding->shape[0];
+    } else {
+        DS_TRY(ds_ckpt_int(model->ckpt, "vocab_size", 1, INT32_MAX, &vocabulary, err));
+    }
+    if (vocabulary < 1) return ds_fail(err, DS_ERROR_FORMAT, "%s: no token embedding [vocabulary, %u] found", path, c->hidden);
+    c->vocabulary = (uint32_t)vocabulary;
+
+    const struct ds_naming beside = naming_beside(model);
+    const bool has_head = ds_naming_has(&beside, "lm_head.weight", "output.weight", 0);
+    c->tied = !has_head;
+    if (is_gguf(model)) return DS_OK;
+    bool tied;
+    DS_TRY(ds_ckpt_bool_or(naming->ckpt, "tie_word_embeddings", false, &tied, err));
+    if (!tied && !has_head)
+        return ds_fail(err, DS_ERROR_FORMAT, "%s: tie_word_embeddings is false, but there is no tensor 'lm_head.weight'", path);
+    c->tied = tied;
+    return DS_OK;
+}
+
+ds_status ds_decoder_configure(struct ds_model *model, const struct ds_family *family, struct ds_error *err) {
+    const struct ds_naming naming = ds_decoder_naming(model);
+    DS_TRY(ds_config_read_family(&naming, family, &model->config, err));
+    return ds_decoder_vocabulary(model, &naming, err);
+}
+
+/* --- weights --- */
+
+ds_status ds_decoder_load_ends(struct ds_model *model, struct ds_loader *loader, struct ds_error *err) {
+    const struct ds_naming naming = ds_decoder_naming(model), beside = naming_beside(model);
+    const struct ds_model_config *c = &model->config;
+    DS_TRY(ds_naming_matrix(&naming, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &model->embedding, err));
+    DS_TRY(ds_naming_vector(&naming, loader, "norm.weight", "output_norm.weight", 0, c->hidden, &model->final_norm, err));
+    if (c->tied)
+        return ds_naming_matrix(&naming, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &model->head, err);
+    return ds_naming_matrix(&beside, loader, "lm_head.weight", "output.weight", 0, c->vocabulary, c->hidden, &model->head, err);
+}
+
+ds_status ds_decoder_load(struct ds_model *model, struct ds_loader *loader, struct ds_error *err) {
+    const struct ds_naming naming = ds_decoder_naming(model);
+    DS_TRY(ds_decoder_load_ends(model, loader, err));
+    for (uint32_t l = 0; l < model->config.layers; l++)
+        DS_TRY(ds_layer_load(&model->layers[l], &model->config, &naming, l, loader, err));
+    return DS_OK;
+}
+
+/* --- the graph --- */
+
+/* Copies x into the columns of every tap of layer `l`. */
+static void tap(struct ds_graph *graph, const struct ds_model_outputs *out, int32_t l, struct ds_view x) {
+    if (!out->taps.at.buffer) return;
+    for (uint32_t i = 0; i < out->n_taps; i++)
+        if (out->tap_layers[i] == l)
+            ds_graph_copy(graph, x, (struct ds_slice){0}, ds_view_part(out->taps, 0, x.rows, i * x.cols, x.cols));
+}
+
+static void keep_hidden(struct ds_graph *graph, const struct ds_model_outputs *out, uint32_t index, struct ds_view x) {
+    if (out->hidden.at.buffer)
+        ds_graph_copy(graph, x, (struct ds_slice){0}, ds_view_part(out->hidden, index * x.rows, x.rows, 0, x.cols));
+}
+
+struct ds_view ds_decoder_begin(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows,
+                                const struct ds_model_outputs *out) {
+    ds_graph_set_count(graph, rows->count);
+    ds_graph_set_flags(graph, rows->flags);
+    const struct ds_view x = ds_graph_embed(graph, &model->embedding, rows->ids, rows->rows, 1.0f);
+    tap(graph, out, -1, x);
+    keep_hidden(graph, out, 0, x);
+    return x;
+}
+
+void ds_decoder_layer_done(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_outputs *out, uint32_t layer,
+                           struct ds_view x) {
+    tap(graph, out, (int32_t)layer, x);
+    if (layer + 1 < model->config.layers) keep_hidden(graph, out, layer + 1, x);
+}
+
+void ds_decoder_finish(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_model_outputs *out,
+                       struct ds_view x) {
+    const struct ds_model_config *c = &model->config;
+    if (out->hidden.at.buffer)
+        keep_hidden(graph, out, c->layers, ds_graph_rms_norm(graph, x, c->hidden, model->final_norm, c->rms_eps));
+    if (!out->logits.at.buffer) return;
+
+    /* Only rows whose logits are wanted go on. Their activation flags are their logits' business: a NaN stays one. */
+    ds_graph_set_count(graph, rows->out_count);
+    ds_graph_set_flags(graph, rows->out_flags);
+    const struct ds_view picked = ds_graph_tensor(graph, DS_ELEM_F32, rows->out_rows, c->hidden);
+    ds_graph_copy(graph, x, rows->out_index, picked);
+    const struct ds_view normed = ds_graph_rms_norm(graph, picked, c->hidden, model->final_norm, c->rms_eps);
+    ds_graph_linear_into(graph, &model->head, normed, (struct ds_slice){0}, (struct ds_view){0}, out->logits);
+}
+
+struct ds_layer_context ds_decoder_context(const struct ds_model *model, const struct ds_rows *rows) {
+    return (struct ds_layer_context){.config = &model->config, .rows = rows, .rope_cos = model->rope_cos, .rope_sin = model->rope_sin,
+                                     .rope_positions = model->rope_positions};
+}
+
+void ds_decoder_build(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
+                      const struct ds_model_outputs *out) {
+    const struct ds_layer_context context = ds_decoder_context(model, rows);
+    struct ds_view x = ds_decoder_begin(model, graph, rows, out);
+    for (uint32_t l = 0; l < model->config.layers; l++) {
+        x = ds_layer_build(graph, &context, &model->layers[l], &cache->layers[l], x);
+        ds_decoder_layer_done(model, graph, out, l, x);
+    }
+    ds_decoder_finish(model, graph, rows, out, x);
+}
