@@ -48,9 +48,7 @@ static inline void *ds_host_at(const struct ds_slice *slice) {
 
 /* Row r of a view. */
 static inline void *ds_host_row(const struct ds_view *view, uint32_t r) {
-    const size_t pitch =
-        view->elem == DS_ELEM_Q8 ? ds_q8_row_bytes(view->cols) : (size_t)view->stride * (view->elem == DS_ELEM_BF16 ? 2 : 4);
-    return (uint8_t *)ds_host_at(&view->at) + r * pitch;
+    return (uint8_t *)ds_host_at(&view->at) + r * ds_view_pitch(view);
 }
 
 /* How many of `rows` rows an op computes: the common rule about `count`. */

@@ -61,7 +61,7 @@ static ds_status measure_read(struct ds_pool *pool, struct job *job, double *out
 }
 
 static ds_status measure_peaks(struct ds_pool *pool, struct job *job, double *macs, struct ds_error *err) {
-    static const ds_elem elems[] = {DS_ELEM_F32, DS_ELEM_BF16, DS_ELEM_Q8};
+    static const ds_elem elems[] = {DS_ELEM_F32, DS_ELEM_BF16, DS_ELEM_Q8, DS_ELEM_Q8_32};
     for (size_t i = 0; i < DS_COUNT(elems); i++) {
         double seconds = 0;
         job->elem = elems[i];

@@ -90,12 +90,8 @@ struct ds_slice ds_slice_add(struct ds_slice slice, uint64_t bytes) {
 }
 
 struct ds_view ds_view_part(struct ds_view view, uint32_t row, uint32_t rows, uint32_t col, uint32_t cols) {
-    if (view.elem == DS_ELEM_Q8) {
-        assert(col == 0 && cols == view.cols);
-        view.at.offset += (uint64_t)row * ds_q8_row_bytes(view.cols);
-    } else {
-        view.at.offset += ((uint64_t)row * view.stride + col) * (view.elem == DS_ELEM_BF16 ? 2 : 4);
-    }
+    assert(!ds_elem_is_q8(view.elem) || (col == 0 && cols == view.cols));
+    view.at.offset += row * ds_view_pitch(&view) + (uint64_t)col * (view.elem == DS_ELEM_BF16 ? 2 : 4);
     view.rows = rows;
     view.cols = cols;
     return view;

@@ -30,7 +30,7 @@ void ds_graph_set_flags(struct ds_graph *graph, struct ds_slice flags);
 struct ds_view ds_graph_tensor(struct ds_graph *graph, ds_elem elem, uint32_t rows, uint32_t cols);
 /* A tensor that already has a place. */
 struct ds_view ds_view_of(struct ds_slice at, ds_elem elem, uint32_t rows, uint32_t cols);
-/* Part of a view: `rows` from `row` on, `cols` from `col` on (not for DS_ELEM_Q8 columns). */
+/* Part of a view: `rows` from `row` on, `cols` from `col` on (not for columns of DS_ELEM_Q8, DS_ELEM_Q8_32). */
 struct ds_view ds_view_part(struct ds_view view, uint32_t row, uint32_t rows, uint32_t col, uint32_t cols);
 /* The first rows of a view, at most `rows`. An absent view stays absent. */
 struct ds_view ds_view_first_rows(struct ds_view view, uint32_t rows);

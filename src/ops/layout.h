@@ -13,21 +13,28 @@ enum {
     DS_PAGE = 64,       /* positions in a page of the KV cache */
     DS_CHUNK = 256,     /* positions of an attention chunk: four pages */
     DS_SUM_GROUP = 16,  /* int8 activations per stored partial sum */
+    DS_Q8_BLOCK = 32,   /* int8 activations per scale where the weights have 8 bits (DS_ELEM_Q8_32) */
     DS_ALIGN = 64       /* bytes: of every tensor in a buffer */
 };
 
 /*
- * Quantised activations (DS_ELEM_Q8): one row of `cols` inputs, padded to K = cols rounded up to DS_RUN, is
+ * Quantised activations: one row of `cols` inputs, padded to K = cols rounded up to DS_RUN, is
  *     int8  q[K]                  padding is 0
- *     f32   d[K / DS_RUN]         scale of each run; 0 for a run of zeros
+ *     f32   d[K / W]              scale of W inputs: DS_RUN (DS_ELEM_Q8) or DS_Q8_BLOCK (DS_ELEM_Q8_32); 0 where all are zeros
  *     int16 s[K / DS_SUM_GROUP]   sum of 16 consecutive q
- * and its size is rounded up to DS_ALIGN. x ~ q * d.
+ * and its size is rounded up to DS_ALIGN. x ~ q * d. ds_q8_32_* are those of DS_ELEM_Q8_32.
  */
 static inline uint32_t ds_q8_padded(uint32_t cols) { return (cols + DS_RUN - 1) / DS_RUN * DS_RUN; }
 static inline uint32_t ds_q8_scale_offset(uint32_t cols) { return ds_q8_padded(cols); }
 static inline uint32_t ds_q8_sum_offset(uint32_t cols) { return ds_q8_padded(cols) + ds_q8_padded(cols) / DS_RUN * 4; }
 static inline uint32_t ds_q8_row_bytes(uint32_t cols) {
     const uint32_t bytes = ds_q8_sum_offset(cols) + ds_q8_padded(cols) / DS_SUM_GROUP * 2;
+    return (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
+}
+static inline uint32_t ds_q8_32_scale_offset(uint32_t cols) { return ds_q8_padded(cols); }
+static inline uint32_t ds_q8_32_sum_offset(uint32_t cols) { return ds_q8_padded(cols) + ds_q8_padded(cols) / DS_Q8_BLOCK * 4; }
+static inline uint32_t ds_q8_32_row_bytes(uint32_t cols) {
+    const uint32_t bytes = ds_q8_32_sum_offset(cols) + ds_q8_padded(cols) / DS_SUM_GROUP * 2;
     return (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
 }
 

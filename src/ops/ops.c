@@ -28,6 +28,8 @@ ds_elem ds_linear_input(ds_type weight_type) {
         return DS_ELEM_F32;
     case DS_TYPE_BF16:
         return DS_ELEM_BF16;
+    case DS_TYPE_Q8_0:
+        return DS_ELEM_Q8_32;
     default:
         return DS_ELEM_Q8;
     }
@@ -36,7 +38,7 @@ ds_elem ds_linear_input(ds_type weight_type) {
 /* --- extents --- */
 
 static uint64_t elem_bytes(ds_elem elem) {
-    return elem == DS_ELEM_Q8 ? 1 : elem == DS_ELEM_BF16 ? 2 : 4;
+    return elem == DS_ELEM_BF16 ? 2 : 4;
 }
 
 /* a * b, or the largest number when that does not fit: such an operand fits into no buffer. */
@@ -47,11 +49,11 @@ static uint64_t saturating_mul(uint64_t a, uint64_t b) {
 
 /* Bytes of a row that are touched, and bytes from one row to the next. */
 static uint64_t view_row_bytes(const struct ds_view *view) {
-    if (view->elem != DS_ELEM_Q8) return view->cols * elem_bytes(view->elem);
-    return view->cols <= DS_MAX_EXTENT ? ds_q8_row_bytes(view->cols) : UINT64_MAX;
+    if (!ds_elem_is_q8(view->elem)) return view->cols * elem_bytes(view->elem);
+    return view->cols <= DS_MAX_EXTENT ? ds_view_pitch(view) : UINT64_MAX;
 }
 static uint64_t view_pitch(const struct ds_view *view) {
-    return view->elem == DS_ELEM_Q8 ? view_row_bytes(view) : view->stride * elem_bytes(view->elem);
+    return ds_elem_is_q8(view->elem) ? view_row_bytes(view) : ds_view_pitch(view);
 }
 
 uint64_t ds_view_bytes(const struct ds_view *view) {
@@ -90,7 +92,7 @@ static void add_view(struct operands *all, const char *name, const struct ds_vie
                               .access = access,
                               .in_place = in_place,
                               .rows = view->rows,
-                              .alignment = view->elem == DS_ELEM_Q8 ? DS_ALIGN : (uint32_t)elem_bytes(view->elem),
+                              .alignment = ds_elem_is_q8(view->elem) ? DS_ALIGN : (uint32_t)elem_bytes(view->elem),
                               .row_bytes = view_row_bytes(view),
                               .pitch = view_pitch(view),
                               .bytes = ds_view_bytes(view)});

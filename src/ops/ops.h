@@ -32,14 +32,34 @@ struct ds_slice {
     uint64_t offset; /* bytes */
 };
 
-typedef enum ds_elem { DS_ELEM_F32, DS_ELEM_I32, DS_ELEM_BF16, DS_ELEM_Q8 /* layout.h; stride is unused */ } ds_elem;
+typedef enum ds_elem {
+    DS_ELEM_F32,
+    DS_ELEM_I32,
+    DS_ELEM_BF16,
+    DS_ELEM_Q8,    /* int8 with one scale for DS_RUN inputs: layout.h; stride is unused */
+    DS_ELEM_Q8_32, /* int8 with one scale for DS_Q8_BLOCK inputs; likewise */
+    DS_ELEM_COUNT
+} ds_elem;
 
 struct ds_view {
     struct ds_slice at;
     ds_elem elem;
     uint32_t rows, cols;
-    uint32_t stride; /* elements; >= cols; for DS_ELEM_Q8 rows are ds_q8_row_bytes(cols) apart */
+    uint32_t stride; /* elements; >= cols; unused for DS_ELEM_Q8 and DS_ELEM_Q8_32 */
 };
+
+/* Rows of int8 and scales: as long as their columns ask for, never apart, and not to be cut between columns. */
+static inline bool ds_elem_is_q8(ds_elem elem) { return elem == DS_ELEM_Q8 || elem == DS_ELEM_Q8_32; }
+
+/* Bytes from one row of a view to the next. */
+static inline uint64_t ds_view_pitch(const struct ds_view *view) {
+    switch (view->elem) {
+    case DS_ELEM_Q8: return ds_q8_row_bytes(view->cols);
+    case DS_ELEM_Q8_32: return ds_q8_32_row_bytes(view->cols);
+    case DS_ELEM_BF16: return (uint64_t)view->stride * 2;
+    default: return (uint64_t)view->stride * 4;
+    }
+}
 
 /* A matrix [rows, cols] in the device's own layout, written by weight_write (device.h). */
 struct ds_weight {
@@ -48,7 +68,7 @@ struct ds_weight {
     uint32_t rows, cols;
 };
 
-/* What a linear with weights of this type reads: F32 for F32 and F16, BF16 for BF16, Q8 for all block types. */
+/* What a linear with weights of this type reads: F32 for F32 and F16, BF16 for BF16, Q8_32 for Q8_0, Q8 for the other block types. */
 ds_elem ds_linear_input(ds_type weight_type);
 
 /* out[r, :] = table[ids[r], :] * scale (exactly the row where scale is 1) */
@@ -69,10 +89,13 @@ struct ds_op_rms_norm {
     struct ds_slice count;
 };
 
-/* x in the form that linears of some type read. A run whose largest magnitude is 0 or not finite becomes zeros, the latter with DS_FLAG_ACTIVATION. */
+/*
+ * x in the form that linears of some type read. Inputs that share a scale become zeros where their largest magnitude is 0 or not finite,
+ * the latter with DS_FLAG_ACTIVATION.
+ */
 struct ds_op_quantize {
     struct ds_view x;       /* f32 [rows, cols] */
-    struct ds_view out;     /* BF16 or Q8 [rows, cols] */
+    struct ds_view out;     /* BF16, Q8 or Q8_32 [rows, cols] */
     struct ds_slice flags;  /* u32[rows], or absent */
     struct ds_slice count;
 };

@@ -4,8 +4,8 @@
 #include <inttypes.h>
 
 static const char *elem_name(ds_elem elem) {
-    static const char *const names[] = {
-        [DS_ELEM_F32] = "f32", [DS_ELEM_I32] = "i32", [DS_ELEM_BF16] = "bf16", [DS_ELEM_Q8] = "q8"};
+    static const char *const names[DS_ELEM_COUNT] = {
+        [DS_ELEM_F32] = "f32", [DS_ELEM_I32] = "i32", [DS_ELEM_BF16] = "bf16", [DS_ELEM_Q8] = "q8", [DS_ELEM_Q8_32] = "q8_32"};
     return (size_t)elem < DS_COUNT(names) ? names[elem] : "of an unknown element type";
 }
 
@@ -33,7 +33,7 @@ static ds_status require_view(const char *op, const char *name, const struct ds_
     if (view->rows == 0 || view->cols == 0 || view->rows > DS_MAX_EXTENT || view->cols > DS_MAX_EXTENT)
         return ds_fail(err, DS_ERROR_ARGUMENT, "%s: %s is [%u, %u]; rows and columns must be 1 to %d", op, name, view->rows,
                        view->cols, DS_MAX_EXTENT);
-    if (elem != DS_ELEM_Q8 && view->stride < view->cols)
+    if (!ds_elem_is_q8(elem) && view->stride < view->cols)
         return ds_fail(err, DS_ERROR_ARGUMENT, "%s: %s has a stride of %u, less than its %u columns", op, name, view->stride,
                        view->cols);
     return DS_OK;
@@ -110,7 +110,7 @@ static ds_status require_rms_norm(const struct ds_op_rms_norm *p, struct ds_erro
 }
 
 static ds_status require_quantize(const struct ds_op_quantize *p, struct ds_error *err) {
-    REQUIRE(p->out.elem == DS_ELEM_BF16 || p->out.elem == DS_ELEM_Q8, "quantize", "out is %s and must be bf16 or q8",
+    REQUIRE(p->out.elem == DS_ELEM_BF16 || ds_elem_is_q8(p->out.elem), "quantize", "out is %s and must be bf16, q8 or q8_32",
             elem_name(p->out.elem));
     DS_TRY(require_view("quantize", "x", &p->x, DS_ELEM_F32, err));
     DS_TRY(require_view("quantize", "out", &p->out, p->out.elem, err));

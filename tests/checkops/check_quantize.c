@@ -17,7 +17,7 @@ static void spoil(const struct ds_view *x) {
 }
 
 static void quantise(struct check *c, ds_elem elem, uint32_t rows, uint32_t cols, bool spoilt, enum fill fill) {
-    if (!check_case(c, "%s, %u rows of %u%s, %s", elem == DS_ELEM_Q8 ? "q8" : "bf16", rows, cols,
+    if (!check_case(c, "%s, %u rows of %u%s, %s", elem == DS_ELEM_Q8 ? "q8" : elem == DS_ELEM_Q8_32 ? "q8_32" : "bf16", rows, cols,
                     spoilt ? ", not all finite" : "", fill_name(fill)))
         return;
     struct ds_op_quantize *p = &c->params.quantize;
@@ -37,9 +37,11 @@ static void cases(struct check *c) {
             const uint32_t n = cols[i] > 2000 ? 2 : rows[(i + fill) % DS_COUNT(rows)];
             quantise(c, DS_ELEM_Q8, n, cols[i], false, fill);
             quantise(c, DS_ELEM_BF16, n, cols[i], false, fill);
+            quantise(c, DS_ELEM_Q8_32, n, cols[i], false, fill);
         }
         quantise(c, DS_ELEM_Q8, 6, cols[i], true, FILL_NORMAL);
         quantise(c, DS_ELEM_BF16, 6, cols[i], true, FILL_NORMAL);
+        quantise(c, DS_ELEM_Q8_32, 6, cols[i], true, FILL_NORMAL);
     }
 }
 

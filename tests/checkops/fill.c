@@ -53,9 +53,10 @@ void check_fill(struct check *c, enum fill fill, float *out, uint64_t n) {
 
 struct ds_view check_view(struct check *c, ds_elem elem, uint32_t rows, uint32_t cols, enum fill fill) {
     static const uint32_t gaps[] = {0, 0, 3, 16}, starts[] = {0, 0, 1, 16};
-    if (elem == DS_ELEM_Q8) {
-        const struct ds_slice at = check_block(c, (uint64_t)rows * ds_q8_row_bytes(cols), NULL);
-        return (struct ds_view){.at = at, .elem = elem, .rows = rows, .cols = cols};
+    if (ds_elem_is_q8(elem)) {
+        struct ds_view view = {.elem = elem, .rows = rows, .cols = cols};
+        view.at = check_block(c, rows * ds_view_pitch(&view), NULL);
+        return view;
     }
     const uint32_t stride = cols + gaps[check_below(c, 4)], start = starts[check_below(c, 4)],
                    size = elem == DS_ELEM_BF16 ? 2 : 4;

@@ -92,9 +92,7 @@ static void forget(struct check *c) {
 /* --- slicing --- */
 
 void slice_view(struct ds_view *view, uint32_t first, uint32_t n) {
-    const uint64_t pitch =
-        view->elem == DS_ELEM_Q8 ? ds_q8_row_bytes(view->cols) : (uint64_t)view->stride * (view->elem == DS_ELEM_BF16 ? 2 : 4);
-    view->at.offset += first * pitch;
+    view->at.offset += first * ds_view_pitch(view);
     view->rows = n;
 }
 

@@ -326,6 +326,8 @@ static void sizes_saturate_instead_of_wrapping(void **state) {
     assert_true(ds_view_bytes(&huge) == UINT64_MAX);
     huge.elem = DS_ELEM_Q8;
     assert_true(ds_view_bytes(&huge) == UINT64_MAX);
+    huge.elem = DS_ELEM_Q8_32;
+    assert_true(ds_view_bytes(&huge) == UINT64_MAX);
     huge.rows = 0;
     assert_true(ds_view_bytes(&huge) == 0);
     REFUSES(kv_store, p->kv.pages = UINT32_MAX, "kv.k needs");
@@ -356,7 +358,7 @@ static void wrong_norms_are_refused(void **state) {
 
 static void wrong_quantisations_are_refused(void **state) {
     (void)state;
-    REFUSES(quantize, p->out.elem = DS_ELEM_F32, "out is f32 and must be bf16 or q8");
+    REFUSES(quantize, p->out.elem = DS_ELEM_F32, "out is f32 and must be bf16, q8 or q8_32");
     REFUSES(quantize, p->out.cols = 299, "out is [5, 299] and must be [5, 300] like x");
     REFUSES(quantize, p->x.elem = DS_ELEM_I32, "x is i32 and must be f32");
 }
@@ -442,6 +444,8 @@ static void operands_reach_exactly_as_far_as_the_op_does(void **state) {
     /* 300 columns: 512 values, 2 scales, 32 sums of 2 bytes, rounded up to 64 */
     assert_int_equal(bytes_of(DS_OP_quantize, "out", DS_WRITE), ROWS * 640);
     assert_int_equal(bytes_of(DS_OP_quantize, "flags", DS_READ_WRITE), ROWS * 4);
+    /* 255 columns: 256 values, 8 scales, 16 sums, a whole number of 64 */
+    assert_int_equal(ds_view_bytes(&(struct ds_view){.elem = DS_ELEM_Q8_32, .rows = 3, .cols = 255}), 3 * 320);
     assert_int_equal(bytes_of(DS_OP_linear, "weight", DS_READ), 512 * 144);
     assert_int_equal(bytes_of(DS_OP_linear, "bias", DS_READ), 512 * 4);
     assert_int_equal(bytes_of(DS_OP_rope, "x", DS_READ_WRITE), ROWS * 64 * 4);

@@ -186,11 +186,9 @@ static void runs_of_256_are_summed_on_their_own(void **state) {
 
 static struct ds_view activations(ds_elem elem, const struct ds_view *x) {
     if (elem == DS_ELEM_F32) return *x;
-    const size_t row = elem == DS_ELEM_Q8 ? ds_q8_row_bytes(x->cols) : x->cols * 2;
-    union ds_op_params p = {
-        .quantize = {
-            .x = *x,
-            .out = {.at = put(NULL, row * x->rows), .elem = elem, .rows = x->rows, .cols = x->cols, .stride = x->cols}}};
+    struct ds_view out = {.elem = elem, .rows = x->rows, .cols = x->cols, .stride = x->cols};
+    out.at = put(NULL, ds_view_pitch(&out) * x->rows);
+    union ds_op_params p = {.quantize = {.x = *x, .out = out}};
     run(DS_OP_quantize, &p);
     return p.quantize.out;
 }
@@ -200,8 +198,9 @@ static double activation(const struct ds_view *x, uint32_t r, uint32_t i) {
     const uint8_t *row = at(x->at);
     if (x->elem == DS_ELEM_F32) return ((const float *)(const void *)row)[r * x->stride + i];
     if (x->elem == DS_ELEM_BF16) return ds_bf16_to_f32(((const uint16_t *)(const void *)row)[r * x->stride + i]);
-    row += r * ds_q8_row_bytes(x->cols);
-    return ((const float *)(const void *)(row + ds_q8_scale_offset(x->cols)))[i / DS_RUN] * (double)(int8_t)row[i];
+    row += r * ds_view_pitch(x);
+    const uint32_t block = x->elem == DS_ELEM_Q8 ? DS_RUN : DS_Q8_BLOCK;
+    return ((const float *)(const void *)(row + ds_q8_scale_offset(x->cols)))[i / block] * (double)(int8_t)row[i];
 }
 
 static void linears_of_all_types_are_dot_products(void **state) {
@@ -301,6 +300,76 @@ static void q8_rows_hold_values_scales_and_sums(void **state) {
     const uint32_t *raised = at(p.quantize.flags);
     assert_int_equal(raised[0], DS_FLAG_LOGIT);
     assert_int_equal(raised[1], DS_FLAG_LOGIT | DS_FLAG_ACTIVATION);
+}
+
+/* What one block of 32 holds has no effect on the next, and those beyond the last column are zeros. */
+static void q8_32_rows_have_a_scale_for_each_block(void **state) {
+    (void)state;
+    float x[72] = {0};
+    x[0] = -254;
+    x[31] = 3; /* 1.5: to even */
+    x[32] = INFINITY;
+    x[33] = 1;
+    x[71] = 0.5f;
+    const uint32_t flags[] = {0};
+    const struct ds_view x_view = floats(x, 1, 72);
+    union ds_op_params p = {
+        .quantize = {.x = x_view,
+                     .out = {.at = put(NULL, ds_q8_32_row_bytes(72)), .elem = DS_ELEM_Q8_32, .rows = 1, .cols = 72},
+                     .flags = put(flags, sizeof flags)}};
+    memset(at(p.quantize.out.at), 0x55, ds_q8_32_row_bytes(72));
+    run(DS_OP_quantize, &p);
+
+    const uint8_t *row = at(p.quantize.out.at);
+    const int8_t *q = (const int8_t *)row;
+    const float *d = (const float *)(const void *)(row + 256);
+    const int16_t *s = (const int16_t *)(const void *)(row + 256 + 32);
+    assert_int_equal(q[0], -127);
+    assert_int_equal(q[31], 2);
+    assert_int_equal(q[33], 0);
+    assert_int_equal(q[71], 127);
+    assert_true(d[0] == 2 && d[1] == 0 && d[2] == 0.5f / 127);
+    for (int b = 3; b < 8; b++) assert_true(d[b] == 0);
+    assert_int_equal(s[0], -127);
+    assert_int_equal(s[1], 2);
+    assert_int_equal(s[2], 0);
+    assert_int_equal(s[4], 127);
+    for (uint32_t i = 72; i < 256; i++) assert_int_equal(q[i], 0);
+    for (uint32_t i = 256 + 32 + 32; i < ds_q8_32_row_bytes(72); i++) assert_int_equal(row[i], 0);
+    assert_int_equal(*(uint32_t *)at(p.quantize.flags), DS_FLAG_ACTIVATION);
+}
+
+/* f32(dot) * (d_w * d_x), blocks ascending: with scales that are no powers of two the rounding of every other order shows. */
+static void q8_0_multiplies_the_scales_of_each_block_first(void **state) {
+    (void)state;
+    uint8_t stored[2 * 34] = {0};
+    float x[64] = {0};
+    for (uint32_t b = 0; b < 2; b++) {
+        const uint16_t d = (uint16_t)ds_f32_to_f16(b == 0 ? 0.1f : 0.3f);
+        memcpy(stored + 34 * b, &d, 2);
+        for (uint32_t i = 0; i < 32; i++) {
+            stored[34 * b + 2 + i] = (uint8_t)(i * 7 + 3 * b);
+            x[32 * b + i] = (float)i - 13 - 7.3f * (float)b;
+        }
+    }
+    const struct ds_view x_view = floats(x, 1, 64);
+    const union ds_op_params p = {.linear = {.weight = weight(DS_TYPE_Q8_0, stored, 1, 64),
+                                             .x = activations(DS_ELEM_Q8_32, &x_view),
+                                             .y = floats(NULL, 1, 1)}};
+    run(DS_OP_linear, &p);
+    const uint8_t *row = at(p.linear.x.at);
+    float sum = 0;
+    for (uint32_t b = 0; b < 2; b++) {
+        int32_t dot = 0;
+        float d_x;
+        uint16_t d_w;
+        memcpy(&d_x, row + 256 + 4 * b, 4);
+        memcpy(&d_w, stored + 34 * b, 2);
+        for (uint32_t i = 0; i < 32; i++) dot += (int8_t)stored[34 * b + 2 + i] * (int8_t)row[32 * b + i];
+        const float scale = ds_f16_to_f32(d_w) * d_x, product = (float)dot * scale;
+        sum = sum + product;
+    }
+    assert_true(sum != 0 && *(float *)at(p.linear.y.at) == sum);
 }
 
 /* --- norms, gates, rotations --- */
@@ -716,6 +785,8 @@ int main(void) {
         TEST(linears_of_all_types_are_dot_products),
         TEST(bf16_weights_are_bounded_when_written),
         TEST(q8_rows_hold_values_scales_and_sums),
+        TEST(q8_32_rows_have_a_scale_for_each_block),
+        TEST(q8_0_multiplies_the_scales_of_each_block_first),
         TEST(a_norm_divides_by_the_root_mean_square),
         TEST(gates_are_silu_and_tanh_gelu),
         TEST(a_quarter_turn_swaps_the_pairs),

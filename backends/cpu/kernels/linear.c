@@ -31,7 +31,8 @@ DS_INLINE void run_rows(const struct ds_tile *tile, const struct ds_tile_row *ro
         const struct ds_tile_kind kind = {__VA_ARGS__};                                                                       \
         run_rows(tile, rows, n, kind, offset, total);                                                                         \
     }
-RUN_FN(run_q8_0, .groups = 0, .bytes = true)
+RUN_FN(run_q8_0, .groups = 0, .bytes = true, .fine = true)
+RUN_FN(run_levels, .groups = 0, .bytes = true)
 RUN_FN(run_q4_0, .groups = 0)
 RUN_FN(run_q4_1, .groups = 0, .minimum = true)
 RUN_FN(run_q2_k, .groups = 16, .minimum = true)
@@ -42,9 +43,9 @@ RUN_FN(run_iq4_xs, .groups = 8, .bytes = true)
 
 static run_fn run_of(ds_type type) {
     switch (type) {
-    case DS_TYPE_Q8_0:
+    case DS_TYPE_Q8_0: return run_q8_0;
     case DS_TYPE_IQ4_NL:
-    case DS_TYPE_MXFP4: return run_q8_0;
+    case DS_TYPE_MXFP4: return run_levels;
     case DS_TYPE_Q4_1:
     case DS_TYPE_Q5_1: return run_q4_1;
     case DS_TYPE_Q2_K: return run_q2_k;
@@ -61,6 +62,8 @@ static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *packed, 
     const struct ds_pack *pack = ds_pack_get(p->weight.type);
     const run_fn run = run_of(p->weight.type);
     const uint32_t cols = p->x.cols, runs = ds_q8_padded(cols) / DS_RUN;
+    const bool fine = p->x.elem == DS_ELEM_Q8_32;
+    const uint32_t sum_offset = fine ? ds_q8_32_sum_offset(cols) : ds_q8_sum_offset(cols), scales = fine ? DS_RUN / DS_Q8_BLOCK : 1;
     struct ds_tile tile;
     for (uint32_t i = 0; i < runs; i++, packed += pack->run_bytes) {
         /* The hardware's prefetcher stops at page ends, and unpacking leaves it gaps. */
@@ -70,8 +73,8 @@ static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *packed, 
         for (uint32_t r = 0; r < rows; r++) {
             const uint8_t *row = ds_host_row(&p->x, first_row + r);
             x[r].q = (const int8_t *)row + (size_t)i * DS_RUN;
-            x[r].sums = (const int16_t *)(const void *)(row + ds_q8_sum_offset(cols)) + (size_t)i * (DS_RUN / DS_SUM_GROUP);
-            memcpy(&x[r].d, row + ds_q8_scale_offset(cols) + (size_t)i * 4, 4);
+            x[r].sums = (const int16_t *)(const void *)(row + sum_offset) + (size_t)i * (DS_RUN / DS_SUM_GROUP);
+            x[r].d = (const float *)(const void *)(row + ds_q8_scale_offset(cols)) + (size_t)i * scales;
         }
         run(&tile, x, rows, pack->offset, total);
     }

@@ -46,7 +46,8 @@ DS_INLINE void float_products(uint64_t steps, const bool exact) {
 
 uint64_t DS_CPU_NAME(peak)(ds_elem elem, uint64_t steps) {
     switch (elem) {
-    case DS_ELEM_Q8: int8_dots(steps); return steps * CHAINS * 64;
+    case DS_ELEM_Q8:
+    case DS_ELEM_Q8_32: int8_dots(steps); return steps * CHAINS * 64;
     case DS_ELEM_BF16: float_products(steps, true); return steps * CHAINS * DS_WIDTH;
     default: float_products(steps, false); return steps * CHAINS * DS_WIDTH;
     }

@@ -21,37 +21,47 @@ static bool run_to_bf16(const float *x, uint32_t n, uint16_t *out) {
  * ds_quant for values that cannot exceed amax: the product is within 127 and a rounding, so the addition that rounds it to
  * an integer needs no care for large values.
  */
-static void quantize_256(const float *x, float pre, float inverse, int8_t *q, int16_t *sums) {
-    for (int i = 0; i < DS_RUN; i++) {
+DS_INLINE void quantize_block(const float *x, const int n, float pre, float inverse, int8_t *q, int16_t *sums) {
+    for (int i = 0; i < n; i++) {
         const float rounded = x[i] * pre * inverse + DS_NUM_ROUND;
         int32_t value = (int32_t)(ds_bits(rounded) - DS_NUM_ROUND_BITS);
         value = value > 127 ? 127 : value;
         q[i] = (int8_t)(value < -127 ? -127 : value);
     }
-    for (int g = 0; g < DS_RUN / DS_SUM_GROUP; g++) {
+    for (int g = 0; g < n / DS_SUM_GROUP; g++) {
         int32_t sum = 0;
         for (int i = 0; i < DS_SUM_GROUP; i++) sum += q[g * DS_SUM_GROUP + i];
         sums[g] = (int16_t)sum;
     }
 }
 
-static bool run_to_q8(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums) {
-    const int32_t largest = largest_magnitude(x, n);
+/* `n` values that share a scale. False when one is not finite. */
+DS_INLINE bool block_to_q8(const float *x, const int n, int8_t *q, float *d, int16_t *sums) {
+    const int32_t largest = largest_magnitude(x, (uint32_t)n);
     const float amax = largest < (int32_t)DS_NUM_INF ? ds_float((uint32_t)largest) : 0.0f;
+    *d = ds_quant_scale(amax);
+    if (amax > 0) {
+        quantize_block(x, n, ds_quant_pre(amax), ds_quant_inverse(amax), q, sums);
+    } else {
+        memset(q, 0, (size_t)n);
+        memset(sums, 0, (size_t)n / DS_SUM_GROUP * sizeof *sums);
+    }
+    return largest < (int32_t)DS_NUM_INF;
+}
+
+/* One run, padded with zeros if it is the last of a row. */
+static bool run_to_q8(const float *x, uint32_t n, const ds_elem elem, int8_t *q, float *d, int16_t *sums) {
     float padded[DS_RUN];
     if (n < DS_RUN) {
         memset(padded, 0, sizeof padded);
         memcpy(padded, x, n * sizeof(float));
         x = padded;
     }
-    *d = ds_quant_scale(amax);
-    if (amax > 0) {
-        quantize_256(x, ds_quant_pre(amax), ds_quant_inverse(amax), q, sums);
-    } else {
-        memset(q, 0, DS_RUN);
-        memset(sums, 0, DS_RUN / DS_SUM_GROUP * sizeof *sums);
-    }
-    return largest < (int32_t)DS_NUM_INF;
+    if (elem == DS_ELEM_Q8) return block_to_q8(x, DS_RUN, q, d, sums);
+    bool finite = true;
+    for (int b = 0; b < DS_RUN / DS_Q8_BLOCK; b++)
+        finite &= block_to_q8(x + b * DS_Q8_BLOCK, DS_Q8_BLOCK, q + b * DS_Q8_BLOCK, d + b, sums + b * (DS_Q8_BLOCK / DS_SUM_GROUP));
+    return finite;
 }
 
 /* One run of one row. False when a value is not finite. */
@@ -61,13 +71,15 @@ static bool run_of_row(const struct ds_op_quantize *p, uint32_t r, uint32_t run)
     uint8_t *out = ds_host_row(&p->out, r);
     if (p->out.elem == DS_ELEM_BF16) return run_to_bf16(x, n, (uint16_t *)(void *)out + first);
 
+    const bool narrow = p->out.elem == DS_ELEM_Q8_32;
+    const uint32_t sum_offset = narrow ? ds_q8_32_sum_offset(cols) : ds_q8_sum_offset(cols);
     if (first + n == cols) { /* the last run: with it what rounds the row up */
-        const uint32_t used = ds_q8_sum_offset(cols) + ds_q8_padded(cols) / DS_SUM_GROUP * 2;
-        memset(out + used, 0, ds_q8_row_bytes(cols) - used);
+        const uint32_t used = sum_offset + ds_q8_padded(cols) / DS_SUM_GROUP * 2;
+        memset(out + used, 0, ds_view_pitch(&p->out) - used);
     }
-    float *d = (float *)(void *)(out + ds_q8_scale_offset(cols));
-    int16_t *sums = (int16_t *)(void *)(out + ds_q8_sum_offset(cols));
-    return run_to_q8(x, n, (int8_t *)out + first, d + run, sums + first / DS_SUM_GROUP);
+    float *d = (float *)(void *)(out + ds_q8_scale_offset(cols)); /* the same for both */
+    int16_t *sums = (int16_t *)(void *)(out + sum_offset);
+    return run_to_q8(x, n, p->out.elem, (int8_t *)out + first, d + first / (narrow ? DS_Q8_BLOCK : DS_RUN), sums + first / DS_SUM_GROUP);
 }
 
 void DS_CPU_NAME(quantize)(const struct ds_cpu_work *work, const union ds_op_params *params) {

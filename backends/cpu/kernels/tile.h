@@ -21,7 +21,7 @@ struct ds_tile {
 struct ds_tile_row {
     const int8_t *q;
     const int16_t *sums;
-    float d;
+    const float *d; /* of the run, or of its blocks of 32 (struct ds_tile_kind) */
 };
 
 /* --- unpacking --- */
@@ -97,6 +97,7 @@ struct ds_tile_kind {
     int groups;   /* as in struct ds_pack */
     bool minimum;
     bool bytes;   /* u uses all 8 bits */
+    bool fine;    /* activations have a scale for each block of 32 */
     bool small;   /* sums of four groups' scaled dots stay below 2^24: floats hold them exactly */
 };
 
@@ -131,7 +132,7 @@ DS_INLINE void ds_tile_start(const struct ds_tile_row *rows, const int n, const 
     }
 }
 
-/* Blocks of 32: total[r] += d_x * sum over blocks of (f32(dot) * d (+ f32(sum of x) * m)). */
+/* Blocks of 32: total[r] += d_x * sum over blocks of (f32(dot) * d (+ f32(sum of x) * m)), or the sum of f32(dot) * (d * d_x). */
 DS_INLINE void ds_tile_blocks(const struct ds_tile *tile, const struct ds_tile_row *rows, const int n, const struct ds_tile_kind kind,
                               int32_t (*start)[16], float (*total)[DS_TILE]) {
     vf sum[DS_ROW_BLOCK];
@@ -141,7 +142,8 @@ DS_INLINE void ds_tile_blocks(const struct ds_tile *tile, const struct ds_tile_r
         DS_UNROLL for (int r = 0; r < n; r++) acc[r] = vi_set1(start[r][b]);
         ds_tile_dots(tile, rows, n, kind.bytes, b * 8, 8, acc);
         DS_UNROLL for (int r = 0; r < n; r++) {
-            vf t = vf_mul(vi_to_float(acc[r]), vf_load(tile->d[b]));
+            const vf d = vf_load(tile->d[b]);
+            vf t = vf_mul(vi_to_float(acc[r]), kind.fine ? vf_mul(d, vf_set1(rows[r].d[b])) : d);
             if (kind.minimum) {
                 const float x_sum = (float)(rows[r].sums[2 * b] + rows[r].sums[2 * b + 1]);
                 t = vf_add(t, vf_mul(vf_set1(x_sum), vf_load(tile->m[b])));
@@ -150,7 +152,7 @@ DS_INLINE void ds_tile_blocks(const struct ds_tile *tile, const struct ds_tile_r
         }
     }
     DS_UNROLL for (int r = 0; r < n; r++)
-        vf_store(total[r], vf_add(vf_load(total[r]), vf_mul(vf_set1(rows[r].d), sum[r])));
+        vf_store(total[r], vf_add(vf_load(total[r]), kind.fine ? sum[r] : vf_mul(vf_set1(*rows[r].d), sum[r])));
 }
 
 /* f32(sum over groups of scale * dot), the sum an exact int32. */
@@ -194,7 +196,7 @@ DS_INLINE void ds_tile_superblock(const struct ds_tile *tile, const struct ds_ti
     if (kind.small) ds_tile_scaled_small(tile, rows, n, isum);
     else ds_tile_scaled(tile, rows, n, kind, start, isum);
     DS_UNROLL for (int r = 0; r < n; r++) {
-        const vf d = vf_set1(rows[r].d);
+        const vf d = vf_set1(*rows[r].d);
         vf run = vf_mul(vf_mul(vf_load(tile->d[0]), d), isum[r]);
         if (kind.minimum) {
             vi msum = vi_set1(0);

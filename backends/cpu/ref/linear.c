@@ -6,8 +6,9 @@
  *   F32, F16    x in f32; x * w, then added, ascending.
  *   BF16        x in bf16; the same. Products are exact (weight_write bounds the weights as quantize does x), so fused or not.
  *   blocks of 256   isum = sum over groups of scale * (sum of q_w * q_x),  msum = sum over groups of minimum * (sum of q_x),
- * int32; run = (d * d_x) * f32(isum) - (dmin * d_x) * f32(msum) blocks of 32    S = sum over blocks, ascending, of t = f32(sum
- * of q_w * q_x) * d_w + f32(sum of q_x) * m_w; run = d_x * S
+ *                   int32;  run = (d * d_x) * f32(isum) - (dmin * d_x) * f32(msum)
+ *   blocks of 32    S = sum over blocks, ascending, of t = f32(sum of q_w * q_x) * d_w + f32(sum of q_x) * m_w;  run = d_x * S
+ *   Q8_0            x has a scale for each block (DS_ELEM_Q8_32):  run = sum over blocks, ascending, of f32(sum of q_w * q_x) * (d_w * d_x)
  *
  * Types without a minimum have dmin = 0 or m_w = 0: the same formulas, since x - 0 = x and a zero's sign is lost in the sum.
  *
@@ -79,6 +80,17 @@ static float run_of_32s(const struct ds_unpacked_run *w, const int8_t *q, float 
     return d * sum;
 }
 
+/* d has a scale for each block. */
+static float run_of_scaled_32s(const struct ds_unpacked_run *w, const int8_t *q, const float *d) {
+    float sum = 0;
+    for (uint32_t b = 0; b < w->inputs / 32; b++) {
+        int32_t x_sum;
+        const int32_t dot = group_dot(w->q + b * 32, q + b * 32, 32, &x_sum);
+        sum = sum + (float)dot * (w->block_d[b] * d[b]);
+    }
+    return sum;
+}
+
 static float dot_q8(const struct ds_unpacked_run *w, const uint8_t *x, uint32_t n) {
     const int8_t *q = (const int8_t *)x;
     const float *d = (const float *)(const void *)(x + ds_q8_scale_offset(n));
@@ -87,6 +99,14 @@ static float dot_q8(const struct ds_unpacked_run *w, const uint8_t *x, uint32_t 
         const float sum = w[run].wide ? run_of_256(&w[run], q + start, d[run]) : run_of_32s(&w[run], q + start, d[run]);
         acc = acc + sum;
     }
+    return acc;
+}
+
+static float dot_q8_32(const struct ds_unpacked_run *w, const uint8_t *x, uint32_t n) {
+    const float *d = (const float *)(const void *)(x + ds_q8_32_scale_offset(n));
+    float acc = 0;
+    for (uint32_t start = 0; start < n; start += DS_RUN)
+        acc = acc + run_of_scaled_32s(&w[start / DS_RUN], (const int8_t *)x + start, d + start / DS_Q8_BLOCK);
     return acc;
 }
 
@@ -102,7 +122,7 @@ static void prepare(const struct ds_weight *weight, uint32_t output, union row_o
     uint64_t row_bytes = 0;
     (void)ds_type_size(weight->type, 1, weight->cols, &row_bytes);
     const uint8_t *row = (const uint8_t *)ds_host_at(&weight->at) + output * row_bytes;
-    if (ds_linear_input(weight->type) == DS_ELEM_Q8) {
+    if (ds_elem_is_q8(ds_linear_input(weight->type))) {
         for (uint32_t run = 0; run * DS_RUN < weight->cols; run++)
             ds_unpack_run(weight->type, row, weight->cols, run, &w.runs[run]);
     } else {
@@ -117,6 +137,8 @@ static float dot(const struct ds_op_linear *p, union row_of_weights w, uint32_t 
         return dot_f32(w.values, x, p->x.cols);
     case DS_ELEM_BF16:
         return dot_bf16(w.values, x, p->x.cols);
+    case DS_ELEM_Q8_32:
+        return dot_q8_32(w.runs, x, p->x.cols);
     default:
         return dot_q8(w.runs, x, p->x.cols);
     }
@@ -125,7 +147,7 @@ static float dot(const struct ds_op_linear *p, union row_of_weights w, uint32_t 
 ds_status ds_ref_linear(const struct ds_op_linear *p, struct ds_error *err) {
     const uint32_t rows = ds_host_rows(&p->count, p->x.rows);
     const float *bias = ds_host_at(&p->bias);
-    const bool blocks = p->x.elem == DS_ELEM_Q8;
+    const bool blocks = ds_elem_is_q8(p->x.elem);
     const size_t scratch =
         blocks ? ds_q8_padded(p->x.cols) / DS_RUN * sizeof(struct ds_unpacked_run) : p->x.cols * sizeof(float);
     void *memory = malloc(scratch);

@@ -2,11 +2,11 @@
  * Activations in the form that linears read.
  *
  * BF16: each value on its own, ds_bf16_activation(x). A value that is not finite raises the row's flag.
- * Q8:   per run of 256, with amax = max |x|:  d = amax / 127,  q = nearest even of x * (127 / amax)   (numerics.h),
- *       s = sums of 16 q. A run whose amax is 0 gives zeros; one that holds an infinity or a NaN too, and raises the flag.
- *       Columns beyond `cols` and the bytes that round a row up to DS_ALIGN are zeros.
+ * Q8:   per block of 256 (Q8_32: of 32), with amax = max |x|:  d = amax / 127,  q = nearest even of x * (127 / amax)   (numerics.h),
+ *       s = sums of 16 q. A block whose amax is 0 gives zeros; one that holds an infinity or a NaN too, and raises the flag.
+ *       Columns beyond `cols` and the bytes that round a row up to DS_ALIGN are zeros, scales of blocks beyond them too.
  *
- * Fast kernels: max and integer sums in any order; runs and rows in any order.
+ * Fast kernels: max and integer sums in any order; blocks and rows in any order.
  */
 #include "ref/ref.h"
 
@@ -24,14 +24,14 @@ static bool to_bf16(const float *x, uint32_t n, uint16_t *out) {
     return finite;
 }
 
-static bool run_to_q8(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums) {
+static bool block_to_q8(const float *x, uint32_t n, int8_t *q, float *d, int16_t *sums) {
     float amax = 0;
     bool finite = true;
     for (uint32_t i = 0; i < n; i++) {
         finite = finite && ds_is_finite(x[i]);
         amax = ds_max(amax, ds_abs(x[i]));
     }
-    if (!finite) amax = 0; /* the run becomes zeros */
+    if (!finite) amax = 0; /* the block becomes zeros */
     const float pre = ds_quant_pre(amax), inverse = ds_quant_inverse(amax);
     *d = ds_quant_scale(amax);
     for (uint32_t i = 0; i < n && amax > 0; i++) {
@@ -41,16 +41,16 @@ static bool run_to_q8(const float *x, uint32_t n, int8_t *q, float *d, int16_t *
     return finite;
 }
 
-static bool to_q8(const float *x, uint32_t cols, uint8_t *out) {
-    memset(out, 0, ds_q8_row_bytes(cols));
+static bool to_q8(const float *x, uint32_t cols, ds_elem elem, uint8_t *out) {
+    const bool narrow = elem == DS_ELEM_Q8_32;
+    const uint32_t block = narrow ? DS_Q8_BLOCK : DS_RUN;
+    memset(out, 0, narrow ? ds_q8_32_row_bytes(cols) : ds_q8_row_bytes(cols));
     int8_t *q = (int8_t *)out;
-    float *d = (float *)(void *)(out + ds_q8_scale_offset(cols));
-    int16_t *sums = (int16_t *)(void *)(out + ds_q8_sum_offset(cols));
+    float *d = (float *)(void *)(out + ds_q8_scale_offset(cols)); /* the same for both */
+    int16_t *sums = (int16_t *)(void *)(out + (narrow ? ds_q8_32_sum_offset(cols) : ds_q8_sum_offset(cols)));
     bool finite = true;
-    for (uint32_t c = 0; c < cols; c += DS_RUN) {
-        const uint32_t n = DS_MIN(cols - c, (uint32_t)DS_RUN);
-        finite = run_to_q8(x + c, n, q + c, d + c / DS_RUN, sums + c / DS_SUM_GROUP) && finite;
-    }
+    for (uint32_t c = 0; c < cols; c += block)
+        finite = block_to_q8(x + c, DS_MIN(cols - c, block), q + c, d + c / block, sums + c / DS_SUM_GROUP) && finite;
     return finite;
 }
 
@@ -61,7 +61,7 @@ ds_status ds_ref_quantize(const struct ds_op_quantize *p, struct ds_error *err) 
     for (uint32_t r = 0; r < rows; r++) {
         const float *x = ds_host_row(&p->x, r);
         void *out = ds_host_row(&p->out, r);
-        const bool finite = p->out.elem == DS_ELEM_Q8 ? to_q8(x, p->x.cols, out) : to_bf16(x, p->x.cols, out);
+        const bool finite = ds_elem_is_q8(p->out.elem) ? to_q8(x, p->x.cols, p->out.elem, out) : to_bf16(x, p->x.cols, out);
         if (!finite && flags) flags[r] |= DS_FLAG_ACTIVATION;
     }
     return DS_OK;
