@@ -21,6 +21,8 @@ const struct ds_cli_option ds_cli_engine_options[] = {
      .help = "the target model: a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json"},
     {.name = "device", .value = "NAME", .kind = DS_CLI_STRING, AT(device),
      .help = "where the model runs; `dspark devices` lists the names (default: the best one)"},
+    {.name = "modules", .value = "DIR", .kind = DS_CLI_STRING, AT(modules),
+     .help = "the one folder to take modules from: dspark_cuda.so, dspark_hip.so (default: beside the program, and where they were installed)"},
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, AT(threads), .min = 1, .max = 4096,
      .help = "CPU threads; changes the speed, never the tokens (default: one per processor)"},
     {.name = "ctx", .value = "N", .kind = DS_CLI_UINT, AT(context), .min = 1, .max = INT32_MAX,
@@ -134,6 +136,7 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
     params.drafter = draft ? draft->drafter : NULL;
     params.device = options->device;
     params.draft_device = draft ? draft->device : NULL;
+    params.modules = options->modules;
     params.threads = options->threads;
     params.context = options->context;
     params.max_rows = options->chunk;

@@ -7,7 +7,7 @@
 /* --- options; a zeroed struct holds the defaults, but for `log`: use DS_CLI_ENGINE_DEFAULTS --- */
 
 struct ds_cli_engine {
-    const char *target, *device;
+    const char *target, *device, *modules;
     uint32_t threads, context, chunk;
     int kv, weights, log; /* ds_kv_type, ds_weights, ds_log_level */
     uint64_t memory;

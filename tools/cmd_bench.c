@@ -8,7 +8,7 @@
 /* --- options --- */
 
 struct bench_options {
-    const char *target, *drafter, *device, *draft_device, *svg;
+    const char *target, *drafter, *device, *draft_device, *modules, *svg;
     uint32_t threads, context, tokens, repeats;
     bool context_given, json;
     struct ds_bench_widths widths;
@@ -52,6 +52,8 @@ static const struct ds_cli_option model_options[] = {
      .help = "the drafter that belongs to the model; without one, drafting and speculation are not measured"},
     {.name = "device", .value = "NAME", .kind = DS_CLI_STRING, AT(device),
      .help = "where the model runs; `dspark devices` lists the names (default: the best one)"},
+    {.name = "modules", .value = "DIR", .kind = DS_CLI_STRING, AT(modules),
+     .help = "the one folder to take modules from: dspark_cuda.so, dspark_hip.so (default: beside the program, and where they were installed)"},
     {.name = "draft-device", .value = "NAME", .kind = DS_CLI_STRING, AT(draft_device), .help = "where the drafter runs (default: as --device)"},
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, AT(threads), .min = 1, .max = 4096,
      .help = "CPU threads (default: one per processor)"},
@@ -116,7 +118,7 @@ static int make_plan(const struct bench_options *options, const ds_engine_info *
 }
 
 static int measure(const struct bench_options *options, ds_engine **engine, struct ds_bench_svg *svg, struct ds_bench_result *result) {
-    const struct ds_cli_engine open = {.target = options->target, .device = options->device, .threads = options->threads,
+    const struct ds_cli_engine open = {.target = options->target, .device = options->device, .modules = options->modules, .threads = options->threads,
                                        .context = context_to_open(options), .log = DS_LOG_WARNING};
     const struct ds_cli_draft draft = {.drafter = options->drafter, .device = options->draft_device};
     ds_engine_info info;

@@ -7,9 +7,12 @@
 #include <string.h>
 
 struct devices_options {
+    const char *modules;
     bool json;
 };
 static const struct ds_cli_option devices_options[] = {
+    {.name = "modules", .value = "DIR", .kind = DS_CLI_STRING, .offset = offsetof(struct devices_options, modules),
+     .help = "the one folder to take modules from (default: beside the program, and where they were installed)"},
     {.name = "json", .kind = DS_CLI_FLAG, .offset = offsetof(struct devices_options, json), .help = "a JSON array of objects"},
     {0}};
 static const struct ds_cli_group devices_groups[] = {{.options = devices_options}, {0}};
@@ -47,7 +50,7 @@ static int devices_main(int argc, char **argv) {
     size_t count = 0;
     struct ds_error err;
     if (options.json) putchar('[');
-    const ds_status status = ds_devices(options.json ? print_object : print_row, &count, &err);
+    const ds_status status = ds_devices(options.modules, options.json ? print_object : print_row, &count, &err);
     if (options.json) puts("]");
     return ds_cli_finish(status == DS_OK ? DS_CLI_DONE : ds_cli_fail(&err));
 }
@@ -55,7 +58,7 @@ static int devices_main(int argc, char **argv) {
 const struct ds_cli_command ds_command_devices = {
     .name = "devices",
     .summary = "the devices of this machine and whether they are exact",
-    .synopsis = "[--json]",
+    .synopsis = "[--modules DIR] [--json]",
     .details = "Lists what --device takes. A device is exact when it passed the self-test: then it gives the same tokens as every other "
                "exact one, bit for bit.",
     .groups = devices_groups,

@@ -95,10 +95,12 @@ void ds_os_float_restore(struct ds_float_state state);
 
 /* --- modules --- */
 
-/* A shared module (dlopen). `symbol` gives NULL when it is absent. */
+/* A shared module (dlopen). `symbol` gives NULL when it is absent. With `keep` it stays mapped after it is closed. */
 struct ds_os_module;
-ds_status ds_os_module_open(const char *path, struct ds_os_module **out, struct ds_error *err);
+ds_status ds_os_module_open(const char *path, bool keep, struct ds_os_module **out, struct ds_error *err);
 void *ds_os_module_symbol(struct ds_os_module *module, const char *name);
 void ds_os_module_close(struct ds_os_module *module);
+/* The folder of the library or program that this code is in, malloc'ed; NULL: unknown, or memory is out. */
+char *ds_os_own_folder(void);
 
 #endif

@@ -664,11 +664,11 @@ struct ds_os_module {
     void *handle;
 };
 
-ds_status ds_os_module_open(const char *path, struct ds_os_module **out, struct ds_error *err) {
+ds_status ds_os_module_open(const char *path, bool keep, struct ds_os_module **out, struct ds_error *err) {
     *out = NULL;
     struct ds_os_module *module = malloc(sizeof *module);
     if (!module) return ds_fail_memory(err, sizeof *module, "a module");
-    module->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    module->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | (keep ? RTLD_NODELETE : 0));
     if (!module->handle) {
         free(module);
         const char *reason = dlerror();
@@ -686,4 +686,14 @@ void ds_os_module_close(struct ds_os_module *module) {
     if (!module) return;
     dlclose(module->handle);
     free(module);
+}
+
+char *ds_os_own_folder(void) {
+    static const char here = 0; /* an address inside this library or program */
+    Dl_info info;
+    if (!dladdr(&here, &info) || !info.dli_fname) return NULL;
+    char *path = realpath(info.dli_fname, NULL);
+    char *const slash = path ? strrchr(path, '/') : NULL;
+    if (slash) slash[slash == path] = 0;
+    return path;
 }

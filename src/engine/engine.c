@@ -55,7 +55,7 @@ static ds_status open_models(ds_engine *engine, struct ds_error *err) {
 }
 
 static ds_status place(ds_engine *engine, const char *name, struct ds_placement *out, struct ds_error *err) {
-    const struct ds_device_params device_params = {.threads = engine->threads, .log = engine->log};
+    const struct ds_device_params device_params = {.threads = engine->threads, .modules = engine->params.modules, .log = engine->log};
     engine->n_placements++;
     DS_TRY(ds_device_create(name, &device_params, &out->device, err));
     struct ds_device_limits limits;
@@ -169,7 +169,8 @@ ds_status ds_engine_open(const ds_engine_params *params, ds_engine **out, struct
     const ds_status status = open_engine(engine, params, err);
     ds_os_float_restore(host);
     /* The caller's strings are his own again. */
-    engine->params.target = engine->params.drafter = engine->params.device = engine->params.draft_device = NULL;
+    engine->params.target = engine->params.drafter = engine->params.device = engine->params.draft_device =
+        engine->params.modules = NULL;
     if (status != DS_OK) {
         ds_engine_destroy(engine);
         return status;
@@ -291,14 +292,14 @@ bool ds_is_stop_token(const ds_engine *engine, ds_token token) {
     return false;
 }
 
-ds_status ds_devices(void (*fn)(void *user, const ds_device_info *info), void *user, struct ds_error *err) {
+ds_status ds_devices(const char *modules, void (*fn)(void *user, const ds_device_info *info), void *user, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     enum { MOST_DEVICES = 64 };
     const char *names[MOST_DEVICES];
-    const uint32_t count = DS_MIN(ds_device_names(names, MOST_DEVICES), (uint32_t)MOST_DEVICES);
+    const uint32_t count = DS_MIN(ds_device_names(modules, names, MOST_DEVICES), (uint32_t)MOST_DEVICES);
     for (uint32_t i = 0; i < count; i++) {
         struct ds_device *device;
-        DS_TRY(ds_device_create(names[i], &(struct ds_device_params){0}, &device, err));
+        DS_TRY(ds_device_create(names[i], &(struct ds_device_params){.modules = modules}, &device, err));
         struct ds_device_limits limits;
         device->fns->limits(device, &limits);
         fn(user, &(ds_device_info){.name = limits.name, .description = limits.description, .memory_bytes = limits.memory_bytes,

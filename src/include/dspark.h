@@ -87,7 +87,7 @@ typedef struct ds_engine_params {
     size_t size;
     const char *target;       /* a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json */
     const char *drafter;      /* NULL: none */
-    const char *device;       /* "cpu" (NULL: the best one), "ref"; docs/cli.md lists the names */
+    const char *device;       /* "cuda:0", "hip:0", "cpu", "ref" (NULL: the best one); `dspark devices` lists the names */
     const char *draft_device; /* NULL: as `device` */
     uint32_t threads;         /* CPU threads; 0: one per processor this process may use */
     uint32_t context;         /* positions a session may hold; 0: the model's own, at most 4096 unless asked for */
@@ -99,6 +99,7 @@ typedef struct ds_engine_params {
     ds_log_fn log;            /* NULL: silent */
     void *log_user;
     ds_log_level log_level;
+    const char *modules;      /* the one folder with modules (dspark_cuda.so, ...); NULL: beside the library, and the compiled-in one */
 } ds_engine_params;
 DS_API ds_engine_params ds_engine_defaults(void);
 
@@ -300,8 +301,8 @@ typedef struct ds_device_info {
     bool exact;              /* passed the self-test of the numerics contract */
     const char *note;        /* why not, or "" */
 } ds_device_info;
-/* Calls `fn` for each device found. */
-DS_API ds_status ds_devices(void (*fn)(void *user, const ds_device_info *info), void *user, struct ds_error *err);
+/* Calls `fn` for each device found, best first. `modules` as in ds_engine_params. */
+DS_API ds_status ds_devices(const char *modules, void (*fn)(void *user, const ds_device_info *info), void *user, struct ds_error *err);
 
 #ifdef __cplusplus
 }

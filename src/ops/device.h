@@ -93,10 +93,14 @@ static inline void ds_buffer_drop(struct ds_buffer **buffer) {
 struct ds_device_params {
     uint32_t threads;    /* CPU devices; 0: one per processor this process may use */
     const char *cpu_isa; /* NULL: the best this processor has; a lower one for tests */
+    const char *modules; /* the one folder where modules are looked for; NULL: beside the library and in the compiled-in folder */
     struct ds_log log;
 };
 
-/* A backend's entry: enumerate names into `names` (at most `capacity`, returns how many there are), create one by name. */
+/*
+ * A backend's entry: enumerate names into `names` (at most `capacity`, returns how many there are; names live for ever), create
+ * one by name. `create` is also asked for names of the form "NAME:..." that are not listed, and says why there is no such device.
+ */
 struct ds_backend {
     const char *name;
     uint32_t (*list)(const char **names, uint32_t capacity);
@@ -105,8 +109,11 @@ struct ds_backend {
 extern const struct ds_backend ds_backend_ref; /* "ref": the scalar definition, slow */
 extern const struct ds_backend ds_backend_cpu; /* "cpu": threaded and vectorised, equal bits */
 
-/* Names of all devices of all backends, best first. Returns how many there are; fills at most `capacity`. */
-uint32_t ds_device_names(const char **names, uint32_t capacity);
+/*
+ * Names of all devices of all backends, modules included (module.h; `modules` as in ds_device_params), best first. Returns how
+ * many there are; fills at most `capacity`. A module that does not fit or finds no driver has no devices, silently.
+ */
+uint32_t ds_device_names(const char *modules, const char **names, uint32_t capacity);
 /* DS_ERROR_DEVICE for an unknown name, listing the known ones. NULL or "" is the best device. */
 ds_status ds_device_create(const char *name, const struct ds_device_params *params, struct ds_device **out, struct ds_error *err);
 void ds_device_destroy(struct ds_device *device); /* accepts NULL */

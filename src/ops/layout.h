@@ -7,6 +7,13 @@
 
 #include <stdint.h>
 
+/* Kernels of GPUs lay memory out by the same text. */
+#if defined(__CUDACC__) || defined(__HIPCC__)
+#define DS_LAYOUT_FN static __host__ __device__ __forceinline__
+#else
+#define DS_LAYOUT_FN static inline
+#endif
+
 enum {
     DS_RUN = 256,       /* inputs summed on their own before runs are added */
     DS_LANES = 32,      /* lanes of a row reduction */
@@ -24,16 +31,16 @@ enum {
  *     int16 s[K / DS_SUM_GROUP]   sum of 16 consecutive q
  * and its size is rounded up to DS_ALIGN. x ~ q * d. ds_q8_32_* are those of DS_ELEM_Q8_32.
  */
-static inline uint32_t ds_q8_padded(uint32_t cols) { return (cols + DS_RUN - 1) / DS_RUN * DS_RUN; }
-static inline uint32_t ds_q8_scale_offset(uint32_t cols) { return ds_q8_padded(cols); }
-static inline uint32_t ds_q8_sum_offset(uint32_t cols) { return ds_q8_padded(cols) + ds_q8_padded(cols) / DS_RUN * 4; }
-static inline uint32_t ds_q8_row_bytes(uint32_t cols) {
+DS_LAYOUT_FN uint32_t ds_q8_padded(uint32_t cols) { return (cols + DS_RUN - 1) / DS_RUN * DS_RUN; }
+DS_LAYOUT_FN uint32_t ds_q8_scale_offset(uint32_t cols) { return ds_q8_padded(cols); }
+DS_LAYOUT_FN uint32_t ds_q8_sum_offset(uint32_t cols) { return ds_q8_padded(cols) + ds_q8_padded(cols) / DS_RUN * 4; }
+DS_LAYOUT_FN uint32_t ds_q8_row_bytes(uint32_t cols) {
     const uint32_t bytes = ds_q8_sum_offset(cols) + ds_q8_padded(cols) / DS_SUM_GROUP * 2;
     return (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
 }
-static inline uint32_t ds_q8_32_scale_offset(uint32_t cols) { return ds_q8_padded(cols); }
-static inline uint32_t ds_q8_32_sum_offset(uint32_t cols) { return ds_q8_padded(cols) + ds_q8_padded(cols) / DS_Q8_BLOCK * 4; }
-static inline uint32_t ds_q8_32_row_bytes(uint32_t cols) {
+DS_LAYOUT_FN uint32_t ds_q8_32_scale_offset(uint32_t cols) { return ds_q8_padded(cols); }
+DS_LAYOUT_FN uint32_t ds_q8_32_sum_offset(uint32_t cols) { return ds_q8_padded(cols) + ds_q8_padded(cols) / DS_Q8_BLOCK * 4; }
+DS_LAYOUT_FN uint32_t ds_q8_32_row_bytes(uint32_t cols) {
     const uint32_t bytes = ds_q8_32_sum_offset(cols) + ds_q8_padded(cols) / DS_SUM_GROUP * 2;
     return (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
 }
@@ -42,10 +49,10 @@ static inline uint32_t ds_q8_32_row_bytes(uint32_t cols) {
  * KV cache of one layer, elements f16 or f32. Keys: [page][kv_head][dim][DS_PAGE], so that neighbouring lanes are
  * neighbouring positions. Values: [page][kv_head][DS_PAGE][dim]. Both functions give element indices.
  */
-static inline uint64_t ds_kv_key_index(uint32_t page, uint32_t head, uint32_t slot, uint32_t dim, uint32_t kv_heads, uint32_t head_dim) {
+DS_LAYOUT_FN uint64_t ds_kv_key_index(uint32_t page, uint32_t head, uint32_t slot, uint32_t dim, uint32_t kv_heads, uint32_t head_dim) {
     return (((uint64_t)page * kv_heads + head) * head_dim + dim) * DS_PAGE + slot;
 }
-static inline uint64_t ds_kv_value_index(uint32_t page, uint32_t head, uint32_t slot, uint32_t dim, uint32_t kv_heads, uint32_t head_dim) {
+DS_LAYOUT_FN uint64_t ds_kv_value_index(uint32_t page, uint32_t head, uint32_t slot, uint32_t dim, uint32_t kv_heads, uint32_t head_dim) {
     return (((uint64_t)page * kv_heads + head) * DS_PAGE + slot) * head_dim + dim;
 }
 

@@ -11,6 +11,7 @@ static const char usage[] =
     "checkops: every op of every device against the reference, bit for bit\n"
     "\n"
     "  --device NAME   only this device; exit 77 where it is absent (default: all but ref)\n"
+    "  --modules DIR   where dspark_*.so are (default: beside the program)\n"
     "  --isa NAME      the instruction set a CPU device uses (default: its best); exit 77 where it is absent\n"
     "  --threads N     threads of a CPU device (default: all processors)\n"
     "  --op NAME       only this op\n"
@@ -53,6 +54,8 @@ static bool parse(int argc, char **argv, struct arguments *out) {
             out->self_test = true;
         else if (i++, strcmp(option, "--device") == 0)
             out->device = value;
+        else if (strcmp(option, "--modules") == 0)
+            out->params.modules = value;
         else if (strcmp(option, "--isa") == 0)
             out->params.cpu_isa = value;
         else if (strcmp(option, "--op") == 0 && known_op(value))
@@ -124,7 +127,7 @@ int main(int argc, char **argv) {
         found = check_device(c, arguments.device, &arguments);
     } else {
         const char *names[MAX_NAMES];
-        const uint32_t count = DS_MIN(ds_device_names(names, MAX_NAMES), (uint32_t)MAX_NAMES);
+        const uint32_t count = DS_MIN(ds_device_names(arguments.params.modules, names, MAX_NAMES), (uint32_t)MAX_NAMES);
         for (uint32_t i = 0; i < count; i++)
             if (strcmp(names[i], "ref") != 0) found += check_device(c, names[i], &arguments);
     }

@@ -98,7 +98,7 @@ float *golden_reals(const json_t *object, const char *key, size_t *count) {
 
 size_t golden_devices(const char *names[GOLDEN_MOST_DEVICES]) {
     const char *all[GOLDEN_MOST_DEVICES];
-    const size_t found = DS_MIN(ds_device_names(all, GOLDEN_MOST_DEVICES), (uint32_t)GOLDEN_MOST_DEVICES);
+    const size_t found = DS_MIN(ds_device_names(NULL, all, GOLDEN_MOST_DEVICES), (uint32_t)GOLDEN_MOST_DEVICES);
     size_t count = 0;
     for (size_t i = 0; i < found; i++) {
         struct ds_device *device;

@@ -242,7 +242,7 @@ static void every_device_describes_itself(void **state) {
     (void)state;
     size_t found = 0;
     struct ds_error err;
-    check_ok(ds_devices(note_device, &found, &err), &err);
+    check_ok(ds_devices(NULL, note_device, &found, &err), &err);
     assert_true(found >= 2);
 }
 

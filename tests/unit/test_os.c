@@ -326,7 +326,7 @@ static void a_missing_module_is_an_answer(void **state) {
     (void)state;
     struct ds_os_module *module;
     struct ds_error err;
-    assert_int_equal(ds_os_module_open("/nonexistent/module.so", &module, &err), DS_ERROR_IO);
+    assert_int_equal(ds_os_module_open("/nonexistent/module.so", false, &module, &err), DS_ERROR_IO);
     assert_null(module);
     check_contains(err.message, "/nonexistent/module.so");
     ds_os_module_close(NULL);

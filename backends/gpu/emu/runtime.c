@@ -1,0 +1,244 @@
+/* The calls of gpu_names.h on host memory. */
+#include "emu_internal.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct gpuStream {
+    struct gpuGraph *recording; /* NULL: launches run */
+};
+struct gpuEvent {
+    int unused;
+};
+struct kept {
+    struct emu_launch launch; /* its closure is owned */
+};
+struct gpuGraph {
+    struct kept *launches;
+    size_t count, room;
+    unsigned owners; /* the recording, and what was made from it */
+};
+
+/* --- failures on request --- */
+
+static atomic_uint_fast64_t calls, failing;
+
+void ds_emu_fail_at(uint64_t n) {
+    atomic_store(&calls, 0);
+    atomic_store(&failing, n);
+}
+uint64_t ds_emu_calls(void) { return atomic_load(&calls); }
+
+static bool fails(void) { return atomic_fetch_add(&calls, 1) + 1 == atomic_load(&failing); }
+
+const char *gpuGetErrorString(gpuError_t error) {
+    switch (error) {
+    case gpuSuccess: return "no error";
+    case gpuErrorMemoryAllocation: return "out of memory";
+    case gpuErrorNoKernelImage: return "no kernels for this device";
+    case gpuErrorInvalidDevice: return "no such device";
+    case gpuErrorLaunchFailure: return ds_emu_last_fault()[0] ? ds_emu_last_fault() : "launch failure, as asked for";
+    }
+    return "unknown error";
+}
+gpuError_t gpuGetLastError(void) { return gpuSuccess; }
+
+/* --- devices --- */
+
+enum { DEVICES = 2 };
+
+gpuError_t gpuDriverGetVersion(int *version) {
+    *version = 1;
+    return gpuSuccess;
+}
+gpuError_t gpuRuntimeGetVersion(int *version) { return gpuDriverGetVersion(version); }
+gpuError_t gpuGetDeviceCount(int *count) {
+    *count = DEVICES;
+    return gpuSuccess;
+}
+gpuError_t gpuSetDevice(int device) { return device >= 0 && device < DEVICES ? gpuSuccess : gpuErrorInvalidDevice; }
+gpuError_t gpuGetDeviceProperties(gpuDeviceProp_t *out, int device) {
+    strcpy(out->name, device == 0 ? "emulated, waves of 32" : "emulated, waves of 64");
+    return gpuSetDevice(device);
+}
+gpuError_t gpuDeviceGetAttribute(int *out, gpuDeviceAttr attribute, int device) {
+    static const int values[] = {[gpuAttributeProcessors] = 4, [gpuAttributeWave] = 32, [gpuAttributeMajor] = 0, [gpuAttributeMinor] = 0};
+    *out = values[attribute] << (attribute == gpuAttributeWave && device == 1);
+    return gpuSetDevice(device);
+}
+gpuError_t gpuMemGetInfo(size_t *unused, size_t *all) {
+    *all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    *unused = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    return gpuSuccess;
+}
+
+/* --- memory --- */
+
+bool emu_guarded_create(struct emu_guarded *out, size_t bytes) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), aligned = (bytes + 63) / 64 * 64; /* buffers start at multiples of 64 */
+    const size_t mapped = (aligned + page - 1) / page * page + 2 * page;
+    *out = (struct emu_guarded){0};
+    if (bytes > SIZE_MAX / 2) return false;
+    unsigned char *const pages = mmap(NULL, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) return false;
+    if (mapped > 2 * page && mprotect(pages + page, mapped - 2 * page, PROT_READ | PROT_WRITE) != 0) {
+        munmap(pages, mapped);
+        return false;
+    }
+    *out = (struct emu_guarded){.pages = pages, .mapped = mapped, .data = pages + mapped - page - aligned};
+    return true;
+}
+
+void emu_guarded_destroy(struct emu_guarded *guarded) {
+    if (guarded->pages) munmap(guarded->pages, guarded->mapped);
+    *guarded = (struct emu_guarded){0};
+}
+
+struct allocation {
+    struct emu_guarded guarded;
+    struct allocation *next;
+};
+static struct allocation *allocations;
+static pthread_mutex_t allocations_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+gpuError_t gpuMalloc(void **out, size_t bytes) {
+    *out = NULL;
+    if (fails()) return gpuErrorMemoryAllocation;
+    struct allocation *const allocation = malloc(sizeof *allocation);
+    if (!allocation || !emu_guarded_create(&allocation->guarded, bytes)) {
+        free(allocation);
+        return gpuErrorMemoryAllocation;
+    }
+    memset(allocation->guarded.data, 0xA5, bytes); /* a real device does not give zeros, either */
+    pthread_mutex_lock(&allocations_mutex);
+    allocation->next = allocations;
+    allocations = allocation;
+    pthread_mutex_unlock(&allocations_mutex);
+    *out = allocation->guarded.data;
+    return gpuSuccess;
+}
+
+gpuError_t gpuFree(void *data) {
+    pthread_mutex_lock(&allocations_mutex);
+    struct allocation **at = &allocations, *found;
+    while (*at && (*at)->guarded.data != data) at = &(*at)->next;
+    found = *at;
+    if (found) *at = found->next;
+    pthread_mutex_unlock(&allocations_mutex);
+    if (!found) return data ? gpuErrorLaunchFailure : gpuSuccess;
+    emu_guarded_destroy(&found->guarded);
+    free(found);
+    return gpuSuccess;
+}
+
+gpuError_t gpuMallocHost(void **out, size_t bytes) { return gpuMalloc(out, bytes); }
+gpuError_t gpuFreeHost(void *data) { return gpuFree(data); }
+
+gpuError_t gpuMemsetAsync(void *to, int value, size_t bytes, gpuStream_t stream) {
+    (void)stream;
+    if (bytes) memset(to, value, bytes);
+    return gpuSuccess;
+}
+gpuError_t gpuMemcpyAsync(void *to, const void *from, size_t bytes, gpuMemcpyKind kind, gpuStream_t stream) {
+    (void)kind;
+    (void)stream;
+    if (bytes) memmove(to, from, bytes);
+    return gpuSuccess;
+}
+
+/* --- streams and events: everything is done when a call returns --- */
+
+gpuError_t gpuStreamCreateWithFlags(gpuStream_t *out, unsigned flags) {
+    (void)flags;
+    *out = fails() ? NULL : calloc(1, sizeof **out);
+    return *out ? gpuSuccess : gpuErrorMemoryAllocation;
+}
+gpuError_t gpuStreamSynchronize(gpuStream_t stream) {
+    (void)stream;
+    return gpuSuccess;
+}
+gpuError_t gpuStreamDestroy(gpuStream_t stream) {
+    free(stream);
+    return gpuSuccess;
+}
+gpuError_t gpuEventCreateWithFlags(gpuEvent_t *out, unsigned flags) {
+    (void)flags;
+    *out = fails() ? NULL : calloc(1, sizeof **out);
+    return *out ? gpuSuccess : gpuErrorMemoryAllocation;
+}
+gpuError_t gpuEventRecord(gpuEvent_t event, gpuStream_t stream) {
+    (void)event;
+    (void)stream;
+    return gpuSuccess;
+}
+gpuError_t gpuEventSynchronize(gpuEvent_t event) {
+    (void)event;
+    return gpuSuccess;
+}
+gpuError_t gpuEventDestroy(gpuEvent_t event) {
+    free(event);
+    return gpuSuccess;
+}
+
+/* --- recordings --- */
+
+static gpuError_t keep(struct gpuGraph *graph, const struct emu_launch *launch) {
+    if (graph->count == graph->room) {
+        const size_t room = graph->room ? 2 * graph->room : 64;
+        struct kept *const grown = realloc(graph->launches, room * sizeof *grown);
+        if (!grown) return gpuErrorMemoryAllocation;
+        graph->launches = grown;
+        graph->room = room;
+    }
+    void *const closure = malloc(launch->closure_bytes);
+    if (!closure) return gpuErrorMemoryAllocation;
+    memcpy(closure, launch->closure, launch->closure_bytes);
+    struct kept *const kept = &graph->launches[graph->count++];
+    kept->launch = *launch;
+    kept->launch.closure = closure;
+    return gpuSuccess;
+}
+
+gpuError_t ds_emu_start(const struct emu_launch *launch, gpuStream_t stream) {
+    if (stream && stream->recording) return keep(stream->recording, launch);
+    return fails() ? gpuErrorLaunchFailure : ds_emu_run(launch);
+}
+
+gpuError_t gpuStreamBeginCapture(gpuStream_t stream, int mode) {
+    (void)mode;
+    stream->recording = fails() ? NULL : calloc(1, sizeof *stream->recording);
+    if (!stream->recording) return gpuErrorMemoryAllocation;
+    stream->recording->owners = 1;
+    return gpuSuccess;
+}
+gpuError_t gpuStreamEndCapture(gpuStream_t stream, gpuGraph_t *out) {
+    *out = stream->recording;
+    stream->recording = NULL;
+    return *out ? gpuSuccess : gpuErrorLaunchFailure;
+}
+gpuError_t gpuGraphInstantiateWithFlags(gpuGraphExec_t *out, gpuGraph_t graph, unsigned long long flags) {
+    (void)flags;
+    *out = NULL;
+    if (fails()) return gpuErrorMemoryAllocation;
+    graph->owners++;
+    *out = graph;
+    return gpuSuccess;
+}
+gpuError_t gpuGraphLaunch(gpuGraphExec_t graph, gpuStream_t stream) {
+    gpuError_t error = fails() ? gpuErrorLaunchFailure : gpuSuccess;
+    (void)stream;
+    for (size_t i = 0; i < graph->count && error == gpuSuccess; i++) error = ds_emu_run(&graph->launches[i].launch);
+    return error;
+}
+gpuError_t gpuGraphDestroy(gpuGraph_t graph) {
+    if (!graph || --graph->owners > 0) return gpuSuccess;
+    for (size_t i = 0; i < graph->count; i++) free((void *)(uintptr_t)graph->launches[i].launch.closure);
+    free(graph->launches);
+    free(graph);
+    return gpuSuccess;
+}
+gpuError_t gpuGraphExecDestroy(gpuGraphExec_t graph) { return gpuGraphDestroy(graph); }

@@ -1,0 +1,79 @@
+/* A list of nodes, recorded once and replayed with one launch. */
+#include "device.h"
+
+#include "base/os.h"
+
+#include <stdlib.h>
+
+struct ds_device_graph {
+    struct ds_gpu_device *device;
+    gpuGraphExec_t exec;
+    uint8_t *scratch; /* its addresses are recorded, so it is the graph's own */
+};
+
+void ds_gpu_graph_destroy(struct ds_device_graph *graph) {
+    struct ds_error err;
+    if (!graph) return;
+    if (ds_gpu_enter(graph->device, &err) == DS_OK) {
+        if (graph->exec) gpuGraphExecDestroy(graph->exec);
+        gpuFree(graph->scratch);
+    }
+    free(graph);
+}
+
+static uint64_t scratch_of(const struct ds_gpu_device *device, const struct ds_graph_node *nodes, uint32_t count) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const ds_op op = nodes[i].op;
+        if (!device->kernels->scratch_bytes[op]) continue;
+        const uint64_t bytes = device->kernels->scratch_bytes[op](&nodes[i].params, device->processors);
+        most = DS_MAX(most, bytes);
+    }
+    return most;
+}
+
+/* Under the device's mutex: the nodes' launches, taken down instead of run. */
+static gpuError_t record(const struct ds_device_graph *graph, const struct ds_graph_node *nodes, uint32_t count, gpuGraphExec_t *out) {
+    const struct ds_gpu_device *device = graph->device;
+    const struct ds_gpu_launch launch = {.stream = device->own, .scratch = graph->scratch, .processors = device->processors};
+    gpuError_t error = gpuStreamBeginCapture(device->own, gpuCaptureThreadLocal);
+    if (error != gpuSuccess) return error;
+    for (uint32_t i = 0; i < count && error == gpuSuccess; i++) error = device->kernels->op[nodes[i].op](&launch, &nodes[i].params);
+    gpuGraph_t recording = NULL;
+    const gpuError_t ended = gpuStreamEndCapture(device->own, &recording);
+    if (error == gpuSuccess) error = ended;
+    if (error == gpuSuccess) error = gpuGraphInstantiateWithFlags(out, recording, 0);
+    if (recording) gpuGraphDestroy(recording);
+    return error;
+}
+
+ds_status ds_gpu_graph_create(struct ds_device *base, const struct ds_graph_node *nodes, uint32_t count, struct ds_device_graph **out,
+                              struct ds_error *err) {
+    struct ds_gpu_device *device = (struct ds_gpu_device *)base;
+    *out = NULL;
+    DS_TRY(ds_gpu_enter(device, err));
+    struct ds_device_graph *graph = calloc(1, sizeof *graph);
+    if (!graph) return ds_fail_memory(err, sizeof *graph, "a graph");
+    graph->device = device;
+    const uint64_t bytes = scratch_of(device, nodes, count);
+    void *scratch = NULL;
+    gpuError_t error = bytes ? gpuMalloc(&scratch, (size_t)bytes) : gpuSuccess;
+    graph->scratch = scratch;
+    if (error == gpuSuccess) {
+        ds_os_mutex_lock(device->mutex);
+        error = record(graph, nodes, count, &graph->exec);
+        ds_os_mutex_unlock(device->mutex);
+    }
+    if (error != gpuSuccess) {
+        ds_gpu_graph_destroy(graph);
+        return ds_gpu_fail(device, error, "a recording of ops and its scratch", bytes, err);
+    }
+    *out = graph;
+    return DS_OK;
+}
+
+ds_status ds_gpu_graph_run(struct ds_stream *stream, struct ds_device_graph *graph, struct ds_error *err) {
+    DS_TRY(ds_gpu_enter(graph->device, err));
+    const gpuError_t error = gpuGraphLaunch(graph->exec, stream->handle);
+    return error == gpuSuccess ? DS_OK : ds_gpu_fail(graph->device, error, "launching a graph", 0, err);
+}

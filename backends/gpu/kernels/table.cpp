@@ -1,0 +1,20 @@
+/* The kernels of one wave size. */
+#include "common.h"
+
+extern "C" {
+extern const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE);
+}
+
+/* In the order of the structs' members and of ops.def: embed, rms_norm, quantize, linear, rope, kv_store, attention, ... */
+const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE) = {
+    DS_GPU_WAVE,
+    {
+#define DS_OP(name, text) GPU_OP(name),
+#include "ops/ops.def"
+#undef DS_OP
+    },
+    {nullptr, nullptr, nullptr, GPU_OP_SCRATCH(linear), nullptr, nullptr, GPU_OP_SCRATCH(attention), nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, GPU_OP_CAN(attention), nullptr, nullptr, nullptr},
+    DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE),
+};
+static_assert(DS_OP_linear == 3 && DS_OP_attention == 6, "the lists above follow ops.def");
