@@ -40,6 +40,15 @@ const struct ds_cli_option ds_cli_engine_options[] = {
     {0}};
 #undef AT
 
+#define AT(member) .offset = offsetof(struct ds_cli_trust, member)
+const struct ds_cli_option ds_cli_trust_options[] = {
+    {.name = "require-manifest", .kind = DS_CLI_FLAG, AT(require_manifest),
+     .help = "refuse files without a manifest (`dspark hash`); one that is there is verified anyway"},
+    {.name = "trust", .value = "KEY", .kind = DS_CLI_STRING, AT(key),
+     .help = "refuse files whose manifest is not signed by this public key: its file, or 64 hexadecimal digits"},
+    {0}};
+#undef AT
+
 /* "auto", "off" or "fixed:K". */
 static bool parse_spec(const char *text, void *target) {
     struct ds_cli_spec *const spec = target;
@@ -143,6 +152,8 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
     params.kv = (ds_kv_type)options->kv;
     params.weights = (ds_weights)options->weights;
     params.memory_budget = options->memory;
+    params.require_manifest = options->trust.require_manifest;
+    params.trust = options->trust.key;
     params.log = ds_cli_log;
     params.log_level = (ds_log_level)options->log;
 

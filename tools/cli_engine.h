@@ -11,9 +11,14 @@ struct ds_cli_engine {
     uint32_t threads, context, chunk;
     int kv, weights, log; /* ds_kv_type, ds_weights, ds_log_level */
     uint64_t memory;
+    struct ds_cli_trust {
+        bool require_manifest;
+        const char *key;
+    } trust;
 };
 #define DS_CLI_ENGINE_DEFAULTS {.log = DS_LOG_WARNING}
 extern const struct ds_cli_option ds_cli_engine_options[];
+extern const struct ds_cli_option ds_cli_trust_options[]; /* of struct ds_cli_trust */
 
 struct ds_cli_spec {
     bool given; /* not given: off without a drafter, auto with one */

@@ -12,6 +12,7 @@ struct bench_options {
     uint32_t threads, context, tokens, repeats;
     bool context_given, json;
     struct ds_bench_widths widths;
+    struct ds_cli_trust trust;
 };
 
 /* A number from 1 to 16 at *text, which moves behind it. */
@@ -77,6 +78,7 @@ static const struct ds_cli_option output_options[] = {
 #undef AT
 static const struct ds_cli_group bench_groups[] = {
     {.title = "Model", .options = model_options},
+    {.title = "Manifest", .options = ds_cli_trust_options, .base = offsetof(struct bench_options, trust)},
     {.title = "Measurement", .options = measure_options},
     {.title = "Result", .options = output_options},
     {0}};
@@ -119,7 +121,7 @@ static int make_plan(const struct bench_options *options, const ds_engine_info *
 
 static int measure(const struct bench_options *options, ds_engine **engine, struct ds_bench_svg *svg, struct ds_bench_result *result) {
     const struct ds_cli_engine open = {.target = options->target, .device = options->device, .modules = options->modules, .threads = options->threads,
-                                       .context = context_to_open(options), .log = DS_LOG_WARNING};
+                                       .context = context_to_open(options), .log = DS_LOG_WARNING, .trust = options->trust};
     const struct ds_cli_draft draft = {.drafter = options->drafter, .device = options->draft_device};
     ds_engine_info info;
     struct ds_bench_plan plan;

@@ -29,6 +29,7 @@ static const struct ds_cli_option chat_options[] = {
 static const struct ds_cli_group chat_groups[] = {
     {.title = "Model", .options = ds_cli_engine_options, .base = offsetof(struct chat_options, engine)},
     {.title = "Speculation", .options = ds_cli_draft_options, .base = offsetof(struct chat_options, draft)},
+    {.title = "Manifest", .options = ds_cli_trust_options, .base = offsetof(struct chat_options, engine.trust)},
     {.title = "Sampling", .options = ds_cli_sampling_options, .base = offsetof(struct chat_options, sampling)},
     {.title = "Conversation", .options = chat_options},
     {0}};

@@ -15,6 +15,7 @@ struct convert_options {
     const char *target, *pre;
     bool no_embeddings;
     uint32_t threads;
+    struct ds_cli_trust trust;
 };
 
 #define AT(member) .offset = offsetof(struct convert_options, member)
@@ -30,7 +31,8 @@ static const struct ds_cli_option convert_options[] = {
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, .max = 256, AT(threads), .help = "CPU threads (default: one per processor)"},
     {0}};
 #undef AT
-static const struct ds_cli_group convert_groups[] = {{.options = convert_options}, {0}};
+static const struct ds_cli_group convert_groups[] = {
+    {.options = convert_options}, {.title = "Manifest of IN", .options = ds_cli_trust_options, .base = offsetof(struct convert_options, trust)}, {0}};
 
 /* --- the command --- */
 
@@ -57,6 +59,8 @@ static int convert_main(int argc, char **argv) {
     params.drop_embeddings = options.no_embeddings;
     params.pre = options.pre;
     params.threads = options.threads;
+    params.require_manifest = options.trust.require_manifest;
+    params.trust = options.trust.key;
     params.log = ds_cli_log;
     params.log_level = DS_LOG_INFO;
     struct ds_cli_progress progress = {.what = "converting"};

@@ -32,6 +32,7 @@ static const struct ds_cli_option logits_options[] = {
 #undef AT
 static const struct ds_cli_group logits_groups[] = {
     {.title = "Model", .options = ds_cli_engine_options, .base = offsetof(struct logits_options, engine)},
+    {.title = "Manifest", .options = ds_cli_trust_options, .base = offsetof(struct logits_options, engine.trust)},
     {.title = "Result", .options = logits_options},
     {0}};
 

@@ -37,6 +37,9 @@ ds_status ds_os_write(struct ds_os_writer *writer, const void *data, size_t byte
 ds_status ds_os_write_commit(struct ds_os_writer *writer, struct ds_error *err);
 void ds_os_write_abort(struct ds_os_writer *writer);
 
+/* A new file with these bytes, synced; `secret`: only its owner may read it. DS_ERROR_IO where there is one of this name already. */
+ds_status ds_os_create_file(const char *path, bool secret, const void *data, size_t bytes, struct ds_error *err);
+
 enum ds_path_kind { DS_PATH_MISSING, DS_PATH_FILE, DS_PATH_FOLDER, DS_PATH_OTHER };
 enum ds_path_kind ds_os_path_kind(const char *path);
 /* folder + "/" + name, malloc'ed; NULL when memory is out. */

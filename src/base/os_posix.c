@@ -264,6 +264,27 @@ void ds_os_write_abort(struct ds_os_writer *writer) {
     *writer = (struct ds_os_writer){.fd = -1};
 }
 
+ds_status ds_os_create_file(const char *path, bool secret, const void *data, size_t bytes, struct ds_error *err) {
+    struct ds_os_writer writer = {.fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, secret ? 0600 : 0666), .temporary = format_text("%s", path)};
+    if (writer.fd < 0) {
+        const int error = errno;
+        free(writer.temporary);
+        return fail_errno(err, "create", path, error);
+    }
+    if (!writer.temporary) {
+        close(writer.fd);
+        unlink(path);
+        return ds_fail_memory(err, strlen(path), "a path");
+    }
+    DS_TRY(ds_os_write(&writer, data, bytes, err)); /* takes the file away when it fails */
+    if (fsync(writer.fd) != 0 && errno != EINVAL) return fail_writer(&writer, "write", err);
+    const int fd = writer.fd;
+    writer.fd = -1;
+    if (close(fd) != 0 && errno != EINTR) return fail_writer(&writer, "write", err);
+    free(writer.temporary);
+    return DS_OK;
+}
+
 /* --- paths --- */
 
 enum ds_path_kind ds_os_path_kind(const char *path) {

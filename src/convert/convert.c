@@ -1,4 +1,5 @@
 #include "base/os.h"
+#include "ckpt/manifest.h"
 #include "convert/convert_internal.h"
 
 #include <string.h>
@@ -41,7 +42,20 @@ static ds_status write_file(struct ds_conversion *c, ds_progress_fn progress, vo
         DS_TRY(ds_gguf_add_tensor(c->writer, c->items[i].name, c->items[i].type, c->items[i].dims, c->items[i].shape, err));
     DS_TRY(ds_gguf_begin(c->writer, c->params->output, err));
     DS_TRY(ds_convert_data(c, progress, user, err));
-    return ds_gguf_commit(c->writer, err);
+    return DS_OK;
+}
+
+/* What comes out is worth as much as what went in: the file gets its name when the input is as its manifest says. */
+static ds_status write_guarded(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err) {
+    const struct ds_manifest_trust trust = {.required = c->params->require_manifest, .trust = c->params->trust};
+    struct ds_guard *guard;
+    DS_TRY(ds_guard_open(c->source, &trust, &c->log, &guard, err));
+    ds_status status = ds_guard_begin(guard, 1, err);
+    if (status == DS_OK) status = write_file(c, progress, user, err);
+    if (status == DS_OK) status = ds_guard_finish(guard, err);
+    if (status == DS_OK) status = ds_gguf_commit(c->writer, err);
+    ds_guard_close(guard);
+    return status;
 }
 
 static ds_status open_all(struct ds_conversion *c, struct ds_ckpt **source, struct ds_ckpt **target, struct ds_error *err) {
@@ -74,7 +88,7 @@ ds_status ds_convert(const ds_convert_params *params, ds_progress_fn progress, v
     ds_status status = open_all(&c, &source, &target, err);
     if (status == DS_OK) status = ds_convert_plan(&c, err);
     if (status == DS_OK) warn_about_loss(&c);
-    if (status == DS_OK) status = write_file(&c, progress, user, err);
+    if (status == DS_OK) status = write_guarded(&c, progress, user, err);
     if (status == DS_OK && stats) {
         *stats = (ds_convert_stats){.size = sizeof *stats};
         count(&c, stats);

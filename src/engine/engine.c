@@ -42,7 +42,9 @@ static ds_status read_params(const ds_engine_params *params, ds_engine_params *o
 
 static ds_status open_models(ds_engine *engine, struct ds_error *err) {
     const ds_engine_params *p = &engine->params;
+    const struct ds_manifest_trust trust = {.required = p->require_manifest, .trust = p->trust};
     DS_TRY(ds_ckpt_open(p->target, &engine->target_ckpt, err));
+    DS_TRY(ds_guard_open(engine->target_ckpt, &trust, &engine->log, &engine->guards[0], err));
     DS_TRY(ds_model_open(engine->target_ckpt, &engine->model, err));
     DS_TRY(ds_tokenizer_open(engine->target_ckpt, &engine->tokenizer, err));
     if (engine->tokenizer) engine->chat = ds_chat_recognise(engine->tokenizer);
@@ -51,6 +53,7 @@ static ds_status open_models(ds_engine *engine, struct ds_error *err) {
                        ds_tokenizer_count(engine->tokenizer) - 1, engine->model->config.vocabulary);
     if (!p->drafter) return DS_OK;
     DS_TRY(ds_ckpt_open(p->drafter, &engine->draft_ckpt, err));
+    DS_TRY(ds_guard_open(engine->draft_ckpt, &trust, &engine->log, &engine->guards[1], err));
     return ds_draft_open(engine->draft_ckpt, engine->model, &engine->draft_model, err);
 }
 
@@ -171,6 +174,7 @@ ds_status ds_engine_open(const ds_engine_params *params, ds_engine **out, struct
     /* The caller's strings are his own again. */
     engine->params.target = engine->params.drafter = engine->params.device = engine->params.draft_device =
         engine->params.modules = NULL;
+    engine->params.trust = NULL;
     if (status != DS_OK) {
         ds_engine_destroy(engine);
         return status;
@@ -196,7 +200,7 @@ static bool report(void *user, uint64_t done, uint64_t total) {
     return !progress->fn || progress->fn(progress->user, progress->shown, progress->total);
 }
 
-static ds_status prepare(ds_engine *engine, ds_progress_fn fn, void *user, struct ds_error *err) {
+static ds_status place_weights(ds_engine *engine, ds_progress_fn fn, void *user, struct ds_error *err) {
     struct progress progress = {.fn = fn, .user = user};
     for (uint32_t i = 0; i < engine->n_placements; i++) progress.total += ds_loader_bytes(engine->placements[i].loader);
     for (uint32_t i = 0; i < engine->n_placements; i++) {
@@ -210,6 +214,16 @@ static ds_status prepare(ds_engine *engine, ds_progress_fn fn, void *user, struc
     if (engine->draft_model && !engine->drafter.outputs) DS_TRY(ds_drafter_allocate(&engine->drafter, draft_placement(engine)->scratch, err));
     if (fn) fn(user, progress.total, progress.total);
     return DS_OK;
+}
+
+/* Manifests are verified meanwhile: what is read for the one is in the page cache for the other. */
+static ds_status prepare(ds_engine *engine, ds_progress_fn fn, void *user, struct ds_error *err) {
+    ds_status status = DS_OK;
+    for (size_t i = 0; status == DS_OK && i < DS_COUNT(engine->guards); i++) status = ds_guard_begin(engine->guards[i], engine->threads, err);
+    if (status == DS_OK) status = place_weights(engine, fn, user, err);
+    for (size_t i = 0; status == DS_OK && i < DS_COUNT(engine->guards); i++) status = ds_guard_finish(engine->guards[i], err);
+    for (size_t i = 0; i < DS_COUNT(engine->guards); i++) ds_guard_cancel(engine->guards[i]);
+    return status;
 }
 
 /* The progress callback runs without a lock, so a state keeps out other threads, and the callback itself. */
@@ -254,6 +268,7 @@ void ds_engine_destroy(ds_engine *engine) {
     ds_draft_close(engine->draft_model);
     ds_model_close(engine->model);
     ds_tokenizer_close(engine->tokenizer);
+    for (size_t i = 0; i < DS_COUNT(engine->guards); i++) ds_guard_close(engine->guards[i]);
     ds_ckpt_close(engine->draft_ckpt);
     ds_ckpt_close(engine->target_ckpt);
     if (engine->lock) ds_os_mutex_destroy(engine->lock);

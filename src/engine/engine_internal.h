@@ -2,6 +2,7 @@
 #ifndef DSPARK_ENGINE_ENGINE_INTERNAL_H
 #define DSPARK_ENGINE_ENGINE_INTERNAL_H
 
+#include "ckpt/manifest.h"
 #include "spec/spec.h"
 #include "text/chat.h"
 
@@ -19,6 +20,7 @@ struct ds_engine {
     ds_engine_params params; /* strings are not kept: see the placements and checkpoints */
     struct ds_log log;
     struct ds_ckpt *target_ckpt, *draft_ckpt;
+    struct ds_guard *guards[2]; /* of the two checkpoints; NULL: nothing to verify */
     struct ds_model *model;
     struct ds_draft_model *draft_model; /* NULL: no drafter */
     struct ds_tokenizer *tokenizer;     /* NULL: none */

@@ -100,6 +100,12 @@ typedef struct ds_engine_params {
     void *log_user;
     ds_log_level log_level;
     const char *modules;      /* the one folder with modules (dspark_cuda.so, ...); NULL: beside the library, and the compiled-in one */
+    /*
+     * A manifest beside a checkpoint (docs/formats.md) is verified while the weights are read; ds_engine_prepare fails with
+     * DS_ERROR_MISMATCH, naming the tensor, when something was changed.
+     */
+    bool require_manifest;    /* refuse checkpoints without a manifest */
+    const char *trust;        /* refuse what is not signed by this key: 64 hexadecimal digits, or a file of public keys; NULL: any signature */
 } ds_engine_params;
 DS_API ds_engine_params ds_engine_defaults(void);
 

@@ -83,6 +83,8 @@ typedef struct ds_convert_params {
     ds_log_fn log;        /* NULL: silent */
     void *log_user;
     ds_log_level log_level;
+    bool require_manifest; /* of the input, as in ds_engine_params */
+    const char *trust;
 } ds_convert_params;
 DS_API ds_convert_params ds_convert_defaults(void);
 

@@ -48,6 +48,7 @@ find_missing() {
     need libjansson-dev pkg-config --exists jansson
     need libpcre2-dev pkg-config --exists libpcre2-8
     need libutf8proc-dev pkg-config --exists libutf8proc
+    need libsodium-dev pkg-config --exists libsodium
     [ "$1" = test ] || return 0
     need libcmocka-dev pkg-config --exists cmocka
     need clang command -v clang
