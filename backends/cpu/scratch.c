@@ -1,6 +1,7 @@
 #include "kernels.h"
 
 #include "kernels/attention.h"
+#include "kernels/experts.h"
 #include "kernels/sample.h"
 
 /* One unit's state: attention.c, struct unit. */
@@ -15,6 +16,7 @@ struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *para
     case DS_OP_sample:
         return (struct ds_cpu_scratch){.each = 2 * sizeof(float) * (uint64_t)params->sample.logits.cols,
                                        .shared = sizeof(struct ds_sample_part) * (uint64_t)members * params->sample.logits.rows};
+    case DS_OP_expert_linear: return (struct ds_cpu_scratch){.each = ds_expert_bytes(&params->expert_linear)};
     default: return (struct ds_cpu_scratch){0};
     }
 }

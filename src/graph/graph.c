@@ -139,9 +139,14 @@ struct ds_view ds_graph_embed(struct ds_graph *graph, const struct ds_weight *ta
 }
 
 struct ds_view ds_graph_rms_norm(struct ds_graph *graph, struct ds_view x, uint32_t dim, struct ds_slice weight, float eps) {
+    return ds_graph_rms_norm_add(graph, x, dim, weight, eps, (struct ds_view){0});
+}
+
+struct ds_view ds_graph_rms_norm_add(struct ds_graph *graph, struct ds_view x, uint32_t dim, struct ds_slice weight, float eps,
+                                     struct ds_view residual) {
     const struct ds_view out = ds_graph_tensor(graph, DS_ELEM_F32, x.rows, x.cols);
     ds_graph_append(graph, DS_OP_rms_norm, &(union ds_op_params){
-        .rms_norm = {.x = x, .out = out, .dim = dim, .weight = weight, .eps = eps, .count = graph->count}});
+        .rms_norm = {.x = x, .out = out, .dim = dim, .weight = weight, .eps = eps, .residual = residual, .count = graph->count}});
     return out;
 }
 
@@ -150,12 +155,19 @@ static bool same_view(const struct ds_view *a, const struct ds_view *b) {
            a->stride == b->stride && a->elem == b->elem;
 }
 
-static struct ds_view quantized(struct ds_graph *graph, struct ds_view x, ds_elem elem) {
-    if (x.elem == elem) return x;
-    if (graph->quantized.at.buffer && graph->quantized.elem == elem && same_view(&graph->quantized_from, &x)) return graph->quantized;
-    const struct ds_view out = ds_graph_tensor(graph, elem, x.rows, x.cols);
+/* `groups` rows of the result for each row of x. */
+static struct ds_view quantized(struct ds_graph *graph, struct ds_view x, ds_elem elem, uint32_t groups) {
+    if (x.elem == elem && groups == 1) return x;
+    if (x.elem == elem) {
+        assert(x.stride == x.cols); /* rows of `groups` parts are as many rows of one */
+        return ds_view_of(x.at, elem, x.rows * groups, x.cols / groups);
+    }
+    if (graph->quantized.at.buffer && graph->quantized.elem == elem && same_view(&graph->quantized_from, &x) &&
+        graph->quantized.rows == x.rows * groups)
+        return graph->quantized;
+    const struct ds_view out = ds_graph_tensor(graph, elem, x.rows * groups, x.cols / groups);
     ds_graph_append(graph, DS_OP_quantize, &(union ds_op_params){
-        .quantize = {.x = x, .out = out, .flags = graph->flags, .count = graph->count}});
+        .quantize = {.x = x, .out = out, .groups = groups, .flags = graph->flags, .count = graph->count}});
     graph->quantized_from = x;
     graph->quantized = out;
     return out;
@@ -163,7 +175,7 @@ static struct ds_view quantized(struct ds_graph *graph, struct ds_view x, ds_ele
 
 void ds_graph_linear_into(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_slice bias,
                           struct ds_view residual, struct ds_view y) {
-    const struct ds_view input = quantized(graph, x, ds_linear_input(weight->type));
+    const struct ds_view input = quantized(graph, x, ds_linear_input(weight->type), 1);
     ds_graph_append(graph, DS_OP_linear, &(union ds_op_params){
         .linear = {.weight = *weight, .x = input, .y = y, .bias = bias, .residual = residual, .count = graph->count}});
 }
@@ -180,6 +192,20 @@ struct ds_view ds_graph_glu(struct ds_graph *graph, struct ds_view gate, struct 
     ds_graph_append(graph, DS_OP_glu, &(union ds_op_params){
         .glu = {.gate = gate, .up = up, .out = out, .activation = activation, .count = graph->count}});
     return out;
+}
+
+void ds_graph_scale(struct ds_graph *graph, struct ds_view x, float scale, float softcap) {
+    ds_graph_append(graph, DS_OP_scale, &(union ds_op_params){
+        .scale = {.x = x, .out = x, .scale = scale, .softcap = softcap, .count = graph->count}});
+}
+
+struct ds_view ds_graph_expert_linear(struct ds_graph *graph, const struct ds_weight *weight, uint32_t experts, uint32_t outputs,
+                                      struct ds_view x, struct ds_view ids) {
+    const struct ds_view input = quantized(graph, x, ds_linear_input(weight->type), x.cols / weight->cols);
+    const struct ds_view y = ds_graph_tensor(graph, DS_ELEM_F32, ids.rows, ids.cols * outputs);
+    ds_graph_append(graph, DS_OP_expert_linear, &(union ds_op_params){
+        .expert_linear = {.weight = *weight, .experts = experts, .outputs = outputs, .x = input, .ids = ids, .y = y, .count = graph->count}});
+    return y;
 }
 
 void ds_graph_copy(struct ds_graph *graph, struct ds_view x, struct ds_slice index, struct ds_view out) {

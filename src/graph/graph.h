@@ -43,12 +43,20 @@ void ds_graph_append(struct ds_graph *graph, ds_op op, const union ds_op_params 
 struct ds_view ds_graph_embed(struct ds_graph *graph, const struct ds_weight *table, struct ds_slice ids, uint32_t rows, float scale);
 void ds_graph_embed_into(struct ds_graph *graph, const struct ds_weight *table, struct ds_slice ids, float scale, struct ds_view out);
 struct ds_view ds_graph_rms_norm(struct ds_graph *graph, struct ds_view x, uint32_t dim, struct ds_slice weight, float eps);
+/* norm(x) + residual */
+struct ds_view ds_graph_rms_norm_add(struct ds_graph *graph, struct ds_view x, uint32_t dim, struct ds_slice weight, float eps,
+                                     struct ds_view residual);
 /* Quantises x first when the weight's type asks for it; linears in a row that share x share the result. bias, residual: may be absent. */
 struct ds_view ds_graph_linear(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_slice bias,
                                struct ds_view residual);
 void ds_graph_linear_into(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_slice bias,
                           struct ds_view residual, struct ds_view y);
 struct ds_view ds_graph_glu(struct ds_graph *graph, struct ds_view gate, struct ds_view up, ds_activation activation);
+/* In place: x * scale, then the soft-cap (0: none). */
+void ds_graph_scale(struct ds_graph *graph, struct ds_view x, float scale, float softcap);
+/* Experts' linears: x f32 [rows, inputs], or [rows, slots * inputs] without gaps where every slot has inputs of its own. [rows, slots * outputs] */
+struct ds_view ds_graph_expert_linear(struct ds_graph *graph, const struct ds_weight *weight, uint32_t experts, uint32_t outputs,
+                                      struct ds_view x, struct ds_view ids);
 void ds_graph_copy(struct ds_graph *graph, struct ds_view x, struct ds_slice index, struct ds_view out);
 
 /* --- finishing --- */

@@ -75,8 +75,6 @@ struct ds_device_fns {
     ds_status (*op[DS_OP_COUNT])(struct ds_stream *stream, const union ds_op_params *params, struct ds_error *err);
 };
 
-enum { DS_WEIGHT_ROWS = 64 };
-
 /* Backends put this first in a struct of their own. */
 struct ds_device {
     const struct ds_device_fns *fns;

@@ -21,7 +21,9 @@ enum {
     DS_CHUNK = 256,     /* positions of an attention chunk: four pages */
     DS_SUM_GROUP = 16,  /* int8 activations per stored partial sum */
     DS_Q8_BLOCK = 32,   /* int8 activations per scale where the weights have 8 bits (DS_ELEM_Q8_32) */
-    DS_ALIGN = 64       /* bytes: of every tensor in a buffer */
+    DS_ALIGN = 64,      /* bytes: of every tensor in a buffer */
+    DS_WEIGHT_ROWS = 64, /* rows of a matrix that weight_write stores at once, and a multiple of which an expert takes */
+    DS_MOST_EXPERTS = 1024, DS_MOST_SLOTS = 64 /* of a mixture of experts; slots: experts a row uses */
 };
 
 /*

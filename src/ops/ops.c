@@ -158,6 +158,7 @@ static void list_embed(const struct ds_op_embed *p, struct operands *all) {
 static void list_rms_norm(const struct ds_op_rms_norm *p, struct operands *all) {
     add_view(all, "x", &p->x, DS_READ, true);
     add_words(all, "weight", &p->weight, DS_READ, p->dim, 1);
+    add_view(all, "residual", &p->residual, DS_READ, true);
     add_view(all, "out", &p->out, DS_WRITE, false);
     add_count(all, &p->count);
 }
@@ -223,6 +224,36 @@ static void list_sample(const struct ds_op_sample *p, struct operands *all) {
     add_words(all, "bias", &p->bias, DS_READ, p->bias_rows, p->logits.cols);
     add_words(all, "tokens", &p->tokens, DS_WRITE, p->logits.rows, 1);
     add_flags(all, &p->flags, p->logits.rows);
+    add_count(all, &p->count);
+}
+
+static void list_scale(const struct ds_op_scale *p, struct operands *all) {
+    add_view(all, "x", &p->x, DS_READ, true);
+    add_view(all, "out", &p->out, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
+static void list_route(const struct ds_op_route *p, struct operands *all) {
+    add_view(all, "logits", &p->logits, DS_READ, false);
+    add_words(all, "scale", &p->scale, DS_READ, p->logits.cols, 1);
+    add_view(all, "ids", &p->ids, DS_WRITE, false);
+    add_view(all, "weights", &p->weights, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
+static void list_expert_linear(const struct ds_op_expert_linear *p, struct operands *all) {
+    add_weight(all, "weight", &p->weight);
+    add_view(all, "x", &p->x, DS_READ, false);
+    add_view(all, "ids", &p->ids, DS_READ, false);
+    add_view(all, "y", &p->y, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
+static void list_expert_sum(const struct ds_op_expert_sum *p, struct operands *all) {
+    add_view(all, "x", &p->x, DS_READ, false);
+    add_view(all, "weights", &p->weights, DS_READ, false);
+    add_view(all, "residual", &p->residual, DS_READ, true);
+    add_view(all, "y", &p->y, DS_WRITE, false);
     add_count(all, &p->count);
 }
 

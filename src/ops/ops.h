@@ -71,6 +71,9 @@ struct ds_weight {
 /* What a linear with weights of this type reads: F32 for F32 and F16, BF16 for BF16, Q8_32 for Q8_0, Q8 for the other block types. */
 ds_elem ds_linear_input(ds_type weight_type);
 
+/* Rows that an expert of `outputs` outputs takes in the matrix of all experts. */
+static inline uint32_t ds_expert_rows(uint32_t outputs) { return (outputs + DS_WEIGHT_ROWS - 1) / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS; }
+
 /* out[r, :] = table[ids[r], :] * scale (exactly the row where scale is 1) */
 struct ds_op_embed {
     struct ds_weight table;
@@ -80,22 +83,28 @@ struct ds_op_embed {
     struct ds_slice count;
 };
 
-/* For each group g of `dim` columns: out = (x * (1 / sqrt(mean(x^2) + eps))) * weight. In place allowed. */
+/*
+ * For each group g of `dim` columns: out = (x * (1 / sqrt(mean(x^2) + eps))) * weight, and residual added to that where there
+ * is one. In place allowed: x or the residual may be out itself.
+ */
 struct ds_op_rms_norm {
     struct ds_view x, out;  /* f32 [rows, groups * dim] */
     uint32_t dim;
     struct ds_slice weight; /* f32[dim], or absent: 1 */
     float eps;
+    struct ds_view residual; /* f32 [rows, groups * dim]; at.buffer NULL: none */
     struct ds_slice count;
 };
 
 /*
  * x in the form that linears of some type read. Inputs that share a scale become zeros where their largest magnitude is 0 or not finite,
- * the latter with DS_FLAG_ACTIVATION.
+ * the latter with DS_FLAG_ACTIVATION. A row of x may hold several rows of out side by side (the experts' activations): group g of row r
+ * becomes row r * groups + g of out, its flags are those of row r.
  */
 struct ds_op_quantize {
-    struct ds_view x;       /* f32 [rows, cols] */
-    struct ds_view out;     /* BF16, Q8 or Q8_32 [rows, cols] */
+    struct ds_view x;       /* f32 [rows, groups * cols] */
+    struct ds_view out;     /* BF16, Q8 or Q8_32 [rows * groups, cols] */
+    uint32_t groups;        /* 0: 1 */
     struct ds_slice flags;  /* u32[rows], or absent */
     struct ds_slice count;
 };
@@ -183,6 +192,50 @@ struct ds_op_sample {
     uint32_t bias_rows;
     struct ds_slice tokens;   /* i32[rows], out */
     struct ds_slice flags;    /* u32[rows], or absent */
+    struct ds_slice count;
+};
+
+/* out = x * scale, then cap * tanh(out / cap) where softcap > 0. In place allowed. */
+struct ds_op_scale {
+    struct ds_view x, out;    /* f32 [rows, cols] */
+    float scale;
+    float softcap;            /* 0: none */
+    struct ds_slice count;
+};
+
+/*
+ * The experts of each row: those with the `slots` greatest logits, ties to the lowest id, listed by ascending id. The weight of
+ * expert e is exp(l_e - max) / sum, the sum over all experts or, `normalise`, over the chosen ones; times scale[e].
+ */
+struct ds_op_route {
+    struct ds_view logits;    /* f32 [rows, experts] */
+    struct ds_view ids;       /* i32 [rows, slots], out */
+    struct ds_view weights;   /* f32 [rows, slots], out */
+    bool normalise;
+    struct ds_slice scale;    /* f32[experts], or absent: 1 */
+    struct ds_slice count;
+};
+
+/*
+ * y[r, s * outputs + o] = sum over i, in runs, of x[r or r * slots + s, i] * w[e, o, i] with e = ids[r, s]: a linear (same formats,
+ * same order of sums) whose weights each (row, slot) picks. The experts' matrices lie in one, each padded to whole groups of
+ * DS_WEIGHT_ROWS rows: expert e begins at row e * ds_expert_rows(outputs).
+ */
+struct ds_op_expert_linear {
+    struct ds_weight weight;  /* [experts * ds_expert_rows(outputs), inputs] */
+    uint32_t experts, outputs;
+    struct ds_view x;         /* [rows, inputs], or [rows * slots, inputs], in ds_linear_input(weight.type) */
+    struct ds_view ids;       /* i32 [rows, slots] */
+    struct ds_view y;         /* f32 [rows, slots * outputs] */
+    struct ds_slice count;    /* rows of ids */
+};
+
+/* y[r, c] = (sum over slots s, ascending from +0, of weights[r, s] * x[r, s * cols + c]) + residual[r, c]. residual may be y itself. */
+struct ds_op_expert_sum {
+    struct ds_view x;         /* f32 [rows, slots * cols] */
+    struct ds_view weights;   /* f32 [rows, slots] */
+    struct ds_view y;         /* f32 [rows, cols] */
+    struct ds_view residual;  /* f32 [rows, cols]; at.buffer NULL: none */
     struct ds_slice count;
 };
 

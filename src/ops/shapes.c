@@ -106,7 +106,9 @@ static ds_status require_rms_norm(const struct ds_op_rms_norm *p, struct ds_erro
     REQUIRE(p->dim > 0 && p->x.cols % p->dim == 0, "rms_norm", "x has %u columns, not a multiple of dim %u", p->x.cols, p->dim);
     /* Without eps a group of zeros would be divided by zero. */
     REQUIRE(p->eps > 0 && is_finite(p->eps), "rms_norm", "eps is %g and must be finite and above 0", (double)p->eps);
-    return DS_OK;
+    if (!p->residual.at.buffer) return DS_OK;
+    DS_TRY(require_view("rms_norm", "residual", &p->residual, DS_ELEM_F32, err));
+    return require_same_shape("rms_norm", "residual", &p->residual, "x", &p->x, err);
 }
 
 static ds_status require_quantize(const struct ds_op_quantize *p, struct ds_error *err) {
@@ -114,7 +116,11 @@ static ds_status require_quantize(const struct ds_op_quantize *p, struct ds_erro
             elem_name(p->out.elem));
     DS_TRY(require_view("quantize", "x", &p->x, DS_ELEM_F32, err));
     DS_TRY(require_view("quantize", "out", &p->out, p->out.elem, err));
-    return require_same_shape("quantize", "out", &p->out, "x", &p->x, err);
+    if (p->groups <= 1) return require_same_shape("quantize", "out", &p->out, "x", &p->x, err);
+    REQUIRE((uint64_t)p->x.rows * p->groups == p->out.rows && (uint64_t)p->out.cols * p->groups == p->x.cols, "quantize",
+            "out is [%u, %u], x [%u, %u]; %u groups in a row of x need as many rows of out, and columns of it", p->out.rows, p->out.cols, p->x.rows,
+            p->x.cols, p->groups);
+    return DS_OK;
 }
 
 static ds_status require_linear(const struct ds_op_linear *p, struct ds_error *err) {
@@ -198,6 +204,60 @@ static ds_status require_sample(const struct ds_op_sample *p, struct ds_error *e
     REQUIRE(!p->bias.buffer == (p->bias_rows == 0), "sample", "bias is %s but bias_rows is %u",
             p->bias.buffer ? "given" : "absent", p->bias_rows);
     return DS_OK;
+}
+
+static ds_status require_scale(const struct ds_op_scale *p, struct ds_error *err) {
+    DS_TRY(require_view("scale", "x", &p->x, DS_ELEM_F32, err));
+    DS_TRY(require_view("scale", "out", &p->out, DS_ELEM_F32, err));
+    DS_TRY(require_same_shape("scale", "out", &p->out, "x", &p->x, err));
+    REQUIRE(is_finite(p->scale), "scale", "scale must be finite");
+    REQUIRE(p->softcap >= 0 && is_finite(p->softcap), "scale", "softcap is %g and must be finite and not below 0", (double)p->softcap);
+    return DS_OK;
+}
+
+static ds_status require_route(const struct ds_op_route *p, struct ds_error *err) {
+    DS_TRY(require_view("route", "logits", &p->logits, DS_ELEM_F32, err));
+    DS_TRY(require_view("route", "ids", &p->ids, DS_ELEM_I32, err));
+    DS_TRY(require_view("route", "weights", &p->weights, DS_ELEM_F32, err));
+    DS_TRY(require_same_shape("route", "weights", &p->weights, "ids", &p->ids, err));
+    REQUIRE(p->ids.rows == p->logits.rows, "route", "ids has %u rows and must have %u like logits", p->ids.rows, p->logits.rows);
+    REQUIRE(p->logits.cols <= DS_MOST_EXPERTS, "route", "%u experts, the limit is %d", p->logits.cols, DS_MOST_EXPERTS);
+    REQUIRE(p->ids.cols <= p->logits.cols && p->ids.cols <= DS_MOST_SLOTS, "route", "%u slots of %u experts; the limit is %d", p->ids.cols,
+            p->logits.cols, DS_MOST_SLOTS);
+    return DS_OK;
+}
+
+static ds_status require_expert_linear(const struct ds_op_expert_linear *p, struct ds_error *err) {
+    const struct ds_weight *w = &p->weight;
+    DS_TRY(require_weight("expert_linear", "weight", w, err));
+    DS_TRY(require_view("expert_linear", "x", &p->x, ds_linear_input(w->type), err));
+    DS_TRY(require_view("expert_linear", "ids", &p->ids, DS_ELEM_I32, err));
+    DS_TRY(require_view("expert_linear", "y", &p->y, DS_ELEM_F32, err));
+    REQUIRE(p->experts > 0 && p->experts <= DS_MOST_EXPERTS && p->outputs > 0 && p->outputs <= DS_MAX_EXTENT, "expert_linear",
+            "%u experts of %u outputs; both must be at least 1, and at most %d experts", p->experts, p->outputs, DS_MOST_EXPERTS);
+    REQUIRE((uint64_t)p->experts * ds_expert_rows(p->outputs) == w->rows, "expert_linear", "weight has %u rows, %u experts of %u outputs need %" PRIu64,
+            w->rows, p->experts, p->outputs, (uint64_t)p->experts * ds_expert_rows(p->outputs));
+    REQUIRE(p->x.cols == w->cols, "expert_linear", "x has %u columns, weight needs %u", p->x.cols, w->cols);
+    REQUIRE(p->ids.cols <= DS_MOST_SLOTS, "expert_linear", "%u slots; the limit is %d", p->ids.cols, DS_MOST_SLOTS);
+    REQUIRE(p->y.rows == p->ids.rows && p->y.cols == (uint64_t)p->ids.cols * p->outputs, "expert_linear",
+            "y is [%u, %u]; ids [%u, %u] and %u outputs give [%u, %" PRIu64 "]", p->y.rows, p->y.cols, p->ids.rows, p->ids.cols, p->outputs,
+            p->ids.rows, (uint64_t)p->ids.cols * p->outputs);
+    REQUIRE(p->x.rows == p->ids.rows || p->x.rows == (uint64_t)p->ids.rows * p->ids.cols, "expert_linear",
+            "x has %u rows and must have %u, or one for each of %u slots", p->x.rows, p->ids.rows, p->ids.cols);
+    return DS_OK;
+}
+
+static ds_status require_expert_sum(const struct ds_op_expert_sum *p, struct ds_error *err) {
+    DS_TRY(require_view("expert_sum", "x", &p->x, DS_ELEM_F32, err));
+    DS_TRY(require_view("expert_sum", "weights", &p->weights, DS_ELEM_F32, err));
+    DS_TRY(require_view("expert_sum", "y", &p->y, DS_ELEM_F32, err));
+    REQUIRE(p->weights.rows == p->x.rows && p->y.rows == p->x.rows, "expert_sum", "weights has %u rows, y %u; both must have %u like x",
+            p->weights.rows, p->y.rows, p->x.rows);
+    REQUIRE(p->x.cols == (uint64_t)p->weights.cols * p->y.cols, "expert_sum", "x has %u columns, %u slots of %u need %" PRIu64, p->x.cols,
+            p->weights.cols, p->y.cols, (uint64_t)p->weights.cols * p->y.cols);
+    if (!p->residual.at.buffer) return DS_OK;
+    DS_TRY(require_view("expert_sum", "residual", &p->residual, DS_ELEM_F32, err));
+    return require_same_shape("expert_sum", "residual", &p->residual, "y", &p->y, err);
 }
 
 ds_status ds_op_check_shapes(ds_op op, const union ds_op_params *params, struct ds_error *err) {

@@ -30,6 +30,17 @@ static void quantise(struct check *c, ds_elem elem, uint32_t rows, uint32_t cols
     check_run(c, rows);
 }
 
+/* Several rows of the result side by side in a row of x. */
+static void quantise_groups(struct check *c, ds_elem elem, uint32_t rows, uint32_t groups, uint32_t cols) {
+    if (!check_case(c, "%s, %u rows of %u groups of %u", elem == DS_ELEM_Q8 ? "q8" : elem == DS_ELEM_Q8_32 ? "q8_32" : "bf16", rows, groups, cols)) return;
+    struct ds_op_quantize *p = &c->params.quantize;
+    *p = (struct ds_op_quantize){.x = check_view(c, DS_ELEM_F32, rows, groups * cols, FILL_NORMAL),
+                                 .out = check_view(c, elem, rows * groups, cols, FILL_POISON), .groups = groups};
+    spoil(&p->x);
+    p->flags = check_indices(c, rows, 8);
+    check_run(c, rows);
+}
+
 static void cases(struct check *c) {
     static const uint32_t cols[] = {1, 31, 32, 33, 255, 256, 257, 512, 1024, 2560, 9728}, rows[] = {3, 1, 16, 17, 5, 64};
     for (uint32_t i = 0; i < DS_COUNT(cols); i++) {
@@ -42,12 +53,16 @@ static void cases(struct check *c) {
         quantise(c, DS_ELEM_Q8, 6, cols[i], true, FILL_NORMAL);
         quantise(c, DS_ELEM_BF16, 6, cols[i], true, FILL_NORMAL);
         quantise(c, DS_ELEM_Q8_32, 6, cols[i], true, FILL_NORMAL);
+        quantise_groups(c, DS_ELEM_Q8, 1 + i % 6, 1 + i % 4, cols[i] > 2000 ? 300 : cols[i]);
+        quantise_groups(c, DS_ELEM_BF16, 1 + i % 6, 1 + i % 4, cols[i] > 2000 ? 300 : cols[i]);
+        quantise_groups(c, DS_ELEM_Q8_32, 1 + i % 6, 1 + i % 4, cols[i] > 2000 ? 300 : cols[i]);
     }
 }
 
 static void slice(union ds_op_params *params, uint32_t first, uint32_t n) {
     slice_view(&params->quantize.x, first, n);
-    slice_view(&params->quantize.out, first, n);
+    const uint32_t groups = params->quantize.groups ? params->quantize.groups : 1;
+    slice_view(&params->quantize.out, first * groups, n * groups);
     slice_rows(&params->quantize.flags, first, 4);
 }
 

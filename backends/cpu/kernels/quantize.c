@@ -64,11 +64,11 @@ static bool run_to_q8(const float *x, uint32_t n, const ds_elem elem, int8_t *q,
     return finite;
 }
 
-/* One run of one row. False when a value is not finite. */
-static bool run_of_row(const struct ds_op_quantize *p, uint32_t r, uint32_t run) {
-    const uint32_t first = run * DS_RUN, cols = p->x.cols, n = DS_MIN(cols - first, (uint32_t)DS_RUN);
-    const float *x = (const float *)ds_host_row(&p->x, r) + first;
-    uint8_t *out = ds_host_row(&p->out, r);
+/* One run of one group of a row. False when a value is not finite. */
+static bool run_of_row(const struct ds_op_quantize *p, uint32_t r, uint32_t group, uint32_t run) {
+    const uint32_t first = run * DS_RUN, cols = p->out.cols, n = DS_MIN(cols - first, (uint32_t)DS_RUN);
+    const float *x = (const float *)ds_host_row(&p->x, r) + (size_t)group * cols + first;
+    uint8_t *out = ds_host_row(&p->out, r * DS_MAX(p->groups, 1) + group);
     if (p->out.elem == DS_ELEM_BF16) return run_to_bf16(x, n, (uint16_t *)(void *)out + first);
 
     const bool narrow = p->out.elem == DS_ELEM_Q8_32;
@@ -84,13 +84,13 @@ static bool run_of_row(const struct ds_op_quantize *p, uint32_t r, uint32_t run)
 
 void DS_CPU_NAME(quantize)(const struct ds_cpu_work *work, const union ds_op_params *params) {
     const struct ds_op_quantize *p = &params->quantize;
-    const uint32_t rows = ds_host_rows(&p->count, p->x.rows), runs = (p->x.cols + DS_RUN - 1) / DS_RUN;
+    const uint32_t rows = ds_host_rows(&p->count, p->x.rows), groups = DS_MAX(p->groups, 1), runs = (p->out.cols + DS_RUN - 1) / DS_RUN;
     uint32_t *flags = ds_host_at(&p->flags);
     uint64_t unit, end;
-    ds_cpu_share(work, (uint64_t)rows * runs, &unit, &end);
+    ds_cpu_share(work, (uint64_t)rows * groups * runs, &unit, &end);
     for (; unit < end; unit++) {
-        const uint32_t r = (uint32_t)(unit / runs);
-        if (!run_of_row(p, r, (uint32_t)(unit % runs)) && flags)
+        const uint32_t r = (uint32_t)(unit / runs / groups);
+        if (!run_of_row(p, r, (uint32_t)(unit / runs % groups), (uint32_t)(unit % runs)) && flags)
             __atomic_fetch_or(&flags[r], (uint32_t)DS_FLAG_ACTIVATION, __ATOMIC_RELAXED); /* threads may share a row */
     }
 }

@@ -20,11 +20,16 @@ static float sum_of_squares(const float *x, uint32_t dim) {
     return vf_tree(low, high);
 }
 
-/* x may be out. */
-static void norm(const float *x, const float *weight, uint32_t dim, float eps, float *out) {
+/* x or residual may be out. */
+static void norm(const float *x, const float *weight, const float *residual, uint32_t dim, float eps, float *out) {
     const float mean = ds_div(sum_of_squares(x, dim), (float)dim);
     const float r = ds_div(1.0f, ds_sqrt(mean + eps));
-    if (weight) {
+    if (residual) {
+        for (uint32_t c = 0; c < dim; c++) {
+            const float scaled = x[c] * r;
+            out[c] = (weight ? scaled * weight[c] : scaled) + residual[c];
+        }
+    } else if (weight) {
         for (uint32_t c = 0; c < dim; c++) out[c] = (x[c] * r) * weight[c];
     } else {
         for (uint32_t c = 0; c < dim; c++) out[c] = x[c] * r;
@@ -39,6 +44,7 @@ void DS_CPU_NAME(rms_norm)(const struct ds_cpu_work *work, const union ds_op_par
     for (; unit < end; unit++) {
         const uint32_t r = (uint32_t)(unit / groups);
         const size_t c = (size_t)(unit % groups) * p->dim;
-        norm((const float *)ds_host_row(&p->x, r) + c, ds_host_at(&p->weight), p->dim, p->eps, (float *)ds_host_row(&p->out, r) + c);
+        const float *residual = p->residual.at.buffer ? (const float *)ds_host_row(&p->residual, r) + c : NULL;
+        norm((const float *)ds_host_row(&p->x, r) + c, ds_host_at(&p->weight), residual, p->dim, p->eps, (float *)ds_host_row(&p->out, r) + c);
     }
 }

@@ -5,6 +5,7 @@
  * Q8:   per block of 256 (Q8_32: of 32), with amax = max |x|:  d = amax / 127,  q = nearest even of x * (127 / amax)   (numerics.h),
  *       s = sums of 16 q. A block whose amax is 0 gives zeros; one that holds an infinity or a NaN too, and raises the flag.
  *       Columns beyond `cols` and the bytes that round a row up to DS_ALIGN are zeros, scales of blocks beyond them too.
+ * Group g of row r is row r * groups + g of the result.
  *
  * Fast kernels: max and integer sums in any order; blocks and rows in any order.
  */
@@ -57,12 +58,14 @@ static bool to_q8(const float *x, uint32_t cols, ds_elem elem, uint8_t *out) {
 ds_status ds_ref_quantize(const struct ds_op_quantize *p, struct ds_error *err) {
     (void)err;
     uint32_t *flags = ds_host_at(&p->flags);
-    const uint32_t rows = ds_host_rows(&p->count, p->x.rows);
+    const uint32_t rows = ds_host_rows(&p->count, p->x.rows), groups = DS_MAX(p->groups, 1), cols = p->out.cols;
     for (uint32_t r = 0; r < rows; r++) {
-        const float *x = ds_host_row(&p->x, r);
-        void *out = ds_host_row(&p->out, r);
-        const bool finite = ds_elem_is_q8(p->out.elem) ? to_q8(x, p->x.cols, p->out.elem, out) : to_bf16(x, p->x.cols, out);
-        if (!finite && flags) flags[r] |= DS_FLAG_ACTIVATION;
+        for (uint32_t g = 0; g < groups; g++) {
+            const float *x = (const float *)ds_host_row(&p->x, r) + (size_t)g * cols;
+            void *out = ds_host_row(&p->out, r * groups + g);
+            const bool finite = ds_elem_is_q8(p->out.elem) ? to_q8(x, cols, p->out.elem, out) : to_bf16(x, cols, out);
+            if (!finite && flags) flags[r] |= DS_FLAG_ACTIVATION;
+        }
     }
     return DS_OK;
 }

@@ -11,6 +11,8 @@ struct norm {
     const float *weight; /* [dim], or null */
     uint32_t dim;
     float eps;
+    const float *residual; /* rows of `pitch` floats, or null */
+    size_t pitch;
 };
 
 GPU_KERNEL(THREADS) norm_groups(struct norm p, struct active active) {
@@ -27,8 +29,9 @@ GPU_KERNEL(THREADS) norm_groups(struct norm p, struct active active) {
     sum = tree_sum(sum);
     const float mean = ds_div(sum, static_cast<float>(p.dim)), scale = ds_div(1.0f, ds_sqrt(mean + p.eps));
     for (uint32_t c = lane; present && c < p.dim; c += DS_LANES) {
-        const float scaled = x[c] * scale;
-        out[c] = p.weight ? scaled * p.weight[c] : scaled;
+        float scaled = x[c] * scale;
+        if (p.weight) scaled = scaled * p.weight[c];
+        out[c] = p.residual ? scaled + p.residual[r * p.pitch + static_cast<size_t>(group) * p.dim + c] : scaled;
     }
 }
 
@@ -36,7 +39,8 @@ GPU_KERNEL(THREADS) norm_groups(struct norm p, struct active active) {
 
 gpuError_t GPU_OP(rms_norm)(const struct ds_gpu_launch *launch, const union ds_op_params *params) {
     const struct ds_op_rms_norm &p = params->rms_norm;
-    const struct norm norm = {matrix_of<const float>(p.x), matrix_of<float>(p.out), at<const float>(p.weight), p.dim, p.eps};
+    const struct norm norm = {matrix_of<const float>(p.x), matrix_of<float>(p.out), at<const float>(p.weight), p.dim, p.eps,
+                              at<const float>(p.residual.at), p.residual.stride};
     return gpu_launch(norm_groups, gpu_grid_of(ceil_div(p.x.cols / p.dim, TEAMS), p.x.rows), THREADS, 0, launch->stream, norm,
                       active_of(p.count, p.x.rows));
 }
