@@ -28,8 +28,8 @@ typedef void (*ds_cpu_kernel)(const struct ds_cpu_work *work, const union ds_op_
 /* Writes one tile (pack.h) from `outputs` (1..16) rows in file layout, `row_bytes` apart. */
 typedef void (*ds_cpu_pack_fn)(ds_type type, uint32_t cols, const uint8_t *rows, uint64_t row_bytes, uint32_t outputs, uint8_t *tile);
 
-/* Makes products as linears that read `elem` do, `steps` of them in several chains; returns how many (roofline.h). */
-typedef uint64_t (*ds_cpu_peak_fn)(ds_elem elem, uint64_t steps);
+/* Makes products as linears with weights of `type` do, `steps` of them in several chains; returns how many (roofline.h). */
+typedef uint64_t (*ds_cpu_peak_fn)(ds_type type, uint64_t steps);
 
 struct ds_cpu_kernels {
     ds_cpu_kernel op[DS_OP_COUNT];
@@ -55,7 +55,7 @@ static inline void ds_cpu_share(const struct ds_cpu_work *work, uint64_t count, 
 #include "ops/ops.def"
 #undef DS_OP
 void DS_CPU_NAME(pack_tile)(ds_type type, uint32_t cols, const uint8_t *rows, uint64_t row_bytes, uint32_t outputs, uint8_t *tile);
-uint64_t DS_CPU_NAME(peak)(ds_elem elem, uint64_t steps);
+uint64_t DS_CPU_NAME(peak)(ds_type type, uint64_t steps);
 extern const struct ds_cpu_kernels DS_CPU_NAME(kernels);
 #endif
 

@@ -1,17 +1,18 @@
 #include "roofline.h"
 
 #include "isa.h"
+#include "kernels/linear_rows.h"
 #include "pool.h"
 
 #include "base/os.h"
 
 #include <string.h>
 
-enum { READ_BYTES = 512 << 20, LINE = 64, LINES_AHEAD = 40, TRIES = 5, PEAK_STEPS = 1 << 20 };
+enum { READ_BYTES = 512 << 20, LINE = 64, LINES_AHEAD = 40, TRIES = 5, PEAK_STEPS = 1 << 19 };
 
 struct job {
     const uint8_t *data;
-    ds_elem elem;
+    ds_type type;
     ds_cpu_peak_fn peak;
     uint64_t macs;                               /* of one thread */
     uint64_t sink[DS_POOL_MAX_THREADS][LINE / 8]; /* a line for each thread; makes the sums count */
@@ -33,7 +34,7 @@ static void read_share(void *context, unsigned member, unsigned members) {
 static void peak_share(void *context, unsigned member, unsigned members) {
     (void)members;
     struct job *job = context;
-    const uint64_t macs = job->peak(job->elem, PEAK_STEPS);
+    const uint64_t macs = job->peak(job->type, PEAK_STEPS);
     if (member == 0) job->macs = macs;
 }
 
@@ -60,14 +61,26 @@ static ds_status measure_read(struct ds_pool *pool, struct job *job, double *out
     return status;
 }
 
-static ds_status measure_peaks(struct ds_pool *pool, struct job *job, double *macs, struct ds_error *err) {
-    static const ds_elem elems[] = {DS_ELEM_F32, DS_ELEM_BF16, DS_ELEM_Q8, DS_ELEM_Q8_32};
-    for (size_t i = 0; i < DS_COUNT(elems); i++) {
-        double seconds = 0;
-        job->elem = elems[i];
-        DS_TRY(best_of(pool, peak_share, job, &seconds, err));
-        macs[elems[i]] = (double)job->macs * ds_pool_threads(pool) / seconds;
+/* A type of which kernel `peak` does what it does for this one. */
+static ds_type like(ds_type type) {
+    switch (type) {
+    case DS_TYPE_F32:
+    case DS_TYPE_F16: return DS_TYPE_F32;
+    case DS_TYPE_BF16: return DS_TYPE_BF16;
+    default: return ds_linear_wide(type) ? DS_TYPE_Q8_0 : ds_linear_chain(type) == 8 ? DS_TYPE_Q4_0 : DS_TYPE_Q6_K;
     }
+}
+
+static ds_status measure_peaks(struct ds_pool *pool, struct job *job, double *macs, struct ds_error *err) {
+    static const ds_type types[] = {DS_TYPE_F32, DS_TYPE_BF16, DS_TYPE_Q8_0, DS_TYPE_Q4_0, DS_TYPE_Q6_K};
+    for (size_t i = 0; i < DS_COUNT(types); i++) {
+        double seconds = 0;
+        job->type = types[i];
+        DS_TRY(best_of(pool, peak_share, job, &seconds, err));
+        macs[types[i]] = (double)job->macs * ds_pool_threads(pool) / seconds;
+    }
+    for (ds_type type = 0; type < DS_TYPE_COUNT; type++)
+        if (type != DS_TYPE_I32 && type != DS_TYPE_I64) macs[type] = macs[like(type)];
     return DS_OK;
 }
 

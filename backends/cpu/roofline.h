@@ -10,7 +10,7 @@
 struct ds_cpu_roofline {
     const char *isa;                /* of the arithmetic: "avx512vnni" */
     double read;                    /* bytes a second from memory, all threads, over a buffer larger than the caches */
-    double macs[DS_ELEM_COUNT];     /* products a second, all threads, of linears that read this elem; 0: there are none */
+    double macs[DS_TYPE_COUNT];     /* products a second, all threads, of linears with weights of this type; 0: there are none */
 };
 
 /*

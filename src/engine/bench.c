@@ -154,7 +154,7 @@ static ds_status roofline(const ds_engine *engine, ds_dev_roofline *out, struct 
         of_type[type] += op.weight_bytes;
         out->weight_bytes += op.weight_bytes;
         out->macs += op.macs;
-        seconds += (double)op.macs / limits.macs[ds_linear_input(type)];
+        seconds += (double)op.macs / limits.macs[type];
         if (of_type[type] <= most) continue;
         most = of_type[type];
         out->type = op.type;

@@ -100,7 +100,7 @@ static void bench_linear(struct bench *b, ds_type type, uint32_t outputs, uint32
         const double macs = (double)outputs * inputs * rows[i];
         if (i == 0) one = t;
         printf("    rows %3u  %9.3f ms  t/t1 %5.2f  %7.2f GB/s  %8.1f GMAC/s", rows[i], t * 1e3, t / one, (double)packed / t * 1e-9, macs / t * 1e-9);
-        const double least = DS_MAX((double)packed / b->limits.read, macs / b->limits.macs[elem]);
+        const double least = DS_MAX((double)packed / b->limits.read, macs / b->limits.macs[type]);
         printf("  efficiency %.2f\n", least / t);
     }
     ds_os_free_pages(file, file_bytes);
@@ -151,8 +151,10 @@ int main(int argc, char **argv) {
     struct ds_device_limits limits;
     b.device->fns->limits(b.device, &limits);
     const double *macs = b.limits.macs;
-    printf("%s\nread %.2f GB/s, peak %.1f GMAC/s of int8, %.1f of bf16, %.1f of f32\n", limits.description, b.limits.read * 1e-9,
-           macs[DS_ELEM_Q8] * 1e-9, macs[DS_ELEM_BF16] * 1e-9, macs[DS_ELEM_F32] * 1e-9);
+    printf("%s\nread %.2f GB/s, peak GMAC/s:", limits.description, b.limits.read * 1e-9);
+    for (ds_type type = 0; type < DS_TYPE_COUNT; type++)
+        if (macs[type] > 0) printf(" %s %.1f", ds_type_get(type)->name, macs[type] * 1e-9);
+    printf("\n");
     for (size_t t = 0; t < DS_COUNT(types); t++) {
         if (only && strcmp(only, ds_type_get(types[t])->name) != 0) continue;
         for (size_t s = 0; s < DS_COUNT(shapes); s++) {

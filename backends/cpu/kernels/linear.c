@@ -1,84 +1,17 @@
 /*
  * y = x W^T (+ bias) (+ residual): every thread takes a contiguous share of the tiles of 16 outputs and reads each weight from
- * memory once for up to ROW_GROUP rows. Meaning: ref/linear.c; layout: pack.h.
+ * memory once for up to DS_LINEAR_ROWS rows. Meaning: ref/linear.c; layout: pack.h.
  */
 #include "kernels.h"
-#include "kernels/tile.h"
+#include "kernels/vec.h"
+#if DS_CHAINS
+#include "kernels/linear_chain.h"
+#else
+#include "kernels/linear_tile.h"
+#endif
 
-enum { ROW_GROUP = 64 }; /* rows that a tile's unpacking and reading is spread over; their sums stay in the first-level cache */
-
-/* Sums of one tile's outputs for a group of rows. */
-typedef float totals[ROW_GROUP][DS_TILE];
-
-/* --- quantised weights --- */
-
-typedef void (*run_fn)(const struct ds_tile *tile, const struct ds_tile_row *rows, uint32_t n, int offset, float (*total)[DS_TILE]);
-
-/* As many rows at a time as registers hold, then fewer. */
-DS_INLINE void run_rows(const struct ds_tile *tile, const struct ds_tile_row *rows, uint32_t n, const struct ds_tile_kind kind,
-                        int offset, float (*total)[DS_TILE]) {
-    uint32_t r = 0;
-    if (DS_ROW_BLOCK >= 8)
-        for (; n - r >= 8; r += 8) ds_tile_run(tile, rows + r, DS_MIN(DS_ROW_BLOCK, 8), kind, offset, total + r);
-    if (DS_ROW_BLOCK >= 4)
-        for (; n - r >= 4; r += 4) ds_tile_run(tile, rows + r, DS_MIN(DS_ROW_BLOCK, 4), kind, offset, total + r);
-    for (; n - r >= 2; r += 2) ds_tile_run(tile, rows + r, 2, kind, offset, total + r);
-    if (r < n) ds_tile_run(tile, rows + r, 1, kind, offset, total + r);
-}
-
-#define RUN_FN(name, ...)                                                                                                     \
-    static void name(const struct ds_tile *tile, const struct ds_tile_row *rows, uint32_t n, int offset, float (*total)[DS_TILE]) { \
-        const struct ds_tile_kind kind = {__VA_ARGS__};                                                                       \
-        run_rows(tile, rows, n, kind, offset, total);                                                                         \
-    }
-RUN_FN(run_q8_0, .groups = 0, .bytes = true, .fine = true)
-RUN_FN(run_levels, .groups = 0, .bytes = true)
-RUN_FN(run_q4_0, .groups = 0)
-RUN_FN(run_q4_1, .groups = 0, .minimum = true)
-RUN_FN(run_q2_k, .groups = 16, .minimum = true)
-RUN_FN(run_q6_k, .groups = 16)
-RUN_FN(run_q4_k, .groups = 8, .minimum = true, .small = true)
-RUN_FN(run_q5_k, .groups = 8, .minimum = true)
-RUN_FN(run_iq4_xs, .groups = 8, .bytes = true)
-
-static run_fn run_of(ds_type type) {
-    switch (type) {
-    case DS_TYPE_Q8_0: return run_q8_0;
-    case DS_TYPE_IQ4_NL:
-    case DS_TYPE_MXFP4: return run_levels;
-    case DS_TYPE_Q4_1:
-    case DS_TYPE_Q5_1: return run_q4_1;
-    case DS_TYPE_Q2_K: return run_q2_k;
-    case DS_TYPE_Q3_K:
-    case DS_TYPE_Q6_K: return run_q6_k;
-    case DS_TYPE_Q4_K: return run_q4_k;
-    case DS_TYPE_Q5_K: return run_q5_k;
-    case DS_TYPE_IQ4_XS: return run_iq4_xs;
-    default: return run_q4_0;
-    }
-}
-
-static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *packed, uint32_t first_row, uint32_t rows, float (*total)[DS_TILE]) {
-    const struct ds_pack *pack = ds_pack_get(p->weight.type);
-    const run_fn run = run_of(p->weight.type);
-    const uint32_t cols = p->x.cols, runs = ds_q8_padded(cols) / DS_RUN;
-    const bool fine = p->x.elem == DS_ELEM_Q8_32;
-    const uint32_t sum_offset = fine ? ds_q8_32_sum_offset(cols) : ds_q8_sum_offset(cols), scales = fine ? DS_RUN / DS_Q8_BLOCK : 1;
-    struct ds_tile tile;
-    for (uint32_t i = 0; i < runs; i++, packed += pack->run_bytes) {
-        /* The hardware's prefetcher stops at page ends, and unpacking leaves it gaps. */
-        for (uint32_t at = 0; at < pack->run_bytes; at += 64) __builtin_prefetch(packed + pack->run_bytes + at);
-        ds_tile_unpack(pack, packed, &tile);
-        struct ds_tile_row x[ROW_GROUP];
-        for (uint32_t r = 0; r < rows; r++) {
-            const uint8_t *row = ds_host_row(&p->x, first_row + r);
-            x[r].q = (const int8_t *)row + (size_t)i * DS_RUN;
-            x[r].sums = (const int16_t *)(const void *)(row + sum_offset) + (size_t)i * (DS_RUN / DS_SUM_GROUP);
-            x[r].d = (const float *)(const void *)(row + ds_q8_scale_offset(cols)) + (size_t)i * scales;
-        }
-        run(&tile, x, rows, pack->offset, total);
-    }
-}
+/* Sums of one tile's outputs for a group of rows: they stay in the first-level cache. */
+typedef float totals[DS_LINEAR_ROWS][DS_TILE];
 
 /* --- float weights --- */
 
@@ -104,49 +37,48 @@ DS_INLINE void run_of_floats(const uint8_t *tile, const ds_type type, const floa
     DS_UNROLL for (int r = 0; r < n; r++) vf_store(total[r], vf_add(vf_load(total[r]), acc[r]));
 }
 
-/* A run of n rows' activations as f32: where they lie, or widened into `wide`. */
-DS_INLINE void float_activations(const struct ds_op_linear *p, const ds_type type, uint32_t first_row, const int n, uint32_t first,
-                                 uint32_t count, float (*wide)[DS_RUN], const float **x) {
-    for (int r = 0; r < n; r++) {
-        const void *row = ds_host_row(&p->x, first_row + (uint32_t)r);
-        x[r] = type == DS_TYPE_BF16 ? wide[r] : (const float *)row + first;
-        if (type == DS_TYPE_BF16)
-            for (uint32_t i = 0; i < count; i++) wide[r][i] = ds_bf16_to_f32(((const uint16_t *)row)[first + i]);
+/* BF16 activations widened once for all tiles of a thread: [row][cols]. */
+static void widen_rows(const struct ds_op_linear *p, uint32_t first_row, uint32_t rows, float *wide) {
+    for (uint32_t r = 0; r < rows; r++, wide += p->x.cols) {
+        const uint16_t *x = ds_host_row(&p->x, first_row + r);
+        for (uint32_t i = 0; i < p->x.cols; i++) wide[i] = ds_bf16_to_f32(x[i]);
     }
 }
 
-DS_INLINE void rows_of_floats(const struct ds_op_linear *p, const ds_type type, const uint8_t *tile, uint32_t first_row, const int n,
-                              uint32_t first, uint32_t count, float (*total)[DS_TILE]) {
-    float wide[DS_ROW_BLOCK][DS_RUN];
-    const float *x[DS_ROW_BLOCK];
-    float_activations(p, type, first_row, n, first, count, wide, x);
-    run_of_floats(tile, type, x, n, count, total);
+DS_INLINE void rows_of_floats(const uint8_t *tile, const ds_type type, const float *x, size_t stride, const int n, uint32_t count,
+                              float (*total)[DS_TILE]) {
+    const float *row[DS_ROW_BLOCK];
+    DS_UNROLL for (int r = 0; r < n; r++) row[r] = x + (size_t)r * stride;
+    run_of_floats(tile, type, row, n, count, total);
 }
 
-DS_INLINE void tile_of_floats(const struct ds_op_linear *p, const ds_type type, const uint8_t *tile, uint32_t first_row, uint32_t rows,
+/* x: the f32 activations of the first row, rows `stride` apart. */
+DS_INLINE void tile_of_floats(const ds_type type, const uint8_t *tile, const float *x, size_t stride, uint32_t cols, uint32_t rows,
                               float (*total)[DS_TILE]) {
     const size_t bytes = (type == DS_TYPE_F32 ? 4 : 2) * DS_TILE;
-    for (uint32_t first = 0; first < p->x.cols; first += DS_RUN) {
-        const uint32_t count = DS_MIN(p->x.cols - first, (uint32_t)DS_RUN);
-        const uint8_t *run = tile + first * bytes;
+    for (uint32_t first = 0; first < cols; first += DS_RUN, tile += DS_RUN * bytes) {
+        const uint32_t count = DS_MIN(cols - first, (uint32_t)DS_RUN);
+        const float *at = x + first;
         uint32_t r = 0;
         if (DS_ROW_BLOCK >= 8)
-            for (; rows - r >= 8; r += 8) rows_of_floats(p, type, run, first_row + r, DS_MIN(DS_ROW_BLOCK, 8), first, count, total + r);
+            for (; rows - r >= 8; r += 8) rows_of_floats(tile, type, at + r * stride, stride, DS_MIN(DS_ROW_BLOCK, 8), count, total + r);
         if (DS_ROW_BLOCK >= 4)
-            for (; rows - r >= 4; r += 4) rows_of_floats(p, type, run, first_row + r, DS_MIN(DS_ROW_BLOCK, 4), first, count, total + r);
-        for (; r < rows; r++) rows_of_floats(p, type, run, first_row + r, 1, first, count, total + r);
+            for (; rows - r >= 4; r += 4) rows_of_floats(tile, type, at + r * stride, stride, DS_MIN(DS_ROW_BLOCK, 4), count, total + r);
+        for (; rows - r >= 2; r += 2) rows_of_floats(tile, type, at + r * stride, stride, 2, count, total + r);
+        if (r < rows) rows_of_floats(tile, type, at + r * stride, stride, 1, count, total + r);
     }
 }
 
 /* --- the op --- */
 
-static void tile_of(const struct ds_op_linear *p, const uint8_t *packed, uint32_t first_row, uint32_t rows, totals total) {
+static void tile_of(const struct ds_op_linear *p, const uint8_t *prepared, const uint8_t *packed, uint32_t first_row, uint32_t rows, totals total) {
+    const float *x = ds_host_row(&p->x, first_row), *wide = (const float *)(const void *)prepared;
     memset(total, 0, rows * sizeof total[0]);
     switch (p->weight.type) {
-    case DS_TYPE_F32: tile_of_floats(p, DS_TYPE_F32, packed, first_row, rows, total); break;
-    case DS_TYPE_F16: tile_of_floats(p, DS_TYPE_F16, packed, first_row, rows, total); break;
-    case DS_TYPE_BF16: tile_of_floats(p, DS_TYPE_BF16, packed, first_row, rows, total); break;
-    default: tile_of_blocks(p, packed, first_row, rows, total);
+    case DS_TYPE_F32: tile_of_floats(DS_TYPE_F32, packed, x, p->x.stride, p->x.cols, rows, total); break;
+    case DS_TYPE_F16: tile_of_floats(DS_TYPE_F16, packed, x, p->x.stride, p->x.cols, rows, total); break;
+    case DS_TYPE_BF16: tile_of_floats(DS_TYPE_BF16, packed, wide, p->x.cols, p->x.cols, rows, total); break;
+    default: tile_of_blocks(p, prepared, packed, first_row, rows, total);
     }
 }
 
@@ -173,11 +105,13 @@ void DS_CPU_NAME(linear)(const struct ds_cpu_work *work, const union ds_op_param
     const uint8_t *weights = ds_host_at(&p->weight.at);
     uint64_t first, end;
     ds_cpu_share(work, tiles, &first, &end);
-    for (uint64_t tile = first; tile < end; tile++) {
-        for (uint32_t r = 0; r < rows; r += ROW_GROUP) {
-            const uint32_t n = DS_MIN(rows - r, (uint32_t)ROW_GROUP);
+    for (uint32_t r = 0; r < rows; r += DS_LINEAR_ROWS) {
+        const uint32_t n = DS_MIN(rows - r, (uint32_t)DS_LINEAR_ROWS);
+        if (first < end && p->x.elem == DS_ELEM_BF16) widen_rows(p, r, n, (float *)(void *)work->scratch);
+        if (first < end && ds_elem_is_q8(p->x.elem)) prepare_rows(p, r, n, work->scratch);
+        for (uint64_t tile = first; tile < end; tile++) {
             _Alignas(64) totals total;
-            tile_of(p, weights + tile * tile_bytes, r, n, total);
+            tile_of(p, work->scratch, weights + tile * tile_bytes, r, n, total);
             finish(p, (uint32_t)tile * DS_TILE, r, n, total);
         }
     }

@@ -54,7 +54,7 @@ static void ds_tile_levels(const struct ds_pack *pack, struct ds_tile *tile) {
     for (int v = 0; v < DS_TILE_GROUPS; v++) vi_store(tile->unpacked + v * 64, vi_lookup(vi_load(tile->unpacked + v * 64), table));
 }
 
-static void ds_tile_weights(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile) {
+static inline void ds_tile_weights(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile) {
     const uint8_t *high = record + pack->high_at;
     tile->u = tile->unpacked;
     switch (pack->low_bits * 4 + pack->high_bits) {
@@ -73,7 +73,7 @@ static inline void ds_tile_floats(const uint8_t *from, bool bf16, int rows, floa
     for (int i = 0; i < rows; i++) vf_store(out[i], bf16 ? vf_load_bf16(bits + i * DS_TILE) : vf_load_f16(bits + i * DS_TILE));
 }
 
-static void ds_tile_unpack(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile) {
+static inline void ds_tile_unpack(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile) {
     const int float_rows = pack->groups ? 1 : 8;
     ds_tile_weights(pack, record, tile);
     ds_tile_floats(record + pack->d_at, pack->bf16_scale, float_rows, tile->d);

@@ -35,8 +35,24 @@ enum { DS_PARTS = 64 / DS_PART, DS_WIDTH = 16 };
 #define DS_SIGNED_BYTES 0
 #endif
 
+/* Sets whose u8 x s8 multiplication gives pairs in int16 (kernels/chain.h). */
+#define DS_CHAINS DS_SIGNED_BYTES
+
 #define DS_INLINE static inline __attribute__((always_inline))
 #define DS_UNROLL _Pragma("GCC unroll 16")
+/*
+ * Long sums are taken as they are written, each term as it comes: left to itself gcc makes trees of integer sums, and keeps all their
+ * terms on the stack.
+ */
+#if DS_PART == 64
+#define DS_IN_ORDER(x) __asm__("" : "+v"(x))
+#elif defined(__x86_64__)
+#define DS_IN_ORDER(x) __asm__("" : "+x"(x))
+#elif defined(__aarch64__)
+#define DS_IN_ORDER(x) __asm__("" : "+w"(x))
+#else
+#define DS_IN_ORDER(x) ((void)0)
+#endif
 #define DS_EACH_PART DS_UNROLL for (int i = 0; i < DS_PARTS; i++)
 
 typedef float ds_pf __attribute__((vector_size(DS_PART)));
@@ -57,12 +73,13 @@ DS_INLINE vf vf_set1(float x) {
     return y;
 }
 DS_INLINE vf vf_zero(void) { return (vf){0}; }
+/* Part by part: gcc copies a struct of two registers through the stack. */
 DS_INLINE vf vf_load(const float *from) {
     vf y;
-    memcpy(&y, from, sizeof y);
+    DS_EACH_PART memcpy(&y.p[i], (const char *)from + i * DS_PART, DS_PART);
     return y;
 }
-DS_INLINE void vf_store(float *to, vf x) { memcpy(to, &x, sizeof x); }
+DS_INLINE void vf_store(float *to, vf x) { DS_EACH_PART memcpy((char *)to + i * DS_PART, &x.p[i], DS_PART); }
 DS_INLINE vf vf_add(vf a, vf b) {
     DS_EACH_PART a.p[i] += b.p[i];
     return a;
@@ -107,17 +124,20 @@ DS_INLINE vf vf_load_f16(const uint16_t *from) {
 
 DS_INLINE vi vi_load(const void *from) {
     vi y;
-    memcpy(&y, from, sizeof y);
+    DS_EACH_PART memcpy(&y.p[i], (const char *)from + i * DS_PART, DS_PART);
     return y;
 }
-DS_INLINE void vi_store(void *to, vi x) { memcpy(to, &x, sizeof x); }
+DS_INLINE void vi_store(void *to, vi x) { DS_EACH_PART memcpy((char *)to + i * DS_PART, &x.p[i], DS_PART); }
 DS_INLINE vi vi_set1(int32_t x) {
     vi y;
     DS_EACH_PART y.p[i] = x - (ds_pi){0};
     return y;
 }
 DS_INLINE vi vi_add(vi a, vi b) {
-    DS_EACH_PART a.p[i] += b.p[i];
+    DS_EACH_PART {
+        a.p[i] += b.p[i];
+        DS_IN_ORDER(a.p[i]);
+    }
     return a;
 }
 DS_INLINE vi vi_mul(vi a, vi b) {
@@ -206,6 +226,35 @@ DS_INLINE vi vi_dot(vi acc, vi w, int32_t a) {
 #endif
     return acc;
 }
+
+#if DS_CHAINS
+/* int16 lane i: w[2i] * x[2i] + w[2i + 1] * x[2i + 1], w unsigned, x signed bytes; saturates. */
+DS_INLINE vi vi_maddubs(vi w, vi x) {
+#if DS_PART == 64
+    w.p[0] = (ds_pi)_mm512_maddubs_epi16((__m512i)w.p[0], (__m512i)x.p[0]);
+#else
+    DS_EACH_PART w.p[i] = (ds_pi)_mm256_maddubs_epi16((__m256i)w.p[i], (__m256i)x.p[i]);
+#endif
+    return w;
+}
+/* int16 lanes, modulo 2^16. */
+DS_INLINE vi vi_add16(vi a, vi b) {
+    DS_EACH_PART {
+        a.p[i] = (ds_pi)((ds_pus)a.p[i] + (ds_pus)b.p[i]);
+        DS_IN_ORDER(a.p[i]);
+    }
+    return a;
+}
+/* int32 lane i: a[2i] * b[2i] + a[2i + 1] * b[2i + 1] of int16. */
+DS_INLINE vi vi_madd16(vi a, vi b) {
+#if DS_PART == 64
+    a.p[0] = (ds_pi)_mm512_madd_epi16((__m512i)a.p[0], (__m512i)b.p[0]);
+#else
+    DS_EACH_PART a.p[i] = (ds_pi)_mm256_madd_epi16((__m256i)a.p[i], (__m256i)b.p[i]);
+#endif
+    return a;
+}
+#endif
 
 #if DS_SIGNED_BYTES
 /* The same for signed w: |w| <= 128 times a with w's sign. 2 * 128 * 127 fits 16 bits. */

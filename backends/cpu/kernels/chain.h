@@ -1,0 +1,194 @@
+/*
+ * Dot products for sets that multiply u8 by s8 only in pairs, into int16 that saturate (AVX2, AVX-512 without VNNI).
+ *
+ * Narrow weights, u of at most 6 bits. A product of two pairs is at most 2 * 63 * 127 < 2^15, so it never saturates, and several of
+ * them add up in an int16 before one multiplication by the group's scale widens the sum: a chain. Additions wrap modulo 2^16, so only
+ * what a chain ends with must fit, not what it passes through. With w = u - offset, |w| <= W, that is L * 2 * W * 127 <= 32767:
+ *
+ *     u <= 15            L = 8      30480            Q4_K, Q4_1
+ *     u <= 31            L = 4      31496            Q5_K, Q5_1
+ *     |w| <= 16          L = 8      32512            Q5_0, Q4_0
+ *     |w| <= 32          L = 4      32512            Q6_K, Q3_K; Q2_K has less
+ *
+ * A chain of w starts from -offset * (its x, added up pair by pair as the products are), which is prepared once a row.
+ *
+ * Wide weights are widened to int16 for multiplications that are exact in int32, even and odd inputs apart, and so are their x.
+ */
+#ifndef DSPARK_CPU_CHAIN_H
+#define DSPARK_CPU_CHAIN_H
+
+#include "kernels/linear_rows.h"
+#include "kernels/tile.h"
+
+/* What a kernel is specialised for; every member is a constant where it is inlined. */
+struct ds_chain_kind {
+    int low_bits, high_bits; /* as in struct ds_pack */
+    int groups;              /* likewise: 0, 8, 16 */
+    int length;              /* vectors of a chain: 8, 4 */
+    bool start;              /* chains start from what is prepared: the type has an offset */
+    bool minimum;
+    bool fine;               /* wide: activations have a scale for each 32 */
+};
+
+/* Rows of activations, at the run of interest; row r lies `pitch` bytes (and `step` in what is prepared) behind the first. */
+struct ds_chain_rows {
+    const uint8_t *q, *d;
+    size_t pitch;
+    const uint8_t *prepared;
+    size_t step;
+};
+
+DS_INLINE vi chain_word(const uint8_t *from) { return vi_set1(ds_tile_load4(from)); }
+DS_INLINE const uint8_t *row_q(const struct ds_chain_rows *rows, int r) { return rows->q + (size_t)r * rows->pitch; }
+DS_INLINE const uint8_t *row_prepared(const struct ds_chain_rows *rows, int r) { return rows->prepared + (size_t)r * rows->step; }
+DS_INLINE float row_d(const struct ds_chain_rows *rows, int r, int block) {
+    float d;
+    memcpy(&d, rows->d + (size_t)r * rows->pitch + block * 4, 4);
+    return d;
+}
+
+/* --- unpacking --- */
+
+/* Vector j < 8 of the eight that begin at `low` and `high`. */
+DS_INLINE vi chain_vector(const uint8_t *low, const uint8_t *high, const struct ds_chain_kind kind, const int j) {
+    const int low_each = 8 / kind.low_bits, high_each = kind.high_bits ? 8 / kind.high_bits : 8;
+    if (kind.low_bits == 8) return vi_load(low + j * 64);
+    vi x = vi_and(vi_shift_right16(vi_load(low + j / low_each * 64), j % low_each * kind.low_bits), vi_set1(0x01010101 * ((1 << kind.low_bits) - 1)));
+    if (kind.high_bits) {
+        const int shift = j % high_each * kind.high_bits - kind.low_bits;
+        const vi y = vi_load(high + j / high_each * 64), mask = vi_set1(0x01010101 * (((1 << kind.high_bits) - 1) << kind.low_bits));
+        x = vi_or(x, vi_and(shift > 0 ? vi_shift_right16(y, shift) : vi_shift_left16(y, -shift), mask));
+    }
+    return x;
+}
+
+/* All of a record's vectors, for kernels of several rows to load. */
+DS_INLINE void chain_unpack(const uint8_t *record, const struct ds_chain_kind kind, uint8_t *out) {
+    const uint8_t *high = record + DS_RUN * DS_TILE / 8 * kind.low_bits;
+    for (int b = 0; b < 8; b++) {
+        DS_UNROLL for (int j = 0; j < 8; j++) vi_store(out + (b * 8 + j) * 64, chain_vector(record, high, kind, j));
+        record += kind.low_bits * 64;
+        high += kind.high_bits * 64;
+    }
+}
+
+/* Scales of groups as int16 pairs (s, s) of every output; minimums as pairs of neighbouring groups. */
+DS_INLINE void chain_scales(const struct ds_pack *pack, const uint8_t *record, const struct ds_chain_kind kind, struct ds_tile *tile) {
+    const int float_rows = kind.groups ? 1 : 8;
+    ds_tile_floats(record + pack->d_at, pack->bf16_scale, float_rows, tile->d);
+    if (kind.minimum) ds_tile_floats(record + pack->dmin_at, false, float_rows, tile->m);
+    const uint8_t *scale = record + pack->scale_at, *minimum = record + pack->minimum_at;
+    for (int g = 0; g < kind.groups; g++) {
+        const vi s = vi_widen_s8(scale + g * DS_TILE);
+        vi_store(tile->scale[g], kind.low_bits == 8 || pack->levels ? s : vi_or(vi_and(s, vi_set1(0xffff)), vi_shift_left32(s, 16)));
+    }
+    for (int g = 0; kind.minimum && g < kind.groups; g += 2)
+        vi_store(tile->minimum[g / 2], vi_or(vi_widen_s8(minimum + g * DS_TILE), vi_shift_left32(vi_widen_s8(minimum + (g + 1) * DS_TILE), 16)));
+}
+
+/* --- narrow weights --- */
+
+/* Dots of the eight vectors of block b with n rows: int16 pairs summed by chain, then out[r] += chain * factor. */
+DS_INLINE void chain_block(const struct ds_tile *tile, const uint8_t *low, const uint8_t *high, const struct ds_chain_kind unpack,
+                           const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, int b, vi *out) {
+    DS_UNROLL for (int c = 0; c < 8 / kind.length; c++) {
+        vi acc[DS_ROW_BLOCK];
+        DS_UNROLL for (int v = 0; v < kind.length; v++) {
+            const int j = c * kind.length + v;
+            const vi w = chain_vector(low, high, unpack, j);
+            DS_UNROLL for (int r = 0; r < n; r++) {
+                const vi pairs = vi_maddubs(w, chain_word(row_q(rows, r) + b * 32 + j * 4));
+                if (v > 0) acc[r] = vi_add16(acc[r], pairs);
+                else if (kind.start) acc[r] = vi_add16(pairs, chain_word(row_prepared(rows, r) + (b * (8 / kind.length) + c) * 4));
+                else acc[r] = pairs;
+            }
+        }
+        const vi factor = kind.groups == 0 ? vi_set1(0x00010001) : vi_load(tile->scale[kind.groups == 16 ? b * (8 / kind.length) + c : b]);
+        DS_UNROLL for (int r = 0; r < n; r++) out[r] = vi_add(out[r], vi_madd16(acc[r], factor));
+    }
+}
+
+/* Minimums of groups: sum of minimum * (sum of x). */
+DS_INLINE vi chain_minimum(const struct ds_tile *tile, const uint8_t *prepared, const int groups) {
+    vi sum = vi_set1(0);
+    DS_UNROLL for (int g = 0; g < groups / 2; g++) sum = vi_add(sum, vi_madd16(vi_load(tile->minimum[g]), chain_word(prepared + g * 4)));
+    return sum;
+}
+
+/* total[r] += the sums of one run, meanings as in tile.h, for n rows. `unpack` says what lies at `record`: planes, or bytes already. */
+DS_INLINE void chain_run(const struct ds_tile *tile, const uint8_t *record, const struct ds_chain_kind unpack,
+                         const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
+    const uint8_t *low = record, *high = record + DS_RUN * DS_TILE / 8 * unpack.low_bits;
+    vi isum[DS_ROW_BLOCK];
+    vf sum[DS_ROW_BLOCK];
+    DS_UNROLL for (int r = 0; r < n; r++) isum[r] = vi_set1(0);
+    DS_UNROLL for (int r = 0; r < n; r++) sum[r] = vf_zero();
+    for (int b = 0; b < 8; b++, low += unpack.low_bits * 64, high += unpack.high_bits * 64) {
+        if (kind.groups) {
+            chain_block(tile, low, high, unpack, rows, n, kind, b, isum);
+            continue;
+        }
+        vi dot[DS_ROW_BLOCK];
+        DS_UNROLL for (int r = 0; r < n; r++) dot[r] = vi_set1(0);
+        chain_block(tile, low, high, unpack, rows, n, kind, b, dot);
+        DS_UNROLL for (int r = 0; r < n; r++) {
+            vf t = vf_mul(vi_to_float(dot[r]), vf_load(tile->d[b]));
+            if (kind.minimum) {
+                float x_sum;
+                memcpy(&x_sum, row_prepared(rows, r) + b * 4, 4);
+                t = vf_add(t, vf_mul(vf_set1(x_sum), vf_load(tile->m[b])));
+            }
+            sum[r] = vf_add(sum[r], t);
+        }
+    }
+    DS_UNROLL for (int r = 0; r < n; r++) {
+        const vf d = vf_set1(row_d(rows, r, 0));
+        vf run = kind.groups ? vf_mul(vf_mul(vf_load(tile->d[0]), d), vi_to_float(isum[r])) : vf_mul(d, sum[r]);
+        if (kind.groups && kind.minimum)
+            run = vf_sub(run, vf_mul(vf_mul(vf_load(tile->m[0]), d), vi_to_float(chain_minimum(tile, row_prepared(rows, r), kind.groups))));
+        vf_store(total[r], vf_add(vf_load(total[r]), run));
+    }
+}
+
+/* --- wide weights --- */
+
+/* dot[r] += u * x over block b; u = q + 128 as bytes, x as int16 pairs (x0, x2), (x1, x3). */
+DS_INLINE void chain_wide_block(const uint8_t *u, const struct ds_chain_rows *rows, const int n, int b, vi *dot) {
+    DS_UNROLL for (int j = 0; j < 8; j++) {
+        const vi w = vi_load(u + (b * 8 + j) * 64), even = vi_and(w, vi_set1(0x00ff00ff)), odd = vi_shift_right16(w, 8);
+        DS_UNROLL for (int r = 0; r < n; r++) {
+            const uint8_t *x = row_prepared(rows, r) + b * 64 + j * 8;
+            dot[r] = vi_add(dot[r], vi_madd16(even, chain_word(x)));
+            dot[r] = vi_add(dot[r], vi_madd16(odd, chain_word(x + 4)));
+        }
+    }
+}
+
+DS_INLINE void chain_wide_run(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, const int n,
+                              const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
+    vi isum[DS_ROW_BLOCK];
+    vf sum[DS_ROW_BLOCK];
+    DS_UNROLL for (int r = 0; r < n; r++) isum[r] = vi_set1(0);
+    DS_UNROLL for (int r = 0; r < n; r++) sum[r] = vf_zero();
+    for (int b = 0; b < 8; b++) {
+        vi dot[DS_ROW_BLOCK];
+        DS_UNROLL for (int r = 0; r < n; r++) dot[r] = chain_word(row_prepared(rows, r) + 2 * DS_RUN + b * 4);
+        chain_wide_block(u, rows, n, b, dot);
+        DS_UNROLL for (int r = 0; r < n; r++) {
+            if (kind.groups) {
+                isum[r] = vi_add(isum[r], vi_mul(dot[r], vi_load(tile->scale[b])));
+            } else {
+                const vf d = vf_load(tile->d[b]);
+                sum[r] = vf_add(sum[r], vf_mul(vi_to_float(dot[r]), kind.fine ? vf_mul(d, vf_set1(row_d(rows, r, b))) : d));
+            }
+        }
+    }
+    DS_UNROLL for (int r = 0; r < n; r++) {
+        vf run = sum[r];
+        if (kind.groups) run = vf_mul(vf_mul(vf_load(tile->d[0]), vf_set1(row_d(rows, r, 0))), vi_to_float(isum[r]));
+        else if (!kind.fine) run = vf_mul(vf_set1(row_d(rows, r, 0)), run);
+        vf_store(total[r], vf_add(vf_load(total[r]), run));
+    }
+}
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * Linears with quantised weights on kernels/chain.h.
+ */
+#ifndef DSPARK_CPU_LINEAR_CHAIN_H
+#define DSPARK_CPU_LINEAR_CHAIN_H
+
+#include "kernels/chain.h"
+#include "kernels/chain_prepare.h"
+
+/* One record of weights for n rows. */
+typedef void (*record_fn)(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
+                          float (*total)[DS_TILE]);
+
+static const struct ds_chain_kind whole_bytes = {.low_bits = 8};
+
+DS_INLINE struct ds_chain_rows rows_from(const struct ds_chain_rows *rows, uint32_t r) {
+    return (struct ds_chain_rows){.q = rows->q + r * rows->pitch, .d = rows->d + r * rows->pitch, .pitch = rows->pitch,
+                                  .prepared = rows->prepared + r * rows->step, .step = rows->step};
+}
+
+DS_INLINE void some_rows(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, const uint32_t first, const int n,
+                         const struct ds_chain_kind kind, const bool wide, float (*total)[DS_TILE]) {
+    const struct ds_chain_rows from = rows_from(rows, first);
+    if (wide) chain_wide_run(tile, u, &from, n, kind, total + first);
+    else chain_run(tile, u, whole_bytes, &from, n, kind, total + first);
+}
+
+/* As many rows at a time as registers hold, then fewer. */
+DS_INLINE void all_rows(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, uint32_t n, const struct ds_chain_kind kind,
+                        const bool wide, float (*total)[DS_TILE]) {
+    uint32_t r = 0;
+    if (DS_ROW_BLOCK >= 8)
+        for (; n - r >= 8; r += 8) some_rows(tile, u, rows, r, DS_MIN(DS_ROW_BLOCK, 8), kind, wide, total);
+    for (; n - r >= 4; r += 4) some_rows(tile, u, rows, r, 4, kind, wide, total);
+    for (; n - r >= 2; r += 2) some_rows(tile, u, rows, r, 2, kind, wide, total);
+    if (r < n) some_rows(tile, u, rows, r, 1, kind, wide, total);
+}
+
+/* One or two rows take the weights from the planes in registers; for more they are unpacked once. */
+#define NARROW(name, ...)                                                                                                      \
+    static void name(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, \
+                     uint32_t n, float (*total)[DS_TILE]) {                                                                    \
+        const struct ds_chain_kind kind = {__VA_ARGS__};                                                                       \
+        chain_scales(pack, record, kind, tile);                                                                                \
+        if (n == 1) {                                                                                                          \
+            chain_run(tile, record, kind, rows, 1, kind, total);                                                               \
+        } else if (n == 2) {                                                                                                   \
+            chain_run(tile, record, kind, rows, 2, kind, total);                                                               \
+        } else {                                                                                                               \
+            chain_unpack(record, kind, tile->unpacked);                                                                        \
+            all_rows(tile, tile->unpacked, rows, n, kind, false, total);                                                       \
+        }                                                                                                                      \
+    }
+NARROW(record_q4_0, .low_bits = 4, .length = 8, .start = true)
+NARROW(record_q4_1, .low_bits = 4, .length = 8, .minimum = true)
+NARROW(record_q5_0, .low_bits = 4, .high_bits = 1, .length = 8, .start = true)
+NARROW(record_q5_1, .low_bits = 4, .high_bits = 1, .length = 4, .minimum = true)
+NARROW(record_q2_k, .low_bits = 2, .groups = 16, .length = 4, .minimum = true)
+NARROW(record_q3_k, .low_bits = 2, .high_bits = 1, .groups = 16, .length = 4, .start = true)
+NARROW(record_q4_k, .low_bits = 4, .groups = 8, .length = 8, .minimum = true)
+NARROW(record_q5_k, .low_bits = 4, .high_bits = 1, .groups = 8, .length = 4, .minimum = true)
+NARROW(record_q6_k, .low_bits = 4, .high_bits = 2, .groups = 16, .length = 4, .start = true)
+
+static void record_q8_0(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
+                        float (*total)[DS_TILE]) {
+    const struct ds_chain_kind kind = {.low_bits = 8, .fine = true};
+    chain_scales(pack, record, kind, tile);
+    all_rows(tile, record, rows, n, kind, true, total);
+}
+
+/* Codebooks, with float scales of 32 or integer ones. */
+DS_INLINE void record_of_levels(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows,
+                                uint32_t n, const int groups, float (*total)[DS_TILE]) {
+    const struct ds_chain_kind kind = {.low_bits = 4, .groups = groups};
+    chain_scales(pack, record, kind, tile);
+    chain_unpack(record, kind, tile->unpacked);
+    ds_tile_levels(pack, tile);
+    all_rows(tile, tile->unpacked, rows, n, kind, true, total);
+}
+static void record_levels_32(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
+                             float (*total)[DS_TILE]) {
+    record_of_levels(pack, record, tile, rows, n, 0, total);
+}
+static void record_levels_256(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
+                              float (*total)[DS_TILE]) {
+    record_of_levels(pack, record, tile, rows, n, 8, total);
+}
+
+static record_fn record_of(ds_type type) {
+    switch (type) {
+    case DS_TYPE_Q4_1: return record_q4_1;
+    case DS_TYPE_Q5_0: return record_q5_0;
+    case DS_TYPE_Q5_1: return record_q5_1;
+    case DS_TYPE_Q8_0: return record_q8_0;
+    case DS_TYPE_Q2_K: return record_q2_k;
+    case DS_TYPE_Q3_K: return record_q3_k;
+    case DS_TYPE_Q4_K: return record_q4_k;
+    case DS_TYPE_Q5_K: return record_q5_k;
+    case DS_TYPE_Q6_K: return record_q6_k;
+    case DS_TYPE_IQ4_NL:
+    case DS_TYPE_MXFP4: return record_levels_32;
+    case DS_TYPE_IQ4_XS: return record_levels_256;
+    default: return record_q4_0;
+    }
+}
+
+/* --- rows --- */
+
+static uint32_t sums_at(const struct ds_view *x) {
+    return x->elem == DS_ELEM_Q8_32 ? ds_q8_32_sum_offset(x->cols) : ds_q8_sum_offset(x->cols);
+}
+static size_t prepared_run(ds_type type) { return ds_linear_wide(type) ? DS_PREPARED_WIDE : DS_PREPARED_SMALL; }
+
+static void prepare_run(const struct ds_pack *pack, ds_type type, const int8_t *q, const int16_t *sums, uint8_t *out) {
+    if (ds_linear_wide(type)) chain_prepare_wide(q, sums, (int16_t *)(void *)out);
+    else if (pack->minimum) chain_prepare_sums(sums, pack->groups, out);
+    else if (pack->groups == 16) chain_prepare_starts(q, 4, pack->offset, (int16_t *)(void *)out);
+    else chain_prepare_starts(q, 8, pack->offset, (int16_t *)(void *)out);
+}
+
+/* [row][run] */
+static void prepare_rows(const struct ds_op_linear *p, uint32_t first_row, uint32_t rows, uint8_t *prepared) {
+    const struct ds_pack *pack = ds_pack_get(p->weight.type);
+    const uint32_t runs = ds_q8_padded(p->x.cols) / DS_RUN;
+    for (uint32_t r = 0; r < rows; r++) {
+        const uint8_t *row = ds_host_row(&p->x, first_row + r);
+        const int16_t *sums = (const int16_t *)(const void *)(row + sums_at(&p->x));
+        for (uint32_t i = 0; i < runs; i++, prepared += prepared_run(p->weight.type))
+            prepare_run(pack, p->weight.type, (const int8_t *)row + (size_t)i * DS_RUN, sums + (size_t)i * (DS_RUN / DS_SUM_GROUP), prepared);
+    }
+}
+
+static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *prepared, const uint8_t *packed, uint32_t first_row, uint32_t rows,
+                           float (*total)[DS_TILE]) {
+    const struct ds_pack *pack = ds_pack_get(p->weight.type);
+    const record_fn record = record_of(p->weight.type);
+    const uint32_t runs = ds_q8_padded(p->x.cols) / DS_RUN;
+    const size_t each = prepared_run(p->weight.type), scales = p->x.elem == DS_ELEM_Q8_32 ? DS_RUN / DS_Q8_BLOCK : 1;
+    const uint8_t *first = ds_host_row(&p->x, first_row);
+    struct ds_chain_rows x = {.q = first, .d = first + ds_q8_scale_offset(p->x.cols), .pitch = ds_view_pitch(&p->x), .prepared = prepared,
+                              .step = runs * each};
+    struct ds_tile tile;
+    for (uint32_t i = 0; i < runs; i++, packed += pack->run_bytes) {
+        /* The hardware's prefetcher stops at page ends, and unpacking leaves it gaps. */
+        for (uint32_t at = 0; at < pack->run_bytes; at += 64) __builtin_prefetch(packed + pack->run_bytes + at);
+        record(pack, packed, &tile, &x, rows, total);
+        x.q += DS_RUN;
+        x.d += 4 * scales;
+        x.prepared += each;
+    }
+}
+
+#endif
