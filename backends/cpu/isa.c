@@ -20,10 +20,44 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512dq");
 }
 static bool has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+#elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
+extern const struct ds_cpu_kernels ds_cpu_kernels_i8mm, ds_cpu_kernels_dotprod;
+
+/* Bits of HWCAP and HWCAP2 as Linux numbers them for arm64; C libraries older than the feature do not name them. */
+enum { HWCAP_DOTPROD = 1 << 20, HWCAP2_INT8_MATRIX = 1 << 13 };
+
+/* Linux tells what every core has (on big.LITTLE too). Elsewhere: what the compiler was allowed to assume of the machine. */
+static bool has_dotprod(void) {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_DOTPROD;
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return true;
+#else
+    return false;
+#endif
+}
+static bool has_i8mm(void) {
+#if defined(__linux__)
+    return has_dotprod() && getauxval(AT_HWCAP2) & HWCAP2_INT8_MATRIX;
+#elif defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+    return true;
+#else
+    return false;
+#endif
+}
+#endif
+
+/* What every processor of this kind has. */
+#if defined(__aarch64__)
+extern const struct ds_cpu_kernels ds_cpu_kernels_neon;
+#else
 extern const struct ds_cpu_kernels ds_cpu_kernels_base;
-static bool has_base(void) { return true; }
+#endif
+static bool has_lowest(void) { return true; }
 
 /* Best first. */
 static const struct {
@@ -35,7 +69,13 @@ static const struct {
     {{"avx512", "AVX-512", &ds_cpu_kernels_avx512}, has_avx512},
     {{"avx2", "AVX2", &ds_cpu_kernels_avx2}, has_avx2},
 #endif
-    {{"base", "portable kernels", &ds_cpu_kernels_base}, has_base},
+#if defined(__aarch64__)
+    {{"i8mm", "NEON with int8 matrix products", &ds_cpu_kernels_i8mm}, has_i8mm},
+    {{"dotprod", "NEON with dot products", &ds_cpu_kernels_dotprod}, has_dotprod},
+    {{"neon", "NEON", &ds_cpu_kernels_neon}, has_lowest},
+#else
+    {{"base", "portable kernels", &ds_cpu_kernels_base}, has_lowest},
+#endif
 };
 
 ds_status ds_cpu_isa_find(const char *name, const struct ds_cpu_isa **out, struct ds_error *err) {

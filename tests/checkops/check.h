@@ -36,6 +36,7 @@ struct check {
     const char *only_op; /* NULL: all */
     int64_t only_case;   /* -1: all */
     bool list, bench, quiet;
+    bool quick; /* leave large cases out: for emulators */
     uint64_t cases, skipped, failures;
 
     /* the case at hand */
@@ -68,6 +69,8 @@ struct ds_slice *check_count_of(ds_op op, union ds_op_params *params);
 
 /* Starts a case with what distinguishes it. False: it was not asked for; build nothing. */
 bool check_case(struct check *c, const char *format, ...) DS_PRINTF(2, 3);
+/* False: a case of so many multiply-adds (or elements) is too large for --quick; build nothing. */
+bool check_affordable(const struct check *c, uint64_t macs);
 /* Runs the case and forgets it. `rows`: of the op. */
 void check_run(struct check *c, uint32_t rows);
 

@@ -82,6 +82,7 @@ static void attend(struct check *c, const struct shape *s, enum fill fill) {
                     s->f16 ? "f16" : "f32", s->heads, s->kv_heads, s->head_dim, s->sequences, s->context, s->rows_each,
                     s->block ? ", block" : "", s->window, (double)s->softcap, fill_name(fill)))
         return;
+    if (!check_affordable(c, (uint64_t)2 * s->sequences * s->rows_each * s->heads * s->head_dim * s->context)) return;
     const struct sight sight = look(s);
     struct ds_op_attention *p = &c->params.attention;
     *p = (struct ds_op_attention){

@@ -14,6 +14,7 @@ static void linear(struct check *c, ds_type type, const struct shape *s) {
     if (!check_case(c, "%s [%u, %u], %u rows%s, x %s, w %s", ds_type_get(type)->name, s->outputs, s->inputs, s->rows,
                     extras[s->extra], fill_name(s->x), fill_name(s->w)))
         return;
+    if (!check_affordable(c, (uint64_t)s->rows * s->outputs * s->inputs)) return;
     struct ds_op_linear *p = &c->params.linear;
     *p = (struct ds_op_linear){
         .weight = check_weight(c, type, s->outputs, s->inputs, s->w),

@@ -54,6 +54,7 @@ static struct ds_slice biases(struct check *c, uint32_t bias_rows, uint32_t voca
 static void sample(struct check *c, uint32_t rows, uint32_t vocabulary, uint32_t first, enum trouble trouble) {
     static const char *const troubles[TROUBLE_COUNT] = {"", ", ties", ", bias", ", a row forbidden", ", not all finite"};
     if (!check_case(c, "%u rows of %u, settings from %u%s", rows, vocabulary, first, troubles[trouble])) return;
+    if (!check_affordable(c, trouble == NONE ? 0 : (uint64_t)rows * vocabulary * 16)) return; /* several passes over each */
     struct ds_op_sample *p = &c->params.sample;
     p->bias_rows = trouble == BIAS || trouble == FORBIDDEN ? 2 : 0;
     p->logits = check_view(c, DS_ELEM_F32, rows, vocabulary, trouble == TIES ? FILL_INTEGERS : FILL_NORMAL);

@@ -57,6 +57,11 @@ bool check_case(struct check *c, const char *format, ...) {
     return true;
 }
 
+bool check_affordable(const struct check *c, uint64_t macs) {
+    enum { QUICK_MACS = 1 << 22 };
+    return !c->quick || macs <= QUICK_MACS;
+}
+
 struct ds_slice check_block(struct check *c, uint64_t bytes, void *data) {
     if (c->n_blocks == CHECK_MAX_BLOCKS) {
         fprintf(stderr, "checkops: a case has more than %d blocks\n", CHECK_MAX_BLOCKS);

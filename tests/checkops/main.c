@@ -17,6 +17,7 @@ static const char usage[] =
     "  --op NAME       only this op\n"
     "  --case N        only this case of each op\n"
     "  --seed N        of the random values (default: 1)\n"
+    "  --quick         leave out the largest cases: for an emulated processor\n"
     "  --bench         time the cases instead of checking them\n"
     "  --list          print the cases and stop\n"
     "  --self-test     check that faulty devices are noticed\n";
@@ -26,7 +27,7 @@ struct arguments {
     struct ds_device_params params;
     int64_t only_case;
     uint64_t seed;
-    bool bench, list, self_test;
+    bool bench, list, quick, self_test;
 };
 
 static bool number(const char *text, uint64_t *out) {
@@ -50,6 +51,8 @@ static bool parse(int argc, char **argv, struct arguments *out) {
             out->bench = true;
         else if (strcmp(option, "--list") == 0)
             out->list = true;
+        else if (strcmp(option, "--quick") == 0)
+            out->quick = true;
         else if (strcmp(option, "--self-test") == 0)
             out->self_test = true;
         else if (i++, strcmp(option, "--device") == 0)
@@ -115,6 +118,7 @@ int main(int argc, char **argv) {
                         .only_op = arguments.op,
                         .only_case = arguments.only_case,
                         .list = arguments.list,
+                        .quick = arguments.quick,
                         .bench = arguments.bench};
     check_must(ds_device_create("ref", &arguments.params, &c->ref, &err), &err);
     check_must(c->ref->fns->stream_create(c->ref, &c->ref_stream, &err), &err);

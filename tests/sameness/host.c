@@ -3,6 +3,7 @@
 #include "golden.h"
 
 #include <fenv.h>
+#include <stdint.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -11,6 +12,17 @@ static unsigned control(void) { return _mm_getcsr() & CONTROL_BITS; }
 static void flush(bool on) {
     const unsigned bits = FLUSH_TO_ZERO | DENORMALS_ARE_ZERO;
     _mm_setcsr(on ? _mm_getcsr() | bits : _mm_getcsr() & ~bits);
+}
+#elif defined(__aarch64__)
+enum { FLUSH_TO_ZERO = 1 << 24, FLUSH_HALVES = 1 << 19 };
+static unsigned control(void) {
+    uint64_t fpcr;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return (unsigned)fpcr; /* the exception flags are in FPSR */
+}
+static void flush(bool on) {
+    const uint64_t bits = FLUSH_TO_ZERO | FLUSH_HALVES, fpcr = on ? control() | bits : control() & ~bits;
+    __asm__ volatile("msr fpcr, %0" : : "r"(fpcr) : "memory");
 }
 #else
 static unsigned control(void) { return 0; }

@@ -6,6 +6,8 @@
 #include "kernels/vec.h"
 #if DS_CHAINS
 #include "kernels/linear_chain.h"
+#elif defined(__aarch64__)
+#include "kernels/linear_neon.h"
 #else
 #include "kernels/linear_tile.h"
 #endif

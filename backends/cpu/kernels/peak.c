@@ -7,7 +7,12 @@
 #include "kernels/vec.h"
 
 /* As many chains as hide the latency of one, without running out of registers. */
-enum { CHAINS = DS_PART == 64 ? 12 : DS_PART == 32 ? 5 : 2, CHAIN_ROWS = CHAINS / 2 + 1 };
+#if defined(__aarch64__)
+#define SHORT_CHAINS 4 /* of four registers */
+#else
+#define SHORT_CHAINS 2
+#endif
+enum { CHAINS = DS_PART == 64 ? 12 : DS_PART == 32 ? 5 : SHORT_CHAINS, CHAIN_ROWS = CHAINS / 2 + 1 };
 
 #if DS_PART == 64
 #define KEEP "+v"
@@ -21,13 +26,25 @@ enum { CHAINS = DS_PART == 64 ? 12 : DS_PART == 32 ? 5 : 2, CHAIN_ROWS = CHAINS 
 #define OPAQUE(value) DS_EACH_PART __asm__ volatile("" : KEEP((value).p[i]))
 
 #if !DS_CHAINS
+/* A step of dots with a whole vector. */
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+enum { DOT_MACS = 128 };
+DS_INLINE vi dot_step(vi acc, vi w) {
+    DS_EACH_PART acc.p[i] = neon_product(acc.p[i], w.p[i], vdupq_n_s8(1));
+    return acc;
+}
+#else
+enum { DOT_MACS = 64 };
+DS_INLINE vi dot_step(vi acc, vi w) { return vi_dot(acc, w, 0x01010101); }
+#endif
+
 static void int8_dots(uint64_t steps) {
     vi acc[CHAINS], w = vi_set1(0x01010101);
     DS_UNROLL for (int c = 0; c < CHAINS; c++) acc[c] = vi_set1(0);
     for (uint64_t s = 0; s < steps; s++) {
         DS_UNROLL for (int c = 0; c < CHAINS; c++) {
             OPAQUE(w);
-            acc[c] = vi_dot(acc[c], w, 0x01010101);
+            acc[c] = dot_step(acc[c], w);
         }
     }
     DS_UNROLL for (int c = 0; c < CHAINS; c++) OPAQUE(acc[c]);
@@ -36,7 +53,7 @@ static void int8_dots(uint64_t steps) {
 static uint64_t integer_products(ds_type type, uint64_t steps) {
     (void)type;
     int8_dots(steps);
-    return steps * CHAINS * 64;
+    return steps * CHAINS * DOT_MACS;
 }
 #else
 /* `length` products of bytes in a chain of int16, then one multiplication that widens it (kernels/chain.h). */

@@ -19,6 +19,9 @@ enum { DS_ROW_BLOCK = 8 }; /* rows whose accumulators stay in registers */
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define DS_PART 32
 enum { DS_ROW_BLOCK = 4 };
+#elif defined(__aarch64__)
+#define DS_PART 16
+enum { DS_ROW_BLOCK = 4 };
 #else
 #define DS_PART 16
 enum { DS_ROW_BLOCK = 2 };
@@ -65,6 +68,10 @@ typedef uint8_t ds_pb __attribute__((vector_size(DS_PART)));
 typedef struct { ds_pf p[DS_PARTS]; } vf; /* 16 floats */
 typedef struct { ds_pi p[DS_PARTS]; } vi; /* 16 int32, or 64 bytes */
 
+#if defined(__aarch64__)
+#include "kernels/vec_neon.h"
+#endif
+
 /* --- floats --- */
 
 DS_INLINE vf vf_set1(float x) {
@@ -99,6 +106,8 @@ DS_INLINE vf vf_add_exact_product(vf a, vf b, vf c) {
     c.p[0] = (ds_pf)_mm512_fmadd_ps((__m512)a.p[0], (__m512)b.p[0], (__m512)c.p[0]);
 #elif DS_PART == 32
     DS_EACH_PART c.p[i] = (ds_pf)_mm256_fmadd_ps((__m256)a.p[i], (__m256)b.p[i], (__m256)c.p[i]);
+#elif defined(__aarch64__)
+    DS_EACH_PART c.p[i] = neon_fma(a.p[i], b.p[i], c.p[i]);
 #else
     DS_EACH_PART c.p[i] += a.p[i] * b.p[i];
 #endif
@@ -112,6 +121,8 @@ DS_INLINE vf vf_load_f16(const uint16_t *from) {
     y.p[0] = (ds_pf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
 #elif DS_PART == 32
     DS_EACH_PART y.p[i] = (ds_pf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from + i));
+#elif defined(__aarch64__)
+    DS_EACH_PART y.p[i] = neon_load_f16(from + 4 * i);
 #else
     float wide[16];
     for (int i = 0; i < 16; i++) wide[i] = ds_f16_to_f32(from[i]);
@@ -172,6 +183,8 @@ DS_INLINE vi vi_widen_s8(const void *from) {
     y.p[0] = (ds_pi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from));
 #elif DS_PART == 32
     DS_EACH_PART y.p[i] = (ds_pi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)((const char *)from + 8 * i)));
+#elif defined(__aarch64__)
+    neon_widen_s8(from, y.p);
 #else
     int32_t wide[16];
     for (int i = 0; i < 16; i++) wide[i] = ((const int8_t *)from)[i];
@@ -192,6 +205,8 @@ DS_INLINE vf vf_load_bf16(const uint16_t *from) {
     y.p[0] = (ds_pf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
 #elif DS_PART == 32
     DS_EACH_PART y.p[i] = (ds_pf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from + i)), 16);
+#elif defined(__aarch64__)
+    DS_EACH_PART y.p[i] = neon_load_bf16(from + 4 * i);
 #else
     uint32_t wide[16];
     for (int i = 0; i < 16; i++) wide[i] = (uint32_t)from[i] << 16;
@@ -202,7 +217,7 @@ DS_INLINE vf vf_load_bf16(const uint16_t *from) {
 
 /*
  * acc[lane] += sum over j < 4 of w[4 lane + j] * a[j], w unsigned, a signed and not -128, broadcast as the four bytes of `a`.
- * Exact for any w with VNNI and on the portable path, for w <= 127 elsewhere: two products then fit 16 bits.
+ * Exact for any w with VNNI and on the portable path, for w <= 127 elsewhere: two products then fit 16 bits (NEON's w is signed).
  */
 DS_INLINE vi vi_dot(vi acc, vi w, int32_t a) {
 #if defined(__AVX512VNNI__) && DS_PART == 64
@@ -215,6 +230,8 @@ DS_INLINE vi vi_dot(vi acc, vi w, int32_t a) {
         const __m256i pairs = _mm256_maddubs_epi16((__m256i)w.p[i], _mm256_set1_epi32(a));
         acc.p[i] += (ds_pi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     }
+#elif defined(__aarch64__)
+    DS_EACH_PART acc.p[i] = neon_dot(acc.p[i], w.p[i], vdupq_n_s32(a));
 #else
     const ds_pi bytes = a - (ds_pi){0};
     const ds_ps a_even = (ds_ps)((ds_pus)bytes << 8) >> 8, a_odd = (ds_ps)bytes >> 8;
@@ -283,6 +300,8 @@ DS_INLINE vi vi_dot16(vi acc, vi m, int32_t s) {
     acc.p[0] += (ds_pi)_mm512_madd_epi16((__m512i)m.p[0], _mm512_set1_epi32(s));
 #elif DS_PART == 32
     DS_EACH_PART acc.p[i] += (ds_pi)_mm256_madd_epi16((__m256i)m.p[i], _mm256_set1_epi32(s));
+#elif defined(__aarch64__)
+    DS_EACH_PART acc.p[i] = neon_dot16(acc.p[i], m.p[i], s);
 #else
     const int32_t low = (int16_t)(uint16_t)((uint32_t)s & 0xffffu), high = s >> 16;
     DS_EACH_PART acc.p[i] += ((ds_pi)((ds_pu)m.p[i] << 16) >> 16) * low + (m.p[i] >> 16) * high;
@@ -298,6 +317,8 @@ DS_INLINE vi vi_lookup(vi index, const uint8_t table[16]) {
 #elif DS_PART == 32
     const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
     DS_EACH_PART index.p[i] = (ds_pi)_mm256_shuffle_epi8(all, (__m256i)index.p[i]);
+#elif defined(__aarch64__)
+    DS_EACH_PART index.p[i] = neon_lookup(index.p[i], table);
 #else
     uint8_t bytes[64];
     vi_store(bytes, index);
