@@ -49,13 +49,18 @@ find_missing() {
     need libpcre2-dev pkg-config --exists libpcre2-8
     need libutf8proc-dev pkg-config --exists libutf8proc
     need libsodium-dev pkg-config --exists libsodium
+    if [ "$1" = arm64 ]; then
+        need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
+        need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdio.h
+        need qemu-user command -v qemu-aarch64
+    fi
     [ "$1" = test ] || return 0
     need libcmocka-dev pkg-config --exists cmocka
     need clang command -v clang
     need "$(fuzzer_package)" links_fuzzers
 }
 
-# set_up build|test: makes sure that everything is there, or exits with 1 naming what is not
+# set_up build|test|arm64: makes sure that everything is there, or exits with 1 naming what is not
 set_up() {
     local missing
     find_missing "$1"
