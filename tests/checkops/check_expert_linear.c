@@ -10,6 +10,7 @@ static void linear(struct check *c, ds_type type, const struct shape *s) {
     if (!check_case(c, "%s, %u of %u x [%u, %u], %u rows%s, x %s, w %s", ds_type_get(type)->name, s->slots, s->experts, s->outputs,
                     s->inputs, s->rows, s->row_each ? ", inputs for each slot" : "", fill_name(s->x), fill_name(s->w)))
         return;
+    if (!check_affordable(c, (uint64_t)s->experts * s->outputs * s->inputs)) return;
     struct ds_op_expert_linear *p = &c->params.expert_linear;
     *p = (struct ds_op_expert_linear){
         .weight = check_weight(c, type, s->experts * ds_expert_rows(s->outputs), s->inputs, s->w),
