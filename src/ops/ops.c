@@ -233,6 +233,14 @@ static void list_scale(const struct ds_op_scale *p, struct operands *all) {
     add_count(all, &p->count);
 }
 
+static void list_rnn_cell(const struct ds_op_rnn_cell *p, struct operands *all) {
+    add_view(all, "gates", &p->gates, DS_READ, false);
+    add_view(all, "state", &p->state, DS_READ, true);
+    add_view(all, "next", &p->next, DS_WRITE, false);
+    add_view(all, "out", &p->out, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
 static void list_route(const struct ds_op_route *p, struct operands *all) {
     add_view(all, "logits", &p->logits, DS_READ, false);
     add_words(all, "scale", &p->scale, DS_READ, p->logits.cols, 1);
@@ -254,6 +262,13 @@ static void list_expert_sum(const struct ds_op_expert_sum *p, struct operands *a
     add_view(all, "weights", &p->weights, DS_READ, false);
     add_view(all, "residual", &p->residual, DS_READ, true);
     add_view(all, "y", &p->y, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
+static void list_scatter(const struct ds_op_scatter *p, struct operands *all) {
+    add_view(all, "x", &p->x, DS_READ, false);
+    add_words(all, "ids", &p->ids, DS_READ, p->x.cols, 1);
+    add_view(all, "out", &p->out, DS_WRITE, false);
     add_count(all, &p->count);
 }
 

@@ -169,7 +169,7 @@ struct ds_op_attention {
     struct ds_slice count;
 };
 
-typedef enum ds_activation { DS_ACT_SILU, DS_ACT_GELU_TANH } ds_activation;
+typedef enum ds_activation { DS_ACT_SILU, DS_ACT_GELU_TANH, DS_ACT_SIGMOID } ds_activation;
 
 struct ds_op_glu {
     struct ds_view gate, up, out; /* f32 [rows, cols]; out may be gate or up in place */
@@ -236,6 +236,26 @@ struct ds_op_expert_sum {
     struct ds_view weights;   /* f32 [rows, slots] */
     struct ds_view y;         /* f32 [rows, cols] */
     struct ds_view residual;  /* f32 [rows, cols]; at.buffer NULL: none */
+    struct ds_slice count;
+};
+
+/*
+ * With gates = [gate | candidate | output], three groups of as many columns as the state:
+ *   next = sigmoid(gate) * state + (1 - sigmoid(gate)) * tanh(candidate),   out = tanh(output)
+ */
+struct ds_op_rnn_cell {
+    struct ds_view gates;     /* f32 [rows, 3 * size] */
+    struct ds_view state;     /* f32 [rows, size]; at.buffer NULL: all +0 */
+    struct ds_view next, out; /* f32 [rows, size]; next or out may be state in place */
+    struct ds_slice count;
+};
+
+/* out[r, ids[c]] = x[r, c], and `fill` in every other column of out. Bits are copied. */
+struct ds_op_scatter {
+    struct ds_view x;         /* f32 [rows, cols] */
+    struct ds_slice ids;      /* i32[cols], different from each other, below out.cols */
+    struct ds_view out;       /* f32 [rows, at least cols] */
+    float fill;               /* finite */
     struct ds_slice count;
 };
 

@@ -181,8 +181,7 @@ static ds_status require_glu(const struct ds_op_glu *p, struct ds_error *err) {
     DS_TRY(require_view("glu", "out", &p->out, DS_ELEM_F32, err));
     DS_TRY(require_same_shape("glu", "up", &p->up, "gate", &p->gate, err));
     DS_TRY(require_same_shape("glu", "out", &p->out, "gate", &p->gate, err));
-    REQUIRE(p->activation == DS_ACT_SILU || p->activation == DS_ACT_GELU_TANH, "glu", "activation %d is unknown",
-            (int)p->activation);
+    REQUIRE((unsigned)p->activation <= DS_ACT_SIGMOID, "glu", "activation %d is unknown", (int)p->activation);
     return DS_OK;
 }
 
@@ -258,6 +257,29 @@ static ds_status require_expert_sum(const struct ds_op_expert_sum *p, struct ds_
     if (!p->residual.at.buffer) return DS_OK;
     DS_TRY(require_view("expert_sum", "residual", &p->residual, DS_ELEM_F32, err));
     return require_same_shape("expert_sum", "residual", &p->residual, "y", &p->y, err);
+}
+
+static ds_status require_rnn_cell(const struct ds_op_rnn_cell *p, struct ds_error *err) {
+    DS_TRY(require_view("rnn_cell", "gates", &p->gates, DS_ELEM_F32, err));
+    DS_TRY(require_view("rnn_cell", "next", &p->next, DS_ELEM_F32, err));
+    DS_TRY(require_view("rnn_cell", "out", &p->out, DS_ELEM_F32, err));
+    REQUIRE(p->gates.rows == p->next.rows && p->gates.cols == 3 * (uint64_t)p->next.cols, "rnn_cell",
+            "gates is [%u, %u]; next of [%u, %u] needs as many rows and three times the columns", p->gates.rows, p->gates.cols,
+            p->next.rows, p->next.cols);
+    DS_TRY(require_same_shape("rnn_cell", "out", &p->out, "next", &p->next, err));
+    if (!p->state.at.buffer) return DS_OK;
+    DS_TRY(require_view("rnn_cell", "state", &p->state, DS_ELEM_F32, err));
+    return require_same_shape("rnn_cell", "state", &p->state, "next", &p->next, err);
+}
+
+static ds_status require_scatter(const struct ds_op_scatter *p, struct ds_error *err) {
+    DS_TRY(require_view("scatter", "x", &p->x, DS_ELEM_F32, err));
+    DS_TRY(require_present("scatter", "ids", &p->ids, err));
+    DS_TRY(require_view("scatter", "out", &p->out, DS_ELEM_F32, err));
+    REQUIRE(p->out.rows == p->x.rows, "scatter", "out has %u rows and must have %u like x", p->out.rows, p->x.rows);
+    REQUIRE(p->out.cols >= p->x.cols, "scatter", "out has %u columns, fewer than the %u of x", p->out.cols, p->x.cols);
+    REQUIRE(is_finite(p->fill), "scatter", "fill must be finite");
+    return DS_OK;
 }
 
 ds_status ds_op_check_shapes(ds_op op, const union ds_op_params *params, struct ds_error *err) {

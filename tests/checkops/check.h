@@ -100,6 +100,8 @@ struct ds_weight check_weight(struct check *c, ds_type type, uint32_t rows, uint
 struct ds_slice check_floats(struct check *c, uint32_t n, enum fill fill);
 /* i32[n] of a random row each, below `limit`. */
 struct ds_slice check_indices(struct check *c, uint32_t n, uint32_t limit);
+/* i32[n], different from each other, below `limit`, in no order. */
+struct ds_slice check_order(struct check *c, uint32_t n, uint32_t limit);
 
 /* A cache of `sequences` x `pages_each` pages in random order, some pages spare. Its contents are the caller's. */
 struct ds_paging check_paging(struct check *c, uint32_t sequences, uint32_t pages_each, uint32_t rows,

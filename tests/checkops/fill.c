@@ -81,6 +81,23 @@ struct ds_slice check_indices(struct check *c, uint32_t n, uint32_t limit) {
     return at;
 }
 
+struct ds_slice check_order(struct check *c, uint32_t n, uint32_t limit) {
+    int32_t *data;
+    const struct ds_slice at = check_block(c, (uint64_t)n * 4, &data);
+    /* One random place of each of n equal stretches, then shuffled. */
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t begin = (uint64_t)limit * i / n, end = (uint64_t)limit * (i + 1) / n;
+        data[i] = (int32_t)(begin + check_below(c, (uint32_t)(end - begin)));
+    }
+    for (uint32_t i = n; i > 1; i--) {
+        const uint32_t k = check_below(c, i);
+        const int32_t kept = data[i - 1];
+        data[i - 1] = data[k];
+        data[k] = kept;
+    }
+    return at;
+}
+
 /* The block of a problem's view becomes the quantised form of its values, as the reference makes it. */
 struct ds_view check_activations(struct check *c, ds_elem elem, uint32_t rows, uint32_t cols, enum fill fill) {
     struct ds_view view = check_view(c, elem, rows, cols, fill);

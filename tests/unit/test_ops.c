@@ -139,6 +139,17 @@ static union ds_op_params good(ds_op op) {
                                                  .residual = view(DS_ELEM_F32, ROWS, 40),
                                                  .count = fresh()};
         break;
+    case DS_OP_rnn_cell:
+        p.rnn_cell = (struct ds_op_rnn_cell){.gates = view(DS_ELEM_F32, ROWS, 60),
+                                             .state = view(DS_ELEM_F32, ROWS, 20),
+                                             .next = view(DS_ELEM_F32, ROWS, 20),
+                                             .out = view(DS_ELEM_F32, ROWS, 20),
+                                             .count = fresh()};
+        break;
+    case DS_OP_scatter:
+        p.scatter = (struct ds_op_scatter){
+            .x = view(DS_ELEM_F32, ROWS, 20), .ids = fresh(), .out = view(DS_ELEM_F32, ROWS, 50), .fill = -1, .count = fresh()};
+        break;
     case DS_OP_COUNT:
         break;
     }
@@ -213,7 +224,7 @@ static void only_optional_operands_may_be_absent(void **state) {
         const char *name;
     } optional[] = {{DS_OP_rms_norm, "weight"}, {DS_OP_quantize, "flags"}, {DS_OP_linear, "bias"},
                     {DS_OP_linear, "residual"}, {DS_OP_copy, "index"},     {DS_OP_sample, "flags"},
-                    {DS_OP_route, "scale"},    {DS_OP_expert_sum, "residual"}};
+                    {DS_OP_route, "scale"},    {DS_OP_expert_sum, "residual"},                     {DS_OP_rnn_cell, "state"}};
     for (ds_op op = 0; op < DS_OP_COUNT; op++) {
         const union ds_op_params all = good(op);
         struct ds_operand operands[DS_MAX_OPERANDS];
@@ -438,6 +449,15 @@ static void wrong_gates_copies_and_samples_are_refused(void **state) {
     (void)state;
     REFUSES(glu, p->activation = (ds_activation)7, "activation 7 is unknown");
     REFUSES(glu, p->up.cols = 40, "up is [5, 40] and must be [5, 48] like gate");
+    REFUSES(rnn_cell, p->gates.cols = 59, "gates is [5, 59]; next of [5, 20] needs as many rows and three times the columns");
+    REFUSES(rnn_cell, p->gates.rows = 4, "gates is [4, 60]");
+    REFUSES(rnn_cell, p->state.cols = 19, "state is [5, 19] and must be [5, 20] like next");
+    REFUSES(rnn_cell, p->out.rows = 6, "out is [6, 20] and must be [5, 20] like next");
+    REFUSES(rnn_cell, p->out = p->next, "next and out overlap");
+    REFUSES(scatter, p->out.cols = 19, "out has 19 columns, fewer than the 20 of x");
+    REFUSES(scatter, p->out.rows = 4, "out has 4 rows and must have 5 like x");
+    REFUSES(scatter, p->ids.buffer = NULL, "ids is missing");
+    REFUSES(scatter, p->fill = 1.0f / 0.0f, "fill must be finite");
     REFUSES(copy, p->x.elem = DS_ELEM_BF16, "x is bf16 and must be f32 or i32");
     REFUSES(copy, p->out.elem = DS_ELEM_F32, "out is f32 and must be i32");
     REFUSES(copy, p->out.cols = 6, "out has 6 columns and must have 7 like x");

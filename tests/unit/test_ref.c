@@ -394,7 +394,7 @@ static void a_norm_divides_by_the_root_mean_square(void **state) {
     }
 }
 
-static void gates_are_silu_and_tanh_gelu(void **state) {
+static void gates_are_silu_tanh_gelu_and_sigmoid(void **state) {
     (void)state;
     enum { COLS = 100 };
     float gate[COLS], up[COLS];
@@ -403,15 +403,45 @@ static void gates_are_silu_and_tanh_gelu(void **state) {
         up[i] = random_float() * 3;
     }
     union ds_op_params p = {.glu = {.gate = floats(gate, 1, COLS), .up = floats(up, 1, COLS), .out = floats(NULL, 1, COLS)}};
-    for (int activation = DS_ACT_SILU; activation <= DS_ACT_GELU_TANH; activation++) {
+    for (int activation = DS_ACT_SILU; activation <= DS_ACT_SIGMOID; activation++) {
         p.glu.activation = (ds_activation)activation;
         run(DS_OP_glu, &p);
         for (int i = 0; i < COLS; i++) {
             const double x = gate[i];
-            const double gelu = 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-            near(((float *)at(p.glu.out.at))[i], (activation == DS_ACT_SILU ? x / (1 + exp(-x)) : gelu) * up[i], 5e-6);
+            const double expected[] = {[DS_ACT_SILU] = x / (1 + exp(-x)),
+                                       [DS_ACT_GELU_TANH] = 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))),
+                                       [DS_ACT_SIGMOID] = 1 / (1 + exp(-x))};
+            near(((float *)at(p.glu.out.at))[i], expected[activation] * up[i], 5e-6);
         }
     }
+}
+
+static void a_gated_recurrence_keeps_and_takes(void **state) {
+    (void)state;
+    enum { SIZE = 50 };
+    float gates[3 * SIZE], before[SIZE];
+    for (int i = 0; i < 3 * SIZE; i++) gates[i] = random_float() * 4;
+    for (int i = 0; i < SIZE; i++) before[i] = random_float();
+    union ds_op_params p = {.rnn_cell = {.gates = floats(gates, 1, 3 * SIZE), .state = floats(before, 1, SIZE), .next = floats(NULL, 1, SIZE),
+                                         .out = floats(NULL, 1, SIZE)}};
+    for (int with_state = 1; with_state >= 0; with_state--) {
+        if (!with_state) p.rnn_cell.state.at.buffer = NULL;
+        run(DS_OP_rnn_cell, &p);
+        for (int i = 0; i < SIZE; i++) {
+            const double s = 1 / (1 + exp(-(double)gates[i])), kept = with_state ? s * before[i] : 0;
+            near(((float *)at(p.rnn_cell.next.at))[i], kept + (1 - s) * tanh(gates[SIZE + i]), 2e-6);
+            near(((float *)at(p.rnn_cell.out.at))[i], tanh(gates[2 * SIZE + i]), 2e-6);
+        }
+    }
+}
+
+static void columns_are_scattered_and_the_others_filled(void **state) {
+    (void)state;
+    static const float x[] = {1, 2, 3, 4, 5, 6}, expected[] = {-9, 3, -9, 1, 2, -9, 6, -9, 4, 5};
+    static const int32_t ids[] = {3, 4, 1};
+    union ds_op_params p = {.scatter = {.x = floats(x, 2, 3), .ids = put(ids, sizeof ids), .out = floats(NULL, 2, 5), .fill = -9}};
+    run(DS_OP_scatter, &p);
+    assert_memory_equal(at(p.scatter.out.at), expected, sizeof expected);
 }
 
 static void a_quarter_turn_swaps_the_pairs(void **state) {
@@ -873,7 +903,9 @@ int main(void) {
         TEST(q8_32_rows_have_a_scale_for_each_block),
         TEST(q8_0_multiplies_the_scales_of_each_block_first),
         TEST(a_norm_divides_by_the_root_mean_square),
-        TEST(gates_are_silu_and_tanh_gelu),
+        TEST(gates_are_silu_tanh_gelu_and_sigmoid),
+        TEST(a_gated_recurrence_keeps_and_takes),
+        TEST(columns_are_scattered_and_the_others_filled),
         TEST(a_quarter_turn_swaps_the_pairs),
         TEST(rows_are_copied_by_index),
         TEST(rows_of_a_table_are_gathered_and_scaled),

@@ -9,8 +9,10 @@ static void stretch(ds_activation activation, const float *gate, const float *up
     float open[STRETCH];
     if (activation == DS_ACT_SILU) {
         for (uint32_t i = 0; i < n; i++) open[i] = ds_silu(gate[i]);
-    } else {
+    } else if (activation == DS_ACT_GELU_TANH) {
         for (uint32_t i = 0; i < n; i++) open[i] = ds_gelu(gate[i]);
+    } else {
+        for (uint32_t i = 0; i < n; i++) open[i] = ds_sigmoid(gate[i]);
     }
     for (uint32_t i = 0; i < n; i++) open[i] = open[i] * up[i];
     memcpy(out, open, n * sizeof(float));

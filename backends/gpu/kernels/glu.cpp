@@ -10,7 +10,7 @@ GPU_KERNEL(THREADS) gated(struct matrix<const float> gate, struct matrix<const f
     const uint32_t r = gpu_block_y(), c = gpu_block_x() * THREADS + gpu_thread();
     if (r >= active.get() || c >= gate.cols) return;
     const float x = gate.row(r)[c];
-    const float open = ACTIVATION == DS_ACT_SILU ? ds_silu(x) : ds_gelu(x);
+    const float open = ACTIVATION == DS_ACT_SILU ? ds_silu(x) : ACTIVATION == DS_ACT_GELU_TANH ? ds_gelu(x) : ds_sigmoid(x);
     out.row(r)[c] = open * up.row(r)[c];
 }
 
@@ -18,7 +18,9 @@ GPU_KERNEL(THREADS) gated(struct matrix<const float> gate, struct matrix<const f
 
 gpuError_t GPU_OP(glu)(const struct ds_gpu_launch *launch, const union ds_op_params *params) {
     const struct ds_op_glu &p = params->glu;
-    return gpu_launch(p.activation == DS_ACT_SILU ? gated<DS_ACT_SILU> : gated<DS_ACT_GELU_TANH>,
-                      gpu_grid_of(ceil_div(p.gate.cols, THREADS), p.gate.rows), THREADS, 0, launch->stream, matrix_of<const float>(p.gate),
+    const auto kernel = p.activation == DS_ACT_SILU        ? gated<DS_ACT_SILU>
+                        : p.activation == DS_ACT_GELU_TANH ? gated<DS_ACT_GELU_TANH>
+                                                           : gated<DS_ACT_SIGMOID>;
+    return gpu_launch(kernel, gpu_grid_of(ceil_div(p.gate.cols, THREADS), p.gate.rows), THREADS, 0, launch->stream, matrix_of<const float>(p.gate),
                       matrix_of<const float>(p.up), matrix_of<float>(p.out), active_of(p.count, p.gate.rows));
 }
