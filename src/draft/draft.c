@@ -1,23 +1,19 @@
-#include "draft/draft.h"
+#include "draft/dialect.h"
+
+#include "base/quote.h"
 
 #include <stdlib.h>
-
-/* Every drafter: one file and one line. */
-static const struct ds_draft_arch *const architectures[] = {&ds_draft_dspark};
+#include <string.h>
 
 ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *target, struct ds_draft_model **out, struct ds_error *err) {
     *out = NULL;
     const struct ds_draft_arch *arch = NULL;
-    for (size_t i = 0; i < DS_COUNT(architectures); i++)
-        if (architectures[i]->recognise(ckpt)) arch = architectures[i];
-    if (!arch)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED,
-                       "%s is not a drafter this version runs; it runs DSpark (config.json with architectures [\"Qwen3DSparkModel\"], "
-                       "or GGUF with general.architecture 'dflash' and a tensor markov_w1.weight)",
-                       ds_ckpt_path(ckpt));
+    ds_dialect dialect = DS_DIALECT_GGUF;
+    DS_TRY(ds_draft_recognise(ckpt, &arch, &dialect, err));
     struct ds_draft_model *draft = calloc(1, sizeof *draft);
     if (!draft) return ds_fail_memory(err, sizeof *draft, "the drafter");
     draft->arch = arch;
+    draft->dialect = dialect;
     draft->ckpt = ckpt;
     ds_status status = arch->configure(draft, target, err);
     if (status == DS_OK) {
@@ -34,13 +30,34 @@ ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *targe
 
 void ds_draft_close(struct ds_draft_model *draft) {
     if (!draft) return;
+    free(draft->vocabulary_map);
     free(draft->layers);
     free(draft);
+}
+
+/* What files hold besides: tables that are computed, what is read on the host, and what only training needs. */
+static bool is_spare(const char *name) {
+    static const char *const names[] = {"d2t", "t2d", "rope_freqs.weight", "verifier_norm.weight", "verifier_lm_head.weight"};
+    static const char inv_freq[] = "rotary_emb.inv_freq";
+    for (size_t i = 0; i < DS_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    const size_t n = strlen(name), m = sizeof inv_freq - 1;
+    return n >= m && strcmp(name + n - m, inv_freq) == 0;
+}
+
+/* A tensor without a part in it says that the drafter is not what its configuration says: another head, a bias, a norm. */
+static ds_status refuse_unused(const struct ds_draft_model *draft, const struct ds_loader *loader, struct ds_error *err) {
+    const struct ds_ckpt_tensor *tensor;
+    DS_TRY(ds_loader_find_unused(loader, draft->ckpt, is_spare, &tensor, err));
+    if (!tensor) return DS_OK;
+    return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not part of a %s drafter of this configuration; leaving it out would change what is drafted",
+                   ds_ckpt_path(draft->ckpt), ds_quote_name(tensor->name).text, draft->arch->name);
 }
 
 ds_status ds_draft_load(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, uint32_t positions,
                         struct ds_error *err) {
     draft->rope_positions = positions;
-    DS_TRY(ds_rope_load(&draft->config.rope, positions, loader, &draft->rope_cos, &draft->rope_sin, err));
-    return draft->arch->load(draft, target, loader, err);
+    DS_TRY(ds_rope_load_from(draft->ckpt, &draft->config.rope, positions, loader, &draft->rope_cos, &draft->rope_sin, err));
+    DS_TRY(draft->arch->load(draft, target, loader, err));
+    return refuse_unused(draft, loader, err);
 }

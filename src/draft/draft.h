@@ -3,38 +3,54 @@
  * values of its own for them in pages parallel to the target's, and proposes a block of tokens behind an anchor.
  *
  * A drafter file reads the checkpoint, asks a loader for weights and appends two graphs: one that takes context rows in,
- * one that drafts. Notation and index rules: docs/speculation.md; sources: the DSpark paper (arXiv 2607.05147), DeepSpec.
+ * one that drafts. Notation and index rules: docs/speculation.md; sources: the DSpark paper (arXiv 2607.05147), DeepSpec,
+ * DFlash (arXiv 2602.06036), EAGLE-3 (arXiv 2503.01840).
  */
 #ifndef DSPARK_DRAFT_DRAFT_H
 #define DSPARK_DRAFT_DRAFT_H
 
 #include "model/layer.h"
 
-typedef enum ds_markov { DS_MARKOV_NONE, DS_MARKOV_VANILLA } ds_markov;
+typedef enum ds_markov { DS_MARKOV_NONE, DS_MARKOV_VANILLA, DS_MARKOV_GATED, DS_MARKOV_RNN } ds_markov;
+
+/* Who wrote the checkpoint: what keys are called, from where taps count, what an absent key means (docs/formats.md). */
+typedef enum ds_dialect { DS_DIALECT_DEEPSPEC, DS_DIALECT_DFLASH, DS_DIALECT_SPECULATORS, DS_DIALECT_GGUF } ds_dialect;
+
+/* Most tokens of a block, the anchor included. */
+enum { DS_MAX_BLOCK_ROWS = 64 };
+
+/* Logits of tokens that a reduced vocabulary does not have: finite, and of no weight beside any other. */
+#define DS_LOGIT_ABSENT (-1e30f)
 
 struct ds_draft_model;
 
 /* The rows of a drafting pass, slot-major: row k * sequences + s is slot k of sequence s. */
 struct ds_draft_rows {
-    struct ds_rows rows;        /* ids: anchors, then masks; positions n..n+g-1; visible n+g for all; sample rows for each slot */
+    struct ds_rows rows;        /* as ds_draft_arch.steps says; sample rows and out_tokens for each draft */
     uint32_t sequences;         /* s in 0..sequences-1 */
+    struct ds_view carried;     /* steps: f32 [sequences, hidden], the context feature in front of the anchor */
 };
 
 struct ds_draft_outputs {
-    struct ds_view confidence;  /* f32 [g * sequences, 1]: before the sigmoid; absent without a head */
+    struct ds_view confidence;  /* f32 [drafts * sequences, 1]: before the sigmoid; absent without a head */
     /* For comparison with references; absent: not kept. */
-    struct ds_view hidden;      /* f32 [g * sequences, hidden]: after the final norm */
-    struct ds_view base_logits; /* f32 [g * sequences, vocabulary]: before the sequential head */
-    struct ds_view logits;      /* f32 [g * sequences, vocabulary] */
+    struct ds_view hidden;      /* f32 [drafts * sequences, hidden]: after the final norm (steps: before it) */
+    struct ds_view base_logits; /* f32 [drafts * sequences, draft_vocabulary]: before the sequential head (blocks alone) */
+    struct ds_view logits;      /* f32 [drafts * sequences, draft_vocabulary] */
 };
 
 struct ds_draft_arch {
     const char *name;
-    /* Whether this file describes the drafter in `ckpt`. */
-    bool (*recognise)(const struct ds_ckpt *ckpt);
+    /*
+     * How it drafts. False: one pass over a block; ids are anchors, then masks, at positions n..n+rows-1, and every row sees the
+     * context and the whole block. True: token after token; row k stands at position n+k-1 and sees n+k positions, ids are
+     * anchors, features are paired with the token behind them, and a proposal ends at its first stop token.
+     */
+    bool steps;
+    /* Reads and checks the configuration: what does not fit the target is refused. */
     ds_status (*configure)(struct ds_draft_model *draft, const struct ds_model *target, struct ds_error *err);
     ds_status (*load)(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, struct ds_error *err);
-    /* Context rows `features` [rows, n_taps * hidden] at rows->positions: their K and V into the cache. */
+    /* Context rows `features` [rows, n_taps * target hidden] at rows->positions: their K and V into the cache. steps: rows->ids are the tokens behind them. */
     void (*build_context)(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_rows *rows,
                           const struct ds_cache *cache, struct ds_view features, struct ds_view feature_out);
     /* The block: tokens into rows.out_tokens. */
@@ -46,16 +62,23 @@ struct ds_draft_arch {
 struct ds_draft_model {
     const struct ds_draft_arch *arch;
     const struct ds_ckpt *ckpt;
-    struct ds_model_config config; /* hidden, vocabulary: the target's */
-    uint32_t block_size;           /* g: drafts a block proposes */
+    ds_dialect dialect;
+    struct ds_model_config config; /* vocabulary: the target's */
+    uint32_t target_hidden;
+    uint32_t block_size;           /* drafts a block proposes */
+    uint32_t block_rows;           /* rows of a pass for them: one more where the anchor's slot predicts nothing */
     int32_t mask_token;
-    int32_t tap_layers[DS_MAX_TAPS];
+    int32_t tap_layers[DS_MAX_TAPS]; /* outputs of decoder layers, 0-based, -1 the embedding: whatever the dialect's convention */
     uint32_t n_taps;
+    bool causal_windows;           /* in layers with a sliding window a block's row does not see the rows behind it */
     ds_markov markov;
     uint32_t markov_rank;
     bool has_confidence, confidence_with_markov;
-    struct ds_weight embedding, head, fc, markov_w1, markov_w2, confidence;
-    struct ds_slice hidden_norm, final_norm, confidence_bias;
+    bool norm_before_fc, norm_before_residual; /* Eagle3 */
+    uint32_t draft_vocabulary;     /* rows of the head; fewer than the target's: reduced */
+    int32_t *vocabulary_map;       /* [draft_vocabulary] the target's ids, owned; NULL: not reduced */
+    struct ds_weight embedding, head, fc, markov_w1, markov_w2, markov_gate, confidence; /* markov_gate: also the rnn's joint matrix */
+    struct ds_slice hidden_norm, final_norm, input_norm, confidence_bias, markov_bias, vocabulary_ids;
     struct ds_slice rope_cos, rope_sin;
     uint32_t rope_positions;
     struct ds_layer *layers; /* [config.layers], owned */
@@ -64,9 +87,12 @@ struct ds_draft_model {
 /* Recognises the drafter and checks that it fits the target: DS_ERROR_MISMATCH names the key, the expected and the found value. */
 ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *target, struct ds_draft_model **out, struct ds_error *err);
 void ds_draft_close(struct ds_draft_model *draft); /* accepts NULL */
+/* Asks for all weights. A tensor of the checkpoint that has no part in the drafter is refused. */
 ds_status ds_draft_load(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, uint32_t positions,
                         struct ds_error *err);
 
-extern const struct ds_draft_arch ds_draft_dspark;
+extern const struct ds_draft_arch ds_draft_dspark; /* with a sequential or a confidence head */
+extern const struct ds_draft_arch ds_draft_dflash; /* without */
+extern const struct ds_draft_arch ds_draft_eagle3;
 
 #endif

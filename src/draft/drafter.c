@@ -15,12 +15,16 @@ static void lay_out_outputs(struct ds_drafter *d, struct ds_buffer *buffer) {
     uint64_t bytes = 0;
     d->block_outputs = (struct ds_draft_outputs){0};
     if (d->model->has_confidence) d->block_outputs.confidence = take(&bytes, buffer, g, 1);
-    if (d->bridged) d->features = take(&bytes, buffer, rows, d->model->n_taps * c->hidden);
+    if (d->bridged) d->features = take(&bytes, buffer, rows, d->model->n_taps * d->model->target_hidden);
+    if (d->model->arch->steps || d->params.keep_outputs) d->feature_out = take(&bytes, buffer, rows, c->hidden);
+    if (d->model->arch->steps) {
+        d->carry = take(&bytes, buffer, d->target->params.pager->sequences, c->hidden);
+        d->carried = take(&bytes, buffer, 1, c->hidden);
+    }
     if (d->params.keep_outputs) {
-        d->feature_out = take(&bytes, buffer, rows, c->hidden);
         d->block_outputs.hidden = take(&bytes, buffer, g, c->hidden);
-        d->block_outputs.base_logits = take(&bytes, buffer, g, c->vocabulary);
-        d->block_outputs.logits = take(&bytes, buffer, g, c->vocabulary);
+        d->block_outputs.base_logits = take(&bytes, buffer, g, d->model->draft_vocabulary);
+        d->block_outputs.logits = take(&bytes, buffer, g, d->model->draft_vocabulary);
     }
     d->planned_outputs.bytes = DS_MAX(bytes, (uint64_t)DS_ALIGN);
 }
@@ -52,7 +56,7 @@ static ds_status build_graphs(struct ds_drafter *d, struct ds_error *err) {
     }
     struct ds_graph *graph = ds_graph_create(d->params.device);
     if (!graph) return ds_fail_memory(err, 0, "a graph");
-    const struct ds_draft_rows rows = {.rows = d->block.at, .sequences = 1};
+    const struct ds_draft_rows rows = {.rows = d->block.at, .sequences = 1, .carried = d->carried};
     d->model->arch->build_block(d->model, graph, &rows, &cache, &d->block_outputs);
     return finish_graph(d, graph, &d->block_graph, err);
 }
@@ -73,9 +77,11 @@ static ds_status plan(struct ds_drafter *d, struct ds_error *err) {
     ds_page_table_plan(&d->pages, d->params.device, pager);
     const struct ds_slice table = ds_page_table_slice(&d->pages);
     DS_TRY(ds_rows_plan(&d->context, d->params.device, rows, 1, table, pager->sequences, pager->pages_per_sequence, err));
-    DS_TRY(ds_rows_plan(&d->block, d->params.device, g, g, table, pager->sequences, pager->pages_per_sequence, err));
+    DS_TRY(ds_rows_plan(&d->block, d->params.device, d->model->block_rows, g, table, pager->sequences, pager->pages_per_sequence, err));
     DS_TRY(ds_cache_plan(&d->cache, d->params.device, c->layers, c->kv_heads, c->head_dim, pager->pages, d->params.kv_f16, err));
     lay_out_outputs(d, &d->planned_outputs);
+    d->following = malloc(rows * sizeof *d->following);
+    if (!d->following) return ds_fail_memory(err, rows * sizeof *d->following, "tokens behind context rows");
     d->confidence = calloc(g, sizeof *d->confidence);
     if (!d->confidence) return ds_fail_memory(err, g * sizeof *d->confidence, "confidences");
     if (d->bridged) {
@@ -137,6 +143,7 @@ void ds_drafter_free(struct ds_drafter *d) {
     ds_rows_free(&d->block);
     ds_page_table_free(&d->pages);
     free(d->host_features);
+    free(d->following);
     free(d->confidence);
     *d = (struct ds_drafter){0};
 }
@@ -149,9 +156,16 @@ static ds_status bridge(struct ds_drafter *d, uint32_t n_rows, struct ds_error *
     return d->params.device->fns->write(d->params.stream, d->features.at, d->host_features, bytes, err);
 }
 
-ds_status ds_drafter_context(struct ds_drafter *d, int32_t sequence, uint32_t first, uint32_t n_rows, struct ds_error *err) {
+/* Where the last context feature of a sequence is kept. */
+static struct ds_slice carry_of(const struct ds_drafter *d, int32_t sequence) {
+    return ds_slice_add(d->carry.at, 4 * (uint64_t)d->carry.cols * (uint32_t)sequence);
+}
+
+ds_status ds_drafter_context(struct ds_drafter *d, int32_t sequence, uint32_t first, uint32_t n_rows, const ds_token *following,
+                             struct ds_error *err) {
     assert(n_rows >= 1 && n_rows <= d->context.at.rows);
     for (uint32_t i = 0; i < n_rows; i++) {
+        d->context.in_ids[i] = following[i];
         d->context.in_positions[i] = (int32_t)(first + i);
         d->context.in_sequences[i] = sequence;
     }
@@ -161,22 +175,37 @@ ds_status ds_drafter_context(struct ds_drafter *d, int32_t sequence, uint32_t fi
     DS_TRY(ds_rows_write(&d->context, d->params.stream, err));
     uint32_t bucket = 0;
     while (d->buckets[bucket] < n_rows) bucket++;
-    return ds_graph_run(d->context_graphs[bucket], d->params.stream, err);
+    DS_TRY(ds_graph_run(d->context_graphs[bucket], d->params.stream, err));
+    if (!d->model->arch->steps) return DS_OK;
+    const uint64_t bytes = 4 * (uint64_t)d->carry.cols;
+    return d->params.device->fns->copy(d->params.stream, carry_of(d, sequence), ds_slice_add(d->feature_out.at, (n_rows - 1) * bytes), bytes, err);
+}
+
+/* The rows of a drafting pass: struct ds_draft_arch says what they are. */
+static void set_block_rows(struct ds_drafter *d, int32_t sequence, uint32_t position, int32_t anchor) {
+    const uint32_t rows = d->model->block_rows;
+    const bool steps = d->model->arch->steps;
+    for (uint32_t k = 0; k < rows; k++) {
+        d->block.in_ids[k] = k && !steps ? d->model->mask_token : anchor;
+        d->block.in_positions[k] = (int32_t)(position + k - steps);
+        d->block.in_sequences[k] = sequence;
+        d->block.in_visible[k] = (int32_t)(position + (steps ? k : rows)); /* steps: up to itself; a block: all context and all of the block */
+        d->block.in_causal[k] = d->block.in_positions[k] + 1;
+    }
+    *d->block.in_count = rows;
 }
 
 ds_status ds_drafter_block(struct ds_drafter *d, int32_t sequence, uint32_t position, int32_t anchor, const struct ds_sample_row *sample,
                            struct ds_error *err) {
     const uint32_t g = d->model->block_size;
-    for (uint32_t k = 0; k < g; k++) {
-        d->block.in_ids[k] = k ? d->model->mask_token : anchor;
-        d->block.in_positions[k] = (int32_t)(position + k);
-        d->block.in_sequences[k] = sequence;
-        d->block.in_visible[k] = (int32_t)(position + g); /* not causal: all context and the whole block */
-        d->block.in_sample[k] = sample[k];
-    }
-    *d->block.in_count = *d->block.in_out_count = g;
+    assert(position >= 1 || !d->model->arch->steps);
+    set_block_rows(d, sequence, position, anchor);
+    for (uint32_t k = 0; k < g; k++) d->block.in_sample[k] = sample[k];
+    *d->block.in_out_count = g;
     DS_TRY(ds_page_table_sync(&d->pages, d->target->params.pager, d->params.stream, err));
     DS_TRY(ds_rows_write(&d->block, d->params.stream, err));
+    if (d->model->arch->steps)
+        DS_TRY(d->params.device->fns->copy(d->params.stream, d->carried.at, carry_of(d, sequence), 4 * (uint64_t)d->carry.cols, err));
     DS_TRY(ds_graph_run(d->block_graph, d->params.stream, err));
     DS_TRY(ds_rows_read(&d->block, d->params.stream, err));
     if (!d->model->has_confidence) return DS_OK;

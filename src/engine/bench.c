@@ -58,7 +58,7 @@ static ds_status timed_draft(ds_session *session, double *seconds, struct ds_err
     const uint32_t g = drafter->model->block_size, anchor = anchor_of(s);
     struct ds_sample_row sample[DS_MAX_BLOCK];
     for (uint32_t k = 0; k < g; k++) sample[k] = ds_sample_row_of(&s->sampling, anchor + 1 + k);
-    DS_TRY(ds_pager_reserve(&session->engine->pager, s->slot, anchor + g, err));
+    DS_TRY(ds_pager_reserve(&session->engine->pager, s->slot, anchor + drafter->model->block_rows, err));
     const double start = ds_os_seconds();
     DS_TRY(ds_drafter_block(drafter, s->slot, anchor, s->tokens[anchor], sample, err));
     *seconds = ds_os_seconds() - start;

@@ -91,7 +91,7 @@ static ds_status choose_sizes(ds_engine *engine, uint32_t *positions, uint32_t *
     if (!p->context) p->context = DS_MIN(trained, (uint32_t)DEFAULT_CONTEXT);
     const uint32_t block = engine->draft_model ? engine->draft_model->block_size : 0;
     /* The draft's rows reach past the last position a sequence may have. */
-    *positions = p->context + block;
+    *positions = p->context + (engine->draft_model ? engine->draft_model->block_rows : 0);
     *rows = DS_MAX(p->max_rows, block + 1);
     const uint64_t pages = (uint64_t)p->max_sessions * DS_ALIGN_UP((uint64_t)*positions, DS_PAGE) / DS_PAGE;
     if (pages > INT32_MAX)

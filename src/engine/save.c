@@ -202,7 +202,9 @@ static ds_status load(ds_session *session, const char *path, const struct ds_map
     s->computed = h.computed;
     s->drafted_context = h.drafted_context;
     struct page_io io = {.from = file->data + sizeof h + tokens_bytes};
-    return move_caches(&io, session, err);
+    DS_TRY(move_caches(&io, session, err));
+    if (s->paired && s->drafted_context) s->drafted_context--; /* the feature that drafting goes on from is not in the file */
+    return DS_OK;
 }
 
 ds_status ds_session_load(ds_session *session, const char *path, struct ds_error *err) {

@@ -78,6 +78,7 @@ ds_status ds_session_create(ds_engine *engine, const ds_session_params *params, 
     if (!session) return ds_fail_memory(err, sizeof *session, "a session");
     session->engine = engine;
     session->sequence.slot = -1;
+    session->sequence.paired = engine->draft_model && engine->draft_model->arch->steps;
     session->sequence.capacity = engine->params.context;
     session->sequence.tokens = malloc(session->sequence.capacity * sizeof *session->sequence.tokens);
     ds_status status = session->sequence.tokens ? take_slot(session, err) : ds_fail_memory(err, session->sequence.capacity, "a session's tokens");
@@ -224,10 +225,14 @@ static void trace(const ds_session *session, const struct ds_round_result *r) {
                                                     .accepted = r->accepted, .next = r->next});
 }
 
-static bool accepts_stop(const ds_session *session, const struct ds_round_result *r) {
+/* Drafts behind an accepted stop token count as not accepted, as the reference has it. True: there is such a token. */
+static bool end_at_stop(const ds_session *session, struct ds_round_result *r) {
     if (session->params.ignore_stop) return false;
-    for (uint32_t j = 0; j < r->accepted; j++)
-        if (ds_is_stop_token(session->engine, r->draft[j])) return true;
+    for (uint32_t j = 0; j < r->accepted; j++) {
+        if (!ds_is_stop_token(session->engine, r->draft[j])) continue;
+        r->accepted = j + 1;
+        return true;
+    }
     return false;
 }
 
@@ -237,7 +242,7 @@ static ds_status run_round(struct generation *g, struct ds_error *err) {
     const double start = ds_os_seconds();
     DS_TRY(ds_spec_round(&session->engine->spec, &session->sequence, verify_most(session), &r, err));
     session->stats.decode_seconds += ds_os_seconds() - start;
-    count_round(session, &r, accepts_stop(session, &r));
+    count_round(session, &r, end_at_stop(session, &r));
     trace(session, &r);
     bool go_on = true;
     for (uint32_t j = 0; go_on && j < r.accepted; j++) go_on = commit(g, r.draft[j]);

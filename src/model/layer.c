@@ -72,8 +72,8 @@ void ds_layer_store(struct ds_graph *graph, const struct ds_layer_context *conte
         .kv_store = {.k = k, .v = v, .kv = *kv, .paging = ds_rows_paging(context->rows), .count = context->rows->count}});
 }
 
-static struct ds_view attend(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,
-                             const struct ds_kv *kv, struct ds_view x) {
+struct ds_view ds_layer_attend(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,
+                               const struct ds_kv *kv, struct ds_view x) {
     const struct ds_model_config *c = context->config;
     struct ds_view q = ds_graph_linear(graph, &layer->q, x, layer->q_bias, (struct ds_view){0});
     ds_layer_store(graph, context, layer, kv, x);
@@ -90,7 +90,7 @@ struct ds_view ds_layer_attention(struct ds_graph *graph, const struct ds_layer_
                                   const struct ds_kv *kv, struct ds_view x) {
     const struct ds_model_config *c = context->config;
     const struct ds_view normed = ds_graph_rms_norm(graph, x, c->hidden, layer->attn_norm, c->rms_eps);
-    return ds_graph_linear(graph, &layer->o, attend(graph, context, layer, kv, normed), layer->o_bias, x);
+    return ds_graph_linear(graph, &layer->o, ds_layer_attend(graph, context, layer, kv, normed), layer->o_bias, x);
 }
 
 struct ds_view ds_layer_feed_forward(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,

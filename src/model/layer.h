@@ -77,6 +77,9 @@ struct ds_view ds_layer_attention(struct ds_graph *graph, const struct ds_layer_
                                   const struct ds_kv *kv, struct ds_view x);
 struct ds_view ds_layer_feed_forward(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,
                                      struct ds_view x);
+/* What the output projection reads: attention of rows `x` (already normalised), whose K and V are stored first. */
+struct ds_view ds_layer_attend(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,
+                               const struct ds_kv *kv, struct ds_view x);
 /* K and V of rows `x` (already normalised), rotated and stored: what a drafter does with its context. */
 void ds_layer_store(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,
                     const struct ds_kv *kv, struct ds_view x);

@@ -36,6 +36,7 @@ static void lay_out(struct ds_rows_buffer *b, struct ds_buffer *device_buffer) {
     b->in_positions = take(&cursor, &b->at.positions, 4 * rows);
     b->in_sequences = take(&cursor, &b->at.sequences, 4 * rows);
     b->in_visible = take(&cursor, &b->at.visible, 4 * rows);
+    b->in_causal = take(&cursor, &b->at.causal, 4 * rows);
     b->in_out_index = take(&cursor, &b->at.out_index, 4 * out_rows);
     b->in_sample = take(&cursor, &b->at.sample, sizeof(struct ds_sample_row) * out_rows);
     b->out_flags_rows = take(&cursor, &b->at.flags, 4 * rows);

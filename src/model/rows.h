@@ -17,6 +17,7 @@ struct ds_rows {
     struct ds_slice positions;  /* [rows] absolute; -1: padding */
     struct ds_slice sequences;  /* [rows] row of the page table */
     struct ds_slice visible;    /* [rows] positions a row attends to: j < visible */
+    struct ds_slice causal;     /* [rows] the same for layers that are causal where others are not (drafters) */
     struct ds_slice out_index;  /* [out_rows] rows that give logits */
     struct ds_slice sample;     /* struct ds_sample_row [out_rows] */
     struct ds_slice flags;      /* u32 [rows], written by the pass */
@@ -41,7 +42,7 @@ struct ds_rows_buffer {
     uint64_t host_bytes;      /* the part that is written before a run */
     uint64_t flags_bytes;     /* the part that is zeroed before and read after a run, behind the host part */
     uint32_t *in_count, *in_out_count;
-    int32_t *in_ids, *in_positions, *in_sequences, *in_visible, *in_out_index;
+    int32_t *in_ids, *in_positions, *in_sequences, *in_visible, *in_causal, *in_out_index;
     struct ds_sample_row *in_sample;
     uint32_t *out_flags_rows; /* host copies after ds_rows_read */
     int32_t *out_tokens;

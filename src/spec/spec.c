@@ -6,7 +6,13 @@
 
 void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed) {
     sequence->computed = DS_MIN(sequence->computed, computed);
-    sequence->drafted_context = DS_MIN(sequence->drafted_context, computed);
+    if (!sequence->paired) {
+        sequence->drafted_context = DS_MIN(sequence->drafted_context, computed);
+        return;
+    }
+    /* The last row was paired with a token that may be another one now, and the feature that drafting goes on from is lost. */
+    const uint32_t most = DS_MIN(computed, sequence->length ? sequence->length - 1 : 0);
+    if (sequence->drafted_context > most) sequence->drafted_context = most ? most - 1 : 0;
 }
 
 struct ds_sample_row ds_sample_row_of(const ds_sampling *s, uint32_t position) {
@@ -84,6 +90,19 @@ static struct chunk next_chunk(const struct ds_spec *spec, const struct ds_seque
     return chunk;
 }
 
+/* Rows of the chunk become context. A last row whose next token is not known cannot be paired with it: it waits for the next extension. */
+static ds_status feed_drafter(const struct ds_spec *spec, struct ds_sequence *sequence, const struct chunk *chunk, ds_token next,
+                              struct ds_error *err) {
+    ds_token *const following = spec->drafter->following;
+    const uint32_t end = chunk->first + chunk->rows;
+    for (uint32_t i = 0; i < chunk->rows; i++)
+        following[i] = chunk->first + i + 1 < sequence->length ? sequence->tokens[chunk->first + i + 1] : next;
+    const uint32_t rows = chunk->rows - (sequence->paired && following[chunk->rows - 1] < 0);
+    if (rows) DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, chunk->first, rows, following, err));
+    sequence->drafted_context = end - (chunk->rows - rows);
+    return DS_OK;
+}
+
 static ds_status run_chunk(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how,
                            const struct chunk *chunk, ds_token *next, struct ds_error *err) {
     struct ds_rows_buffer *rows = &spec->target->rows;
@@ -106,8 +125,7 @@ static ds_status run_chunk(const struct ds_spec *spec, struct ds_sequence *seque
         DS_TRY(check_flags(rows->out_flags[chunk->outputs - 1], chunk->first + chunk->rows - 1, err));
         *next = rows->out_tokens[chunk->outputs - 1];
     }
-    if (how->feed_drafter) DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, chunk->first, chunk->rows, err));
-    return DS_OK;
+    return how->feed_drafter ? feed_drafter(spec, sequence, chunk, how->sample ? *next : -1, err) : DS_OK;
 }
 
 ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how, ds_token *next,
@@ -122,24 +140,33 @@ ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequenc
         ds_os_mutex_unlock(spec->lock);
         DS_TRY(status);
         sequence->computed = chunk.first + chunk.rows;
-        if (how->feed_drafter) sequence->drafted_context = sequence->computed;
     }
     return DS_OK;
 }
 
 /* --- a round --- */
 
+static bool is_stop(const struct ds_model *model, ds_token token) {
+    for (uint32_t i = 0; i < model->n_stops; i++)
+        if (model->stop_ids[i] == token) return true;
+    return false;
+}
+
 static ds_status draft(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_round_result *r, struct ds_error *err) {
     struct ds_drafter *drafter = spec->drafter;
     const uint32_t g = drafter->model->block_size;
     struct ds_sample_row sample[DS_MAX_BLOCK];
     for (uint32_t k = 0; k < g; k++) sample[k] = ds_sample_row_of(&sequence->sampling, r->position + 1 + k);
-    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + g, err));
+    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + drafter->model->block_rows, err));
     DS_TRY(ds_drafter_block(drafter, sequence->slot, r->position, r->anchor, sample, err));
     /* A slot whose logits were not finite has no token: the block ends there. */
     for (r->n_draft = 0; r->n_draft < g && drafter->block.out_tokens[r->n_draft] >= 0; r->n_draft++) {
         r->draft[r->n_draft] = drafter->block.out_tokens[r->n_draft];
         r->confidence[r->n_draft] = ds_sigmoid(drafter->confidence[r->n_draft]);
+        if (drafter->model->arch->steps && is_stop(spec->target->model, r->draft[r->n_draft])) {
+            r->n_draft++;
+            break;
+        }
     }
     return DS_OK;
 }
@@ -169,7 +196,9 @@ static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence
     }
     r->next = rows->out_tokens[r->accepted];
     if (spec->drafter && sequence->drafted_context == r->position) {
-        DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, r->position, r->accepted + 1, err));
+        ds_token following[DS_MAX_BLOCK + 1];
+        for (uint32_t j = 0; j <= r->accepted; j++) following[j] = j < r->accepted ? r->draft[j] : r->next;
+        DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, r->position, r->accepted + 1, following, err));
         sequence->drafted_context = r->position + r->accepted + 1;
     }
     sequence->computed = r->position + r->accepted + 1;

@@ -33,6 +33,7 @@ struct ds_sequence {
     ds_token *tokens;
     uint32_t length, capacity;
     uint32_t computed, drafted_context;
+    bool paired; /* the drafter pairs each feature with the token behind it (ds_draft_arch.steps) */
     ds_sampling sampling;
     ds_bias_fn bias; /* NULL: none */
     void *bias_user;

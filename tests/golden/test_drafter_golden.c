@@ -1,11 +1,13 @@
 /*
- * DSpark drafters against DeepSpec in float32: every array of the recorded rounds, every token and accepted length of the
+ * DSpark, DFlash and Eagle3 drafters against DeepSpec in float32: every array of the recorded rounds, every token and accepted length of the
  * whole runs, on every device. The rounds are those of the engine; only the drafter's plan differs, which keeps what a
  * block computes on its way.
  */
 #include "golden.h"
 
 #include "engine/engine_internal.h"
+
+#include <unistd.h>
 
 /* An opened engine whose drafter keeps the outputs of its blocks, prepared. */
 static ds_engine *open_pair(const char *target, const char *drafter, const char *device) {
@@ -58,29 +60,36 @@ static void check_view(struct run *run, size_t r, const char *name, const char *
     free(got);
 }
 
+static void check_ids(const struct run *run, size_t r, const char *what, const ds_token *got, const ds_token *expected, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (got[i] != expected[i])
+            fail_msg("%s, prompt %zu, round %zu: %s %zu is %d; expected %d", run->report->label, run->p, r, what, i, (int)got[i], (int)expected[i]);
+}
+
 /* Taps and context feature of the rows that the target's last pass made context: those of round r. */
 static void check_context(struct run *run, size_t r) {
     const json_t *round = json_array_get(golden_member(run->prompt, "rounds"), r);
     assert_int_equal(golden_int(round, "context_first"), run->context_first);
     check_view(run, r, "context", "draft.context", run->engine->target.taps, run->context_rows);
     check_view(run, r, "context_feature", "draft.context_feature", run->engine->drafter.feature_out, run->context_rows);
+    if (!run->engine->draft_model->arch->steps) return;
+    size_t n_tokens;
+    ds_token *tokens = golden_ints(round, "context_tokens", &n_tokens);
+    assert_int_equal(n_tokens, run->context_rows);
+    check_ids(run, r, "token paired with row", run->engine->drafter.context.in_ids, tokens, n_tokens);
+    free(tokens);
 }
 
 /* What the block of round r computed, and the rows that verified it. */
 static void check_arrays(struct run *run, size_t r, const struct ds_round_result *result) {
     const struct ds_draft_outputs *out = &run->engine->drafter.block_outputs;
-    const size_t g = run->engine->draft_model->block_size;
+    const bool steps = run->engine->draft_model->arch->steps;
+    const size_t g = steps ? result->n_draft : run->engine->draft_model->block_size;
     check_view(run, r, "hidden", "draft.hidden", out->hidden, g);
-    check_view(run, r, "base_logits", "draft.base_logits", out->base_logits, g);
+    if (!steps) check_view(run, r, "base_logits", "draft.base_logits", out->base_logits, g);
     check_view(run, r, "logits", "draft.logits", out->logits, g);
     if (run->engine->draft_model->has_confidence) check_view(run, r, "confidence", "draft.confidence", out->confidence, g);
     check_view(run, r, "target_logits", "target.logits", run->engine->target.logits, result->verified + 1);
-}
-
-static void check_ids(const struct run *run, size_t r, const char *what, const ds_token *got, const ds_token *expected, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (got[i] != expected[i])
-            fail_msg("%s, prompt %zu, round %zu: %s %zu is %d; expected %d", run->report->label, run->p, r, what, i, (int)got[i], (int)expected[i]);
 }
 
 static bool is_stop(const struct golden *golden, ds_token token) {
@@ -97,6 +106,13 @@ static bool stops_inside(const struct golden *golden, const struct ds_round_resu
     return false;
 }
 
+/* Accepted drafts as the reference counts them: a stop token ends them. */
+static ds_token accepted(const struct golden *golden, const struct ds_round_result *result) {
+    uint32_t count = 0;
+    while (count < result->accepted && !is_stop(golden, result->draft[count])) count++;
+    return (ds_token)(count < result->accepted ? count + 1 : count);
+}
+
 /* Tokens and counts of a recorded round. */
 static void check_round(const struct run *run, size_t r, const struct ds_round_result *result) {
     const json_t *round = json_array_get(golden_member(run->prompt, "rounds"), r);
@@ -109,7 +125,7 @@ static void check_round(const struct run *run, size_t r, const struct ds_round_r
     assert_int_equal(result->anchor, golden_int(round, "anchor"));
     check_ids(run, r, "draft", result->draft, draft, n_draft);
     check_ids(run, r, "the target's token", run->engine->target.rows.out_tokens, argmax, n_argmax);
-    assert_int_equal(result->accepted, golden_int(round, "accepted"));
+    assert_int_equal(accepted(run->golden, result), golden_int(round, "accepted"));
     assert_int_equal(stops_inside(run->golden, result), stopped);
     if (!stopped) assert_int_equal(result->next, golden_int(round, "next"));
     if (json_object_get(round, "confidence_logits")) {
@@ -211,7 +227,7 @@ static void run_round(struct run *run, size_t r, ds_token acceptance_length) {
     if (r < run->stored) check_arrays(run, r, &result);
     if (r + 1 == run->stored) check_cache(run, result.position);
     if (r < json_array_size(golden_member(run->prompt, "rounds"))) check_round(run, r, &result);
-    if ((ds_token)(result.accepted + !stops_inside(run->golden, &result)) != acceptance_length)
+    if (accepted(run->golden, &result) + !stops_inside(run->golden, &result) != acceptance_length)
         fail_msg("%s, prompt %zu, round %zu: %u drafts accepted; expected an acceptance length of %d", run->report->label, run->p, r,
                  result.accepted, (int)acceptance_length);
     for (uint32_t j = 0; j < result.accepted; j++) s->tokens[s->length++] = result.draft[j];
@@ -255,32 +271,131 @@ static void check_case(const char *name, const char *target, const char *drafter
     golden_close(&golden);
 }
 
+/* A case with target and drafter of its own. */
+static void check_random(const char *name) {
+    char target[128], drafter[128];
+    snprintf(target, sizeof target, "tests/golden/%s/target", name);
+    snprintf(drafter, sizeof drafter, "tests/golden/%s/draft", name);
+    check_case(name, target, drafter);
+}
+
 static void vanilla_head_drafts_as_the_reference(void **state) {
     (void)state;
-    check_case("random-dspark-vanilla", "tests/golden/random-dspark-vanilla/target", "tests/golden/random-dspark-vanilla/draft");
+    check_random("random-dspark-vanilla");
+}
+
+static void gated_head_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_random("random-dspark-gated");
+}
+
+static void rnn_head_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_random("random-dspark-rnn");
 }
 
 static void tap_of_the_embedding_and_no_confidence_head_draft_as_the_reference(void **state) {
     (void)state;
-    check_case("random-dspark-noconf", "tests/golden/random-dspark-noconf/target", "tests/golden/random-dspark-noconf/draft");
+    check_random("random-dspark-noconf");
 }
 
 static void no_sequential_head_drafts_as_the_reference(void **state) {
     (void)state;
-    check_case("random-dspark-conf-nomarkov", "tests/golden/random-dspark-conf-nomarkov/target", "tests/golden/random-dspark-conf-nomarkov/draft");
+    check_random("random-dspark-conf-nomarkov");
 }
 
-static void trained_pair_drafts_as_the_reference(void **state) {
+static void dflash_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_random("random-dflash");
+}
+
+static void eagle3_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_random("random-eagle3");
+}
+
+static void trained_dspark_drafts_as_the_reference(void **state) {
     (void)state;
     check_case("pair-dspark", "models/tiny/target", "models/tiny/dspark");
+}
+
+static void trained_dflash_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_case("pair-dflash", "models/tiny/target", "models/tiny/dflash");
+}
+
+static void trained_eagle3_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_case("pair-eagle3", "models/tiny/target", "models/tiny/eagle3");
+}
+
+/* --- the original form of DFlash --- */
+
+/* The drafter's folder with another configuration: as the original files write it. */
+static char *write_original_form(const char *drafter) {
+    char *config_path = golden_path("%s/config.json", drafter), *tensors = golden_path("%s/model.safetensors", drafter);
+    json_error_t error;
+    json_t *config = json_load_file(config_path, 0, &error);
+    assert_non_null(config);
+    json_object_set_new(config, "architectures", json_pack("[s]", "DFlashDraftModel"));
+    json_object_set_new(config, "dflash_config", json_pack("{s:O, s:O}", "mask_token_id", golden_member(config, "mask_token_id"), "target_layer_ids",
+                                                           golden_member(config, "target_layer_ids")));
+    json_object_del(config, "mask_token_id");
+    json_object_del(config, "target_layer_ids");
+    char *folder = check_make_folder(), *text = json_dumps(config, 0), *link = ds_os_join(folder, "model.safetensors");
+    check_write_text(folder, "config.json", text);
+    assert_int_equal(symlink(tensors, link), 0);
+    free(link);
+    free(text);
+    json_decref(config);
+    free(tensors);
+    free(config_path);
+    return folder;
+}
+
+/* There slot k predicts its own position: the same network gives the logits of its rows 1.. to drafts one position nearer. */
+static void original_dflash_predicts_with_its_mask_slots(void **state) {
+    (void)state;
+    static const char name[] = "random-dflash";
+    struct golden golden;
+    golden_open(&golden, name, "trace");
+    char *target = golden_path("tests/golden/%s/target", name), *folder = write_original_form("tests/golden/random-dflash/draft");
+    struct golden_report report = {.label = "original dflash"};
+    ds_engine *engine = open_pair(target, folder, "ref");
+    struct run run = {.report = &report, .golden = &golden, .engine = engine, .session = golden_session(engine, DS_SPEC_AUTO),
+                      .prompt = json_array_get(golden_member(golden.json, "prompts"), 0)};
+    start_run(&run);
+    const uint32_t drafts = engine->draft_model->block_size, vocabulary = engine->model->config.vocabulary;
+    assert_int_equal(engine->draft_model->block_rows, drafts + 1);
+    struct ds_round_result result;
+    struct ds_error err;
+    check_ok(ds_spec_round(&engine->spec, &run.session->sequence, drafts, &result, &err), &err);
+    const float *expected = golden_array(&golden, (size_t)(drafts + 1) * vocabulary, "p0.r0.base_logits") + vocabulary;
+    float *got = read_rows(&run, engine->drafter.block_outputs.base_logits, drafts);
+    golden_compare("logits of the mask slots", got, expected, (size_t)drafts * vocabulary, golden_tolerance(&golden, "draft.base_logits"));
+    assert_int_equal(result.n_draft, drafts);
+    for (uint32_t k = 0; k < drafts; k++) assert_int_equal(result.draft[k], golden_argmax(expected + (size_t)k * vocabulary, vocabulary));
+    free(got);
+    ds_session_destroy(run.session);
+    ds_engine_destroy(engine);
+    check_remove_folder(folder);
+    free(target);
+    golden_close(&golden);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vanilla_head_drafts_as_the_reference),
+        cmocka_unit_test(gated_head_drafts_as_the_reference),
+        cmocka_unit_test(rnn_head_drafts_as_the_reference),
         cmocka_unit_test(tap_of_the_embedding_and_no_confidence_head_draft_as_the_reference),
         cmocka_unit_test(no_sequential_head_drafts_as_the_reference),
-        cmocka_unit_test(trained_pair_drafts_as_the_reference),
+        cmocka_unit_test(dflash_drafts_as_the_reference),
+        cmocka_unit_test(original_dflash_predicts_with_its_mask_slots),
+        cmocka_unit_test(eagle3_drafts_as_the_reference),
+        cmocka_unit_test(trained_dspark_drafts_as_the_reference),
+        cmocka_unit_test(trained_dflash_drafts_as_the_reference),
+        cmocka_unit_test(trained_eagle3_drafts_as_the_reference),
     };
     return cmocka_run_group_tests_name("drafter_golden", tests, NULL, NULL);
 }
