@@ -40,6 +40,12 @@ const struct ds_cli_option ds_cli_engine_options[] = {
     {0}};
 #undef AT
 
+const struct ds_cli_option ds_cli_template_options[] = {
+    {.name = "template", .value = "NAME", .kind = DS_CLI_STRING, .offset = offsetof(struct ds_cli_engine, chat_template),
+     .help = "the chat template: chatml, qwen2, qwen2.5, qwen3, qwen3-nothink, llama3, llama3.1, mistral-v3, mistral-nemo, mistral-v7, gemma2, gemma3, gemma4, "
+             "gemma4-small, gemma4-think (default: recognised from the model's own)"},
+    {0}};
+
 #define AT(member) .offset = offsetof(struct ds_cli_trust, member)
 const struct ds_cli_option ds_cli_trust_options[] = {
     {.name = "require-manifest", .kind = DS_CLI_FLAG, AT(require_manifest),
@@ -154,6 +160,7 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
     params.memory_budget = options->memory;
     params.require_manifest = options->trust.require_manifest;
     params.trust = options->trust.key;
+    params.chat_template = options->chat_template;
     params.log = ds_cli_log;
     params.log_level = (ds_log_level)options->log;
 

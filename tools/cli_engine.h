@@ -15,9 +15,11 @@ struct ds_cli_engine {
         bool require_manifest;
         const char *key;
     } trust;
+    const char *chat_template;
 };
 #define DS_CLI_ENGINE_DEFAULTS {.log = DS_LOG_WARNING}
 extern const struct ds_cli_option ds_cli_engine_options[];
+extern const struct ds_cli_option ds_cli_template_options[]; /* of the same struct: for commands that write a conversation */
 extern const struct ds_cli_option ds_cli_trust_options[]; /* of struct ds_cli_trust */
 
 struct ds_cli_spec {

@@ -29,6 +29,7 @@ static const struct ds_cli_option chat_options[] = {
 static const struct ds_cli_group chat_groups[] = {
     {.title = "Model", .options = ds_cli_engine_options, .base = offsetof(struct chat_options, engine)},
     {.title = "Speculation", .options = ds_cli_draft_options, .base = offsetof(struct chat_options, draft)},
+    {.title = "Conversation's form", .options = ds_cli_template_options, .base = offsetof(struct chat_options, engine)},
     {.title = "Manifest", .options = ds_cli_trust_options, .base = offsetof(struct chat_options, engine.trust)},
     {.title = "Sampling", .options = ds_cli_sampling_options, .base = offsetof(struct chat_options, sampling)},
     {.title = "Conversation", .options = chat_options},
@@ -182,7 +183,7 @@ static int start_chat(struct chat *chat) {
     int code = ds_cli_open(&ds_command_chat, &options->engine, &options->draft, &chat->engine, &chat->info);
     if (code != DS_CLI_GO) return code;
     if (!chat->info.has_chat_template)
-        return ds_cli_failf("%s has no chat template that this version knows; 'dspark run' continues plain text", options->engine.target);
+        return ds_cli_failf("%s has no chat template that this version knows; name one with --template NAME; 'dspark run' continues plain text", options->engine.target);
     ds_session_params params;
     code = ds_cli_session_params(&ds_command_chat, &options->draft, &options->sampling, &chat->info, &params);
     if (code != DS_CLI_GO) return code;

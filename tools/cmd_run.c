@@ -47,6 +47,7 @@ static const struct ds_cli_group run_groups[] = {
     {.title = "Model", .options = ds_cli_engine_options, .base = offsetof(struct run_options, engine)},
     {.title = "Speculation", .options = ds_cli_draft_options, .base = offsetof(struct run_options, draft)},
     {.title = "Prompt (one of -p, -f, --tokens)", .options = prompt_options},
+    {.title = "Conversation's form", .options = ds_cli_template_options, .base = offsetof(struct run_options, engine)},
     {.title = "Manifest", .options = ds_cli_trust_options, .base = offsetof(struct run_options, engine.trust)},
     {.title = "Sampling", .options = ds_cli_sampling_options, .base = offsetof(struct run_options, sampling)},
     {.title = "Answer", .options = output_options},

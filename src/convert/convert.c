@@ -18,7 +18,7 @@ static void count(const struct ds_conversion *c, ds_convert_stats *stats) {
         (void)ds_type_size(item->type, n / cols, cols, &bytes);
         stats->tensors++;
         stats->elements += n;
-        stats->source_bytes += item->source->bytes;
+        stats->source_bytes += item->values ? bytes : item->source->bytes;
         stats->bytes += bytes;
     }
 }
@@ -27,6 +27,7 @@ static void warn_about_loss(const struct ds_conversion *c) {
     size_t again = 0;
     for (size_t i = 0; i < c->n_items; i++) {
         const struct ds_plan_item *item = &c->items[i];
+        if (item->values) continue;
         const bool is_block = ds_type_get(item->source->type)->block > 1;
         again += is_block && item->type != item->source->type && ds_type_get(item->type)->block > 1;
     }

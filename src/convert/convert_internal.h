@@ -27,6 +27,8 @@ struct ds_plan_item {
     ds_type type;
     uint32_t dims;
     uint64_t shape[DS_CKPT_MAX_DIMS];
+    uint32_t head_rows;  /* rows of a head whose halves are put side by side, row i beside i + head_rows / 2; 0: as they are */
+    const float *values; /* computed here, for there is no source; NULL: there is */
 };
 
 /* A conversion under way. */
@@ -53,6 +55,10 @@ ds_type ds_convert_type(const struct ds_conversion *c, const struct ds_plan_item
 ds_status ds_convert_keys(struct ds_conversion *c, struct ds_error *err);
 /* tokenizer.c: tokenizer.ggml.* from a folder's tokenizer.json or from another GGUF. */
 ds_status ds_convert_tokenizer(struct ds_conversion *c, struct ds_error *err);
+/* families.c: what GGUF wants otherwise than Hugging Face's files have it: added to a planned target. */
+ds_status ds_convert_family(struct ds_conversion *c, struct ds_error *err);
+/* The keys of that. */
+ds_status ds_convert_family_keys(struct ds_conversion *c, struct ds_error *err);
 /* data.c: every item's data into the begun writer. */
 ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err);
 

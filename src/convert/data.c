@@ -34,9 +34,15 @@ static void note_bad(struct chunk *chunk, uint64_t row) {
     while (row < known && !atomic_compare_exchange_weak(&chunk->bad, &known, row)) continue;
 }
 
+/* Where row `row` of the output comes from. */
+static uint64_t source_of(const struct ds_plan_item *item, uint64_t row) {
+    const uint64_t n = item->head_rows, within = n ? row % n : 0;
+    return n ? row - within + within % 2 * (n / 2) + within / 2 : row;
+}
+
 static void convert_row(struct chunk *chunk, uint64_t row, float *values) {
     const struct ds_ckpt_tensor *source = chunk->item->source;
-    const uint8_t *from = source->data + (chunk->first + row) * chunk->source_row;
+    const uint8_t *from = source->data + source_of(chunk->item, chunk->first + row) * chunk->source_row;
     uint8_t *to = chunk->out + row * chunk->row;
     if (source->type == chunk->item->type) {
         memcpy(to, from, (size_t)chunk->row);
@@ -87,7 +93,7 @@ static ds_status explain_bad(const struct ds_conversion *c, const struct chunk *
     const struct ds_ckpt_tensor *source = chunk->item->source;
     const uint64_t row = atomic_load(&chunk->bad);
     uint64_t col = 0;
-    ds_dequantize_row(source->type, source->data + row * chunk->source_row, chunk->cols, values);
+    ds_dequantize_row(source->type, source->data + source_of(chunk->item, row) * chunk->source_row, chunk->cols, values);
     (void)ds_row_fits(chunk->item->type, values, chunk->cols, &col);
     return ds_fail(err, DS_ERROR_FORMAT, "%s: tensor '%s': element %llu of row %llu is %g, which %s cannot hold%s", ds_ckpt_path(c->source),
                    ds_quote_name(source->name).text, (unsigned long long)col, (unsigned long long)row, (double)values[col],
@@ -100,15 +106,21 @@ struct step {
     uint64_t done, total; /* bytes of the source */
 };
 
+/* A vector whose elements change places is a matrix of one column. */
+static uint64_t cols_of(const struct ds_plan_item *item) {
+    return item->dims == 0 || (item->dims == 1 && item->head_rows) ? 1 : item->shape[item->dims - 1];
+}
+
 static uint64_t rows_of(const struct ds_plan_item *item) {
-    uint64_t rows = 1;
-    for (uint32_t i = 0; i + 1 < item->dims; i++) rows *= item->shape[i];
-    return rows;
+    uint64_t elements = 1;
+    for (uint32_t i = 0; i < item->dims; i++) elements *= item->shape[i];
+    return elements / cols_of(item);
 }
 
 static ds_status convert_item(struct ds_conversion *c, const struct ds_plan_item *item, struct crew *crew, struct step *step, struct ds_error *err) {
+    if (item->values) return ds_gguf_write(c->writer, item->values, (size_t)(rows_of(item) * cols_of(item) * sizeof *item->values), err);
     const uint64_t rows = rows_of(item);
-    struct chunk chunk = {.item = item, .cols = item->dims ? item->shape[item->dims - 1] : 1, .out = crew->out, .bad = UINT64_MAX};
+    struct chunk chunk = {.item = item, .cols = cols_of(item), .out = crew->out, .bad = UINT64_MAX};
     (void)ds_type_size(item->source->type, 1, chunk.cols, &chunk.source_row); /* both checked: by the reader and by the writer */
     (void)ds_type_size(item->type, 1, chunk.cols, &chunk.row);
     chunk.grain = DS_MAX(GRAIN_ELEMENTS / chunk.cols, 1);
@@ -136,7 +148,8 @@ ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void
     uint64_t widest = 1, largest_row = 1;
     for (size_t i = 0; i < c->n_items; i++) {
         const struct ds_plan_item *item = &c->items[i];
-        const uint64_t cols = item->dims ? item->shape[item->dims - 1] : 1;
+        if (item->values) continue;
+        const uint64_t cols = cols_of(item);
         uint64_t row = 0;
         (void)ds_type_size(item->type, 1, cols, &row);
         widest = DS_MAX(widest, cols);

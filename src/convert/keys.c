@@ -43,6 +43,9 @@ static ds_status add_rope(struct ds_conversion *c, struct ds_error *err) {
     if ((double)(float)rope->theta != rope->theta)
         ds_logf(&c->log, DS_LOG_WARNING, "rope_theta %.17g becomes %.9g: GGUF keeps it in 32 bits", rope->theta, (double)(float)rope->theta);
     if (rope->kind == DS_ROPE_NONE) return DS_OK;
+    if (rope->kind == DS_ROPE_LLAMA3 && strcmp(c->arch, "llama") == 0) return DS_OK; /* the tensor rope_freqs.weight */
+    if (rope->kind != DS_ROPE_YARN && rope->kind != DS_ROPE_LINEAR)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: this rope scaling has no place in a GGUF file of architecture %s", ds_ckpt_path(c->source), c->arch);
     if (rope->attention_factor != 0 || rope->mscale != 0 || rope->mscale_all_dim != 0 || rope->no_truncate)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: rope settings attention_factor, mscale, mscale_all_dim and truncate: false have no place in GGUF",
                        ds_ckpt_path(c->source));
@@ -65,7 +68,8 @@ static ds_status add_sizes(struct ds_conversion *c, struct ds_error *err) {
     DS_TRY(add_size(c, "attention.key_length", config->head_dim, err));
     DS_TRY(add_size(c, "attention.value_length", config->head_dim, err));
     DS_TRY(add_real(c, "attention.layer_norm_rms_epsilon", (double)config->rms_eps, err));
-    return add_rope(c, err);
+    DS_TRY(add_rope(c, err));
+    return ds_convert_family_keys(c, err);
 }
 
 /* Taps are one higher here than in DeepSpec's files: "the input of layer k". */

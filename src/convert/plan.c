@@ -149,7 +149,8 @@ static ds_status plan_target(struct ds_conversion *c, struct ds_error *err) {
     DS_TRY(add_named(c, &(struct name_pair){"embed_tokens.weight", "token_embd.weight", vocabulary, hidden, false}, "model.", err));
     DS_TRY(add_named(c, &(struct name_pair){"norm.weight", "output_norm.weight", 0, hidden, false}, "model.", err));
     if (!c->tied) DS_TRY(add_named(c, &(struct name_pair){"lm_head.weight", "output.weight", vocabulary, hidden, false}, "", err));
-    return add_layers(c, "model.", err);
+    DS_TRY(add_layers(c, "model.", err));
+    return ds_convert_family(c, err);
 }
 
 /* Rows and columns of a drafter's matrices that its configuration does not state. */
@@ -210,7 +211,7 @@ static bool names_architecture(const struct ds_ckpt *ckpt, const char *gguf, con
 }
 
 ds_status ds_convert_plan(struct ds_conversion *c, struct ds_error *err) {
-    c->capacity = ds_ckpt_tensor_count(c->source) + 1;
+    c->capacity = ds_ckpt_tensor_count(c->source) + 2; /* a scalar as a matrix, a table of factors */
     c->items = ds_arena_array(&c->arena, c->capacity, sizeof *c->items);
     if (!c->items) return ds_fail_memory(err, c->capacity * sizeof *c->items, "the plan");
     c->is_drafter = names_architecture(c->source, "dflash", "Qwen3DSparkModel");
@@ -228,6 +229,7 @@ ds_status ds_convert_plan(struct ds_conversion *c, struct ds_error *err) {
     const char *const head = has_item(c, "output.weight") || c->is_drafter ? "output.weight" : "token_embd.weight";
     for (size_t i = 0; i < c->n_items; i++) {
         struct ds_plan_item *item = &c->items[i];
+        if (item->values) continue;
         item->type = ds_convert_type(c, item, strcmp(item->name, head) == 0);
         if (item->source->type == DS_TYPE_I32 || item->source->type == DS_TYPE_I64)
             return ds_fail(err, DS_ERROR_FORMAT, "%s: tensor '%s': expected floats, found %s", ds_ckpt_path(c->source),

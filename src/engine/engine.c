@@ -1,6 +1,8 @@
 /* Opening an engine (files, checks, the memory plan) and preparing it (weights and caches in place). */
 #include "engine/engine_internal.h"
 
+#include "base/quote.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +42,18 @@ static ds_status read_params(const ds_engine_params *params, ds_engine_params *o
 
 /* --- opening --- */
 
+static ds_status choose_template(ds_engine *engine, struct ds_error *err) {
+    const char *name = engine->params.chat_template;
+    if (!name) {
+        engine->chat = engine->tokenizer ? ds_chat_recognise(engine->tokenizer) : NULL;
+        return DS_OK;
+    }
+    char list[512];
+    ds_chat_list(list, sizeof list);
+    engine->chat = ds_chat_by_name(name);
+    return engine->chat ? DS_OK : ds_fail(err, DS_ERROR_ARGUMENT, "chat template '%s' is not known; expected one of %s", ds_quote_name(name).text, list);
+}
+
 static ds_status open_models(ds_engine *engine, struct ds_error *err) {
     const ds_engine_params *p = &engine->params;
     const struct ds_manifest_trust trust = {.required = p->require_manifest, .trust = p->trust};
@@ -47,7 +61,7 @@ static ds_status open_models(ds_engine *engine, struct ds_error *err) {
     DS_TRY(ds_guard_open(engine->target_ckpt, &trust, &engine->log, &engine->guards[0], err));
     DS_TRY(ds_model_open(engine->target_ckpt, &engine->model, err));
     DS_TRY(ds_tokenizer_open(engine->target_ckpt, &engine->tokenizer, err));
-    if (engine->tokenizer) engine->chat = ds_chat_recognise(engine->tokenizer);
+    DS_TRY(choose_template(engine, err));
     if (engine->tokenizer && ds_tokenizer_count(engine->tokenizer) > engine->model->config.vocabulary)
         return ds_fail(err, DS_ERROR_MISMATCH, "%s: the tokenizer has ids up to %u, the embedding only %u rows", p->target,
                        ds_tokenizer_count(engine->tokenizer) - 1, engine->model->config.vocabulary);
@@ -174,7 +188,7 @@ ds_status ds_engine_open(const ds_engine_params *params, ds_engine **out, struct
     /* The caller's strings are his own again. */
     engine->params.target = engine->params.drafter = engine->params.device = engine->params.draft_device =
         engine->params.modules = NULL;
-    engine->params.trust = NULL;
+    engine->params.trust = engine->params.chat_template = NULL;
     if (status != DS_OK) {
         ds_engine_destroy(engine);
         return status;

@@ -70,8 +70,9 @@ ds_status ds_chat_tokenize(const ds_engine *engine, const ds_message *messages, 
     DS_TRY(require_tokenizer(engine, &tokenizer, err));
     const struct ds_chat_template *const chat = ds_engine_chat(engine);
     if (!chat)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "the checkpoint has no chat template that this version knows; write the "
-                                                  "conversation as the model expects it and give it as plain text");
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "the checkpoint has %s; name one with --template NAME (ds_engine_params.chat_template), or write the "
+                                                  "conversation as the model expects it and give it as plain text",
+                       ds_tokenizer_chat_template(tokenizer) ? "a chat template that this version does not know" : "no chat template");
     struct ds_ids ids = {0};
     const ds_status status = ds_chat_encode(chat, tokenizer, messages, count, &ids, err);
     return give_ids(status, &ids, tokens, n_tokens);

@@ -106,6 +106,7 @@ typedef struct ds_engine_params {
      */
     bool require_manifest;    /* refuse checkpoints without a manifest */
     const char *trust;        /* refuse what is not signed by this key: 64 hexadecimal digits, or a file of public keys; NULL: any signature */
+    const char *chat_template; /* "chatml", ..., in place of the one recognised in the checkpoint (docs/cli.md lists them); NULL: that one */
 } ds_engine_params;
 DS_API ds_engine_params ds_engine_defaults(void);
 

@@ -13,6 +13,7 @@ struct ds_chat_template; /* static data */
 const struct ds_chat_template *ds_chat_recognise(const struct ds_tokenizer *tokenizer);
 const struct ds_chat_template *ds_chat_by_name(const char *name); /* "chatml"; NULL: unknown */
 const char *ds_chat_name(const struct ds_chat_template *chat);
+void ds_chat_list(char *out, size_t size); /* all names, for messages */
 
 /*
  * Appends the ids of a conversation, ending where the assistant's answer begins. DS_ERROR_ARGUMENT for a role the template

@@ -29,6 +29,19 @@ class Pipes(CliTest):
         after = self.expect(0, *CHAT, stdin=lines(QUESTION, "/clear", "Why?")).out
         self.assertTrue(after.endswith(alone))
 
+    def test_a_template_can_be_named_and_an_unknown_one_is_refused(self):
+        chosen = self.expect(0, "run", "-m", TARGET, "--chat", "-p", QUESTION, "-n", "12", "--json", "--template", "qwen2").json()
+        own = self.expect(0, "run", "-m", TARGET, "--chat", "-p", QUESTION, "-n", "12", "--json").json()
+        self.assertGreater(chosen["prompt_tokens"], own["prompt_tokens"])  # it has a system message
+        self.expect(1, *CHAT, "--template", "nonsense", says=["'nonsense'", "chatml", "gemma4-think"])
+        self.expect(1, "run", "-m", TARGET, "--chat", "-p", "x", "--template", "gemma3", says=["gemma3", "needs the token"])
+
+    def test_every_template_is_in_the_manual(self):
+        listed = self.expect(1, *CHAT, "--template", "nonsense").err.split("expected one of ")[1].strip()
+        manual = " ".join(dspark("help", "run").out.split())
+        for name in listed.split(", "):
+            self.assertIn(name, manual)
+
     def test_a_system_message_survives_clear(self):
         system = ["--system", "Explain the Python topic"]
         first = self.expect(0, *CHAT, *system, stdin=lines("Why?")).out

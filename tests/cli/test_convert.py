@@ -1,4 +1,5 @@
 """convert: the files it makes run, and say what the folders they were made of say."""
+import array
 import json
 import os
 import tempfile
@@ -37,6 +38,29 @@ class Convert(CliTest):
     def test_bf16_and_f32_files_give_the_bits_of_the_folder(self):
         self.assertEqual(self.logits(self.convert(TARGET, "bf16")), self.logits(TARGET))
         self.assertEqual(self.logits(self.convert(TARGET, "f32")), self.logits(TARGET, "--weights", "f32"))
+
+    def test_other_families_keep_their_logits(self):
+        """Llama's q and k change their order, Llama 3's rope becomes a tensor, Mistral's window a key, Qwen2 has biases."""
+        def values(model):
+            data = self.logits_of(model)
+            header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+            begin, end = header["logits"]["data_offsets"]
+            at = 8 + int.from_bytes(data[:8], "little")
+            return array.array("f", data[at + begin:at + end])
+
+        for name in "llama3-rope", "mistral-swa", "qwen2", "qwen3-yarn":
+            with self.subTest(name=name):
+                folder = os.path.join(ROOT, "tests", "golden", "target-" + name)
+                expected, found = values(folder), values(self.convert(folder, "f32"))
+                self.assertEqual(len(expected), len(found))
+                self.assertLess(max(abs(a - b) for a, b in zip(expected, found)), 1e-4)
+
+    def logits_of(self, model):
+        path = self.path("family.safetensors")
+        tokens = ",".join(str((7 * i * i + 3 * i) % 90) for i in range(40))
+        self.expect(0, "logits", "-m", model, "--tokens", tokens, "--weights", "f32", "--kv", "f32", "-o", path)
+        with open(path, "rb") as file:
+            return file.read()
 
     def test_every_type_runs_to_the_end_of_its_answer(self):
         for kind in FLOATS + BLOCKS:

@@ -1,0 +1,95 @@
+"""check: what it understood of a pair, and what it refuses with which words."""
+import json
+import os
+import shutil
+import tempfile
+
+from cli import DRAFTER, TARGET, CliTest, main
+
+
+class Check(CliTest):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def drafter(self, **changes):
+        """A copy of the tiny drafter with other values in its config.json; None removes a key."""
+        path = os.path.join(self.folder, "drafter")
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(DRAFTER, path)
+        name = os.path.join(path, "config.json")
+        with open(name) as file:
+            config = json.load(file)
+        for key, value in changes.items():
+            if value is None:
+                config.pop(key)
+            else:
+                config[key] = value
+        with open(name, "w") as file:
+            json.dump(config, file)
+        return path
+
+    def test_the_pair_is_understood(self):
+        found = self.expect(0, "check", "-m", TARGET, "-d", DRAFTER, "--json").json()
+        self.assertTrue(found["good"])
+        self.assertEqual(found["target"]["architecture"], "qwen3")
+        drafter = found["drafter"]
+        self.assertEqual(drafter["kind"], "dspark")
+        self.assertEqual(drafter["taps"], [0, 2, 4, 5, 6])
+        self.assertEqual((drafter["block_size"], drafter["mask_token"], drafter["sample_from_anchor"]), (7, 4095, True))
+        self.assertEqual((drafter["markov_head"], drafter["markov_rank"]), ("vanilla", 256))
+        self.assertEqual((drafter["confidence_head"], drafter["confidence_with_markov"]), (True, True))
+        self.assertEqual((drafter["rope"]["theta"], drafter["rope"]["interleaved"]), (1e6, False))
+        text = self.expect(0, "check", "-m", TARGET, "-d", DRAFTER).out
+        for part in "0, 2, 4, 5, 6", "vanilla Markov head of rank 256", "The drafter fits the target.":
+            self.assertIn(part, text)
+
+    def test_both_containers_are_understood_alike(self):
+        path = os.path.join(self.folder, "drafter.gguf")
+        self.expect(0, "convert", DRAFTER, path, "--type", "bf16", "--target", TARGET)
+        folder = self.expect(0, "check", "-m", TARGET, "-d", DRAFTER, "--json").json()
+        gguf = self.expect(0, "check", "-m", TARGET, "-d", path, "--json").json()
+        self.assertEqual(gguf["drafter"].pop("tokenizer"), "the same as the target's")
+        self.assertEqual(folder["drafter"].pop("tokenizer"), "the target's")
+        self.assertEqual(gguf, folder)
+
+    def test_what_does_not_fit_is_named_with_key_expected_and_found(self):
+        cases = [({"target_layer_ids": [0, 2, 4, 5, 7]}, ["target_layer_ids", "7", "8 layers"]),
+                 ({"target_layer_ids": None}, ["target_layer_ids"]),
+                 ({"target_layer_ids": [0, 2]}, ["fc.weight", "[256, 512]", "[256, 1280]"]),
+                 ({"num_target_layers": 36}, ["num_target_layers", "36", "8"]),
+                 ({"vocab_size": 32000}, ["vocab_size", "32000", "4096"]),
+                 ({"hidden_size": 128}, ["128", "256"]),
+                 ({"mask_token_id": 4096}, ["mask_token_id", "4096"]),
+                 ({"mask_token_id": None}, ["mask_token_id"]),
+                 ({"block_size": None}, ["block_size"]),
+                 ({"markov_rank": 255}, ["markov", "255", "256"])]
+        for changes, says in cases:
+            with self.subTest(changes=changes):
+                path = self.drafter(**changes)
+                self.expect(1, "check", "-m", TARGET, "-d", path, says=says)
+                self.expect(1, "run", "-m", TARGET, "-d", path, "--tokens", "5", "-n", "1", says=says)
+        refused = self.expect(1, "check", "-m", TARGET, "-d", path, "--json").json()
+        self.assertFalse(refused["good"])
+        self.assertIn("markov", refused["message"])
+
+    def test_a_tokenizer_with_other_tokens_is_refused(self):
+        path = self.drafter()
+        with open(os.path.join(TARGET, "tokenizer.json"), encoding="utf-8") as file:
+            text = file.read()
+        self.expect(0, "check", "-m", TARGET, "-d", path)
+        with open(os.path.join(path, "tokenizer.json"), "w", encoding="utf-8") as file:
+            file.write(text)
+        self.expect(0, "check", "-m", TARGET, "-d", path)
+        with open(os.path.join(path, "tokenizer.json"), "w", encoding="utf-8") as file:
+            file.write(text.replace("<|mask|>", "<|musk|>"))
+        self.expect(1, "check", "-m", TARGET, "-d", path, says=["token 4095", "<|musk|>", "<|mask|>"])
+
+    def test_a_target_is_not_a_drafter(self):
+        self.expect(1, "check", "-m", TARGET, "-d", TARGET, says="not a drafter")
+        self.expect(0, "check", "-m", TARGET)
+
+
+if __name__ == "__main__":
+    main()
