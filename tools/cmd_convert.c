@@ -10,8 +10,10 @@
 
 static const char *const type_names[] = {"f32", "bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "q4_k_m", NULL};
 
+static const char *const layout_names[] = {"gguf", "deepspec", "speculators", NULL};
+
 struct convert_options {
-    int type; /* index into type_names */
+    int type, layout; /* indices into the lists of names */
     const char *target, *pre;
     bool no_embeddings;
     uint32_t threads;
@@ -26,6 +28,8 @@ static const struct ds_cli_option convert_options[] = {
      .help = "of a drafter: the model it drafts for; its tokenizer comes along, and tables that are the target's are left out"},
     {.name = "no-embeddings", .kind = DS_CLI_FLAG, AT(no_embeddings),
      .help = "of a drafter: leave its embedding and head out, so that it uses its target's"},
+    {.name = "layout", .kind = DS_CLI_ENUM, AT(layout), .choices = layout_names,
+     .help = "of a drafter: a GGUF file, or a folder with config.json and model.safetensors as DeepSpec or speculators lay it out (default: gguf)"},
     {.name = "pre", .value = "NAME", .kind = DS_CLI_STRING, AT(pre),
      .help = "GGUF's name for how the tokenizer splits text into words (default: recognised)"},
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, .max = 256, AT(threads), .help = "CPU threads (default: one per processor)"},
@@ -56,6 +60,7 @@ static int convert_main(int argc, char **argv) {
     params.output = operands[1];
     params.type = type_names[options.type];
     params.target = options.target;
+    params.layout = layout_names[options.layout];
     params.drop_embeddings = options.no_embeddings;
     params.pre = options.pre;
     params.threads = options.threads;

@@ -40,6 +40,10 @@ void ds_os_write_abort(struct ds_os_writer *writer);
 /* A new file with these bytes, synced; `secret`: only its owner may read it. DS_ERROR_IO where there is one of this name already. */
 ds_status ds_os_create_file(const char *path, bool secret, const void *data, size_t bytes, struct ds_error *err);
 
+/* A folder, which may be there already; *made: it was not. Its parent must exist. */
+ds_status ds_os_make_folder(const char *path, bool *made, struct ds_error *err);
+void ds_os_remove_empty_folder(const char *path); /* as far as that is possible */
+
 enum ds_path_kind { DS_PATH_MISSING, DS_PATH_FILE, DS_PATH_FOLDER, DS_PATH_OTHER };
 enum ds_path_kind ds_os_path_kind(const char *path);
 /* folder + "/" + name, malloc'ed; NULL when memory is out. */

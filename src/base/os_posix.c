@@ -287,6 +287,14 @@ ds_status ds_os_create_file(const char *path, bool secret, const void *data, siz
 
 /* --- paths --- */
 
+ds_status ds_os_make_folder(const char *path, bool *made, struct ds_error *err) {
+    *made = mkdir(path, 0777) == 0;
+    if (*made || (errno == EEXIST && ds_os_path_kind(path) == DS_PATH_FOLDER)) return DS_OK;
+    return fail_errno(err, "create folder", path, errno);
+}
+
+void ds_os_remove_empty_folder(const char *path) { (void)rmdir(path); }
+
 enum ds_path_kind ds_os_path_kind(const char *path) {
     struct stat info;
     if (stat(path, &info) != 0) return DS_PATH_MISSING;

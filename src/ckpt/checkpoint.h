@@ -114,5 +114,11 @@ struct ds_safetensors_array {
     const void *data;
 };
 ds_status ds_safetensors_write(const char *path, const struct ds_safetensors_array *arrays, size_t count, struct ds_error *err);
+/*
+ * The same in pieces: the header of `arrays`, whose `data` is not looked at. The caller writes their bytes in order with ds_os_write and
+ * ends with ds_os_write_commit or ds_os_write_abort.
+ */
+struct ds_os_writer;
+ds_status ds_safetensors_begin(const char *path, const struct ds_safetensors_array *arrays, size_t count, struct ds_os_writer *out, struct ds_error *err);
 
 #endif

@@ -73,12 +73,35 @@ static ds_status write_header(struct ds_os_writer *writer, const json_t *header,
     return status;
 }
 
+static ds_status make_header(const struct ds_safetensors_array *arrays, size_t count, json_t **out, struct ds_error *err) {
+    *out = json_object();
+    if (!*out) return ds_fail_memory(err, 0, "a safetensors header");
+    ds_status status = DS_OK;
+    uint64_t offset = 0;
+    for (size_t i = 0; status == DS_OK && i < count; i++) status = add_entry(*out, &arrays[i], &offset, err);
+    if (status != DS_OK) json_decref(*out);
+    return status;
+}
+
+ds_status ds_safetensors_begin(const char *path, const struct ds_safetensors_array *arrays, size_t count, struct ds_os_writer *out, struct ds_error *err) {
+    json_t *header;
+    *out = (struct ds_os_writer){.fd = -1};
+    DS_TRY(make_header(arrays, count, &header, err));
+    ds_status status = ds_os_write_begin(path, out, err);
+    if (status == DS_OK) {
+        status = write_header(out, header, err);
+        if (status != DS_OK) ds_os_write_abort(out);
+    }
+    json_decref(header);
+    return status;
+}
+
 /* Multi-byte elements go out as they lie in memory: dspark's hosts are little-endian, like the file. */
-static ds_status write_file(const char *path, const json_t *header, const struct ds_safetensors_array *arrays, size_t count,
-                            struct ds_error *err) {
+ds_status ds_safetensors_write(const char *path, const struct ds_safetensors_array *arrays, size_t count,
+                               struct ds_error *err) {
     struct ds_os_writer writer;
-    DS_TRY(ds_os_write_begin(path, &writer, err));
-    ds_status status = write_header(&writer, header, err);
+    DS_TRY(ds_safetensors_begin(path, arrays, count, &writer, err));
+    ds_status status = DS_OK;
     for (size_t i = 0; status == DS_OK && i < count; i++) {
         uint64_t bytes;
         status = array_bytes(&arrays[i], &bytes, err);
@@ -86,17 +109,5 @@ static ds_status write_file(const char *path, const json_t *header, const struct
     }
     if (status == DS_OK) return ds_os_write_commit(&writer, err);
     ds_os_write_abort(&writer);
-    return status;
-}
-
-ds_status ds_safetensors_write(const char *path, const struct ds_safetensors_array *arrays, size_t count,
-                               struct ds_error *err) {
-    json_t *header = json_object();
-    if (!header) return ds_fail_memory(err, 0, "a safetensors header");
-    ds_status status = DS_OK;
-    uint64_t offset = 0;
-    for (size_t i = 0; status == DS_OK && i < count; i++) status = add_entry(header, &arrays[i], &offset, err);
-    if (status == DS_OK) status = write_file(path, header, arrays, count, err);
-    json_decref(header);
     return status;
 }

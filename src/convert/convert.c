@@ -36,14 +36,18 @@ static void warn_about_loss(const struct ds_conversion *c) {
                 again);
 }
 
-static ds_status write_file(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err) {
+static ds_status begin_file(struct ds_conversion *c, struct ds_error *err) {
+    if (c->layout != DS_LAYOUT_GGUF) return ds_convert_layout_begin(c, err);
     DS_TRY(ds_convert_keys(c, err));
     DS_TRY(ds_convert_tokenizer(c, err));
     for (size_t i = 0; i < c->n_items; i++)
         DS_TRY(ds_gguf_add_tensor(c->writer, c->items[i].name, c->items[i].type, c->items[i].dims, c->items[i].shape, err));
-    DS_TRY(ds_gguf_begin(c->writer, c->params->output, err));
-    DS_TRY(ds_convert_data(c, progress, user, err));
-    return DS_OK;
+    return ds_gguf_begin(c->writer, c->params->output, err);
+}
+
+static ds_status write_file(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err) {
+    DS_TRY(begin_file(c, err));
+    return ds_convert_data(c, progress, user, err);
 }
 
 /* What comes out is worth as much as what went in: the file gets its name when the input is as its manifest says. */
@@ -54,7 +58,7 @@ static ds_status write_guarded(struct ds_conversion *c, ds_progress_fn progress,
     ds_status status = ds_guard_begin(guard, 1, err);
     if (status == DS_OK) status = write_file(c, progress, user, err);
     if (status == DS_OK) status = ds_guard_finish(guard, err);
-    if (status == DS_OK) status = ds_gguf_commit(c->writer, err);
+    if (status == DS_OK) status = c->layout == DS_LAYOUT_GGUF ? ds_gguf_commit(c->writer, err) : ds_convert_layout_commit(c, err);
     ds_guard_close(guard);
     return status;
 }
@@ -68,6 +72,7 @@ static ds_status open_all(struct ds_conversion *c, struct ds_ckpt **source, stru
         ds_recipe_list(list, sizeof list);
         return ds_fail(err, DS_ERROR_ARGUMENT, "type '%s' cannot be written; expected one of %s", params->type, list);
     }
+    DS_TRY(ds_convert_layout_find(c, err));
     DS_TRY(ds_ckpt_open(params->input, source, err));
     c->source = *source;
     if (params->target) DS_TRY(ds_ckpt_open(params->target, target, err));
@@ -83,7 +88,7 @@ ds_status ds_convert(const ds_convert_params *params, ds_progress_fn progress, v
     if (!err) err = &unused;
     if (!params || params->size != sizeof *params || (stats && stats->size != sizeof *stats))
         return ds_fail(err, DS_ERROR_ARGUMENT, "the structs are of another version of dspark; set `size`");
-    struct ds_conversion c = {.params = params, .log = {.fn = params->log, .user = params->log_user, .level = params->log_level}};
+    struct ds_conversion c = {.params = params, .log = {.fn = params->log, .user = params->log_user, .level = params->log_level}, .file = {.fd = -1}};
     struct ds_ckpt *source = NULL, *target = NULL;
     const struct ds_float_state host = ds_os_float_begin();
     ds_status status = open_all(&c, &source, &target, err);
@@ -95,6 +100,8 @@ ds_status ds_convert(const ds_convert_params *params, ds_progress_fn progress, v
         count(&c, stats);
     }
     ds_gguf_writer_destroy(c.writer);
+    ds_os_write_abort(&c.file);
+    if (status != DS_OK && c.made_folder) ds_os_remove_empty_folder(params->output);
     ds_arena_free(&c.arena);
     ds_ckpt_close(target);
     ds_ckpt_close(source);

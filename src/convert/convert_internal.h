@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "ckpt/gguf_writer.h"
 #include "dspark_dev.h"
 #include "model/layer.h"
@@ -23,7 +24,9 @@ void ds_recipe_list(char *out, size_t size);              /* the names, for mess
 
 struct ds_plan_item {
     const struct ds_ckpt_tensor *source;
+    const struct ds_ckpt *from; /* that has the source */
     const char *name; /* in the output */
+    const char *hf;   /* in a folder */
     ds_type type;
     uint32_t dims;
     uint64_t shape[DS_CKPT_MAX_DIMS];
@@ -45,6 +48,13 @@ struct ds_conversion {
     struct ds_plan_item *items;
     size_t n_items, capacity;
     struct ds_gguf_writer *writer;
+    enum { DS_LAYOUT_GGUF, DS_LAYOUT_DEEPSPEC, DS_LAYOUT_SPECULATORS } layout;
+    uint32_t target_vocabulary, target_layers; /* of `target`; 0: not given */
+    uint32_t n_taps, rank;         /* of a drafter, by its tensors */
+    const char *head_type;         /* of a drafter: "vanilla"; NULL: no Markov head */
+    bool confidence_with_markov;
+    bool made_folder;
+    struct ds_os_writer file;      /* of a folder: model.safetensors; fd -1: not begun */
 };
 
 /* plan.c: recognises the source, fills arch, config and items (names, shapes, types). */
@@ -59,6 +69,11 @@ ds_status ds_convert_tokenizer(struct ds_conversion *c, struct ds_error *err);
 ds_status ds_convert_family(struct ds_conversion *c, struct ds_error *err);
 /* The keys of that. */
 ds_status ds_convert_family_keys(struct ds_conversion *c, struct ds_error *err);
+/* layout.c: a drafter's folder. The name of a layout; what it needs of the plan; its files in place of a GGUF file. */
+ds_status ds_convert_layout_find(struct ds_conversion *c, struct ds_error *err);
+ds_status ds_convert_layout_plan(struct ds_conversion *c, struct ds_error *err);
+ds_status ds_convert_layout_begin(struct ds_conversion *c, struct ds_error *err);
+ds_status ds_convert_layout_commit(struct ds_conversion *c, struct ds_error *err);
 /* data.c: every item's data into the begun writer. */
 ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err);
 

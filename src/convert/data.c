@@ -117,8 +117,12 @@ static uint64_t rows_of(const struct ds_plan_item *item) {
     return elements / cols_of(item);
 }
 
+static ds_status emit(struct ds_conversion *c, const void *data, size_t bytes, struct ds_error *err) {
+    return c->layout == DS_LAYOUT_GGUF ? ds_gguf_write(c->writer, data, bytes, err) : ds_os_write(&c->file, data, bytes, err);
+}
+
 static ds_status convert_item(struct ds_conversion *c, const struct ds_plan_item *item, struct crew *crew, struct step *step, struct ds_error *err) {
-    if (item->values) return ds_gguf_write(c->writer, item->values, (size_t)(rows_of(item) * cols_of(item) * sizeof *item->values), err);
+    if (item->values) return emit(c, item->values, (size_t)(rows_of(item) * cols_of(item) * sizeof *item->values), err);
     const uint64_t rows = rows_of(item);
     struct chunk chunk = {.item = item, .cols = cols_of(item), .out = crew->out, .bad = UINT64_MAX};
     (void)ds_type_size(item->source->type, 1, chunk.cols, &chunk.source_row); /* both checked: by the reader and by the writer */
@@ -130,11 +134,11 @@ static ds_status convert_item(struct ds_conversion *c, const struct ds_plan_item
         atomic_store(&chunk.next, 0);
         convert_chunk(crew, &chunk);
         if (atomic_load(&chunk.bad) != UINT64_MAX) return explain_bad(c, &chunk, crew->values, err);
-        DS_TRY(ds_gguf_write(c->writer, chunk.out, (size_t)(chunk.count * chunk.row), err));
+        DS_TRY(emit(c, chunk.out, (size_t)(chunk.count * chunk.row), err));
         struct ds_ckpt_tensor part = *item->source;
         part.offset += chunk.first * chunk.source_row;
         part.bytes = chunk.count * chunk.source_row;
-        ds_ckpt_release(c->source, &part);
+        ds_ckpt_release(item->from, &part);
         step->done += part.bytes;
         if (step->progress && !step->progress(step->user, step->done, step->total)) return ds_fail(err, DS_ERROR_CANCELLED, "interrupted; nothing was written");
     }

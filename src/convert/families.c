@@ -38,7 +38,7 @@ static ds_status add_rope_factors(struct ds_conversion *c, struct ds_error *err)
 ds_status ds_convert_family(struct ds_conversion *c, struct ds_error *err) {
     if (!from_folder(c)) {
         const struct ds_ckpt_tensor *factors = ds_ckpt_find(c->source, "rope_freqs.weight");
-        if (factors && is_llama(c)) c->items[c->n_items++] = (struct ds_plan_item){.source = factors, .name = factors->name, .dims = 1, .shape = {factors->shape[0], 1, 1, 1}};
+        if (factors && is_llama(c)) c->items[c->n_items++] = (struct ds_plan_item){.source = factors, .from = c->source, .name = factors->name, .dims = 1, .shape = {factors->shape[0], 1, 1, 1}};
         return DS_OK;
     }
     for (size_t i = 0; is_llama(c) && i < c->n_items; i++)

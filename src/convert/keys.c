@@ -92,6 +92,7 @@ static ds_status add_drafter(struct ds_conversion *c, struct ds_error *err) {
     DS_TRY(add_taps(c, err));
     DS_TRY(ds_ckpt_bool_or(c->source, "sample_from_anchor", true, &from_anchor, err));
     DS_TRY(ds_gguf_add_bool(c->writer, arch_key(c, "sample_from_anchor", key), from_anchor, err));
+    if (c->head_type && strcmp(c->head_type, "vanilla") != 0) DS_TRY(add_text(c, "dspark.markov_head_type", c->head_type, err));
     DS_TRY(ds_ckpt_int(c->source, "mask_token_id", 0, (int64_t)c->config.vocabulary - 1, &value, err));
     return ds_gguf_add_u32(c->writer, "tokenizer.ggml.mask_token_id", (uint32_t)value, err);
 }

@@ -12,13 +12,15 @@ static bool is_gguf(const struct ds_ckpt *ckpt) { return ds_ckpt_get_format(ckpt
 
 /* --- items --- */
 
-static ds_status add_item(struct ds_conversion *c, const struct ds_ckpt_tensor *source, const char *name, struct ds_error *err) {
+static ds_status add_item(struct ds_conversion *c, const struct ds_ckpt *from, const struct ds_ckpt_tensor *source, const char *name, const char *hf,
+                          struct ds_error *err) {
     if (c->n_items == c->capacity) return ds_fail(err, DS_ERROR_INTERNAL, "the plan has no room for %s", name);
     struct ds_plan_item *item = &c->items[c->n_items++];
-    *item = (struct ds_plan_item){.source = source, .dims = source->dims};
+    *item = (struct ds_plan_item){.source = source, .from = from, .dims = source->dims};
     memcpy(item->shape, source->shape, sizeof item->shape);
     item->name = ds_arena_copy(&c->arena, name, strlen(name));
-    return item->name ? DS_OK : ds_fail_memory(err, strlen(name), "a tensor's name");
+    item->hf = ds_arena_copy(&c->arena, hf, strlen(hf));
+    return item->name && item->hf ? DS_OK : ds_fail_memory(err, strlen(name), "a tensor's name");
 }
 
 static bool has_item(const struct ds_conversion *c, const char *name) {
@@ -43,7 +45,7 @@ static ds_status add_named(struct ds_conversion *c, const struct name_pair *pair
     const struct ds_ckpt_tensor *flat = is_gguf(c->source) && pair->rows == 1 ? ds_ckpt_find(c->source, pair->gguf) : NULL;
     const bool dropped = flat && flat->dims == 1;
     DS_TRY(ds_naming_tensor(&naming, pair->hf, pair->gguf, 0, matrix && !dropped ? 2 : 1, dropped ? shape + 1 : shape, &tensor, err));
-    DS_TRY(add_item(c, tensor, pair->gguf, err));
+    DS_TRY(add_item(c, c->source, tensor, pair->gguf, pair->hf, err));
     struct ds_plan_item *item = &c->items[c->n_items - 1];
     item->dims = matrix ? 2 : 1;
     memcpy(item->shape, shape, item->dims * sizeof *shape);
@@ -60,12 +62,13 @@ static ds_status add_layers(struct ds_conversion *c, const char *prefix, struct 
             const uint64_t shape[2] = {t->rows ? t->rows : t->cols, t->cols};
             const struct ds_ckpt_tensor *tensor;
             DS_TRY(ds_naming_tensor(&naming, t->hf, t->gguf, layer, t->rows ? 2 : 1, shape, &tensor, err));
-            char name[64];
+            char name[64], hf[96];
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
             snprintf(name, sizeof name, t->gguf, layer);
+            snprintf(hf, sizeof hf, t->hf, layer);
 #pragma GCC diagnostic pop
-            DS_TRY(add_item(c, tensor, name, err));
+            DS_TRY(add_item(c, c->source, tensor, name, hf, err));
         }
     }
     return DS_OK;
@@ -153,26 +156,65 @@ static ds_status plan_target(struct ds_conversion *c, struct ds_error *err) {
     return ds_convert_family(c, err);
 }
 
-/* Rows and columns of a drafter's matrices that its configuration does not state. */
-static ds_status drafter_sizes(struct ds_conversion *c, uint32_t *taps, uint32_t *rank, uint32_t *confidence, struct ds_error *err) {
+/* Rows and columns of a drafter's matrices that its configuration does not state. Vocabulary: rows of its own tables, or its target's. */
+static ds_status drafter_sizes(struct ds_conversion *c, struct ds_error *err) {
     const bool gguf = is_gguf(c->source);
-    const struct ds_ckpt_tensor *fc = ds_ckpt_find(c->source, "fc.weight");
+    const struct ds_ckpt_tensor *fc = ds_ckpt_find(c->source, "fc.weight"), *table = ds_ckpt_find(c->source, gguf ? "token_embd.weight" : "embed_tokens.weight");
     const struct ds_ckpt_tensor *w1 = ds_ckpt_find(c->source, gguf ? "markov_w1.weight" : "markov_head.markov_w1.weight");
-    if (!w1 || w1->dims != 2 || w1->shape[0] > INT32_MAX || w1->shape[1] > 1 << 16)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: there is no Markov head (markov_rank 0), for which GGUF has no DSpark layout", ds_ckpt_path(c->source));
-    c->config.vocabulary = (uint32_t)w1->shape[0];
-    *rank = (uint32_t)w1->shape[1];
-    *taps = fc && fc->dims == 2 && fc->shape[1] <= (uint64_t)DS_MAX_TAPS * c->config.hidden ? (uint32_t)fc->shape[1] : c->config.hidden;
-    *confidence = c->config.hidden + *rank;
-    if (gguf) return DS_OK;
-    const char *type;
-    bool with_markov;
-    DS_TRY(ds_ckpt_string_or(c->source, "markov_head_type", "vanilla", &type, err));
-    DS_TRY(ds_ckpt_bool_or(c->source, "confidence_head_with_markov", true, &with_markov, err));
-    if (strcmp(type, "vanilla") != 0)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: markov_head_type is '%s'; only 'vanilla' can be converted", ds_ckpt_path(c->source), ds_quote_name(type).text);
-    if (!with_markov && ds_ckpt_find(c->source, "confidence_head.proj.weight"))
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: confidence_head_with_markov is false, which GGUF cannot state", ds_ckpt_path(c->source));
+    if (w1) table = w1;
+    int64_t vocabulary = table && table->dims == 2 && table->shape[0] <= INT32_MAX ? (int64_t)table->shape[0] : 0;
+    if (!vocabulary && !gguf) DS_TRY(ds_ckpt_int(c->source, "vocab_size", 1, INT32_MAX, &vocabulary, err));
+    if (!vocabulary && !c->target_vocabulary)
+        return ds_fail(err, DS_ERROR_FORMAT, "%s: the drafter has no table of its own that says how large the vocabulary is: name its target (--target)", ds_ckpt_path(c->source));
+    c->config.vocabulary = vocabulary ? (uint32_t)vocabulary : c->target_vocabulary;
+    c->rank = w1 && w1->dims == 2 && w1->shape[1] <= 1 << 16 ? (uint32_t)w1->shape[1] : 0;
+    c->n_taps = fc && fc->dims == 2 && fc->shape[1] <= (uint64_t)DS_MAX_TAPS * c->config.hidden ? (uint32_t)(fc->shape[1] / c->config.hidden) : 1;
+    return DS_OK;
+}
+
+/* Which heads there are: config.json says it, in GGUF a key and shapes do. */
+static ds_status drafter_heads(struct ds_conversion *c, struct ds_error *err) {
+    static const char *const known[] = {"vanilla", "gated", "rnn"};
+    const bool gguf = is_gguf(c->source);
+    const char *key = gguf ? "dspark.markov_head_type" : "markov_head_type";
+    const struct ds_ckpt_tensor *confidence = ds_ckpt_find(c->source, gguf ? "conf_proj.weight" : "confidence_head.proj.weight");
+    c->confidence_with_markov = c->rank && confidence && confidence->dims > 0 && confidence->shape[confidence->dims - 1] == (uint64_t)c->config.hidden + c->rank;
+    if (c->rank == 0 && confidence)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: there is a confidence head but no Markov head (markov_rank 0), for which GGUF has no layout", ds_ckpt_path(c->source));
+    if (confidence && !c->confidence_with_markov && c->layout == DS_LAYOUT_GGUF)
+        ds_logf(&c->log, DS_LOG_WARNING, "the confidence head has no Markov features: dspark tells that by its shape, other runtimes may refuse it");
+    if (c->rank == 0) return DS_OK;
+    DS_TRY(ds_ckpt_string_or(c->source, key, "vanilla", &c->head_type, err));
+    for (size_t i = 0; i < DS_COUNT(known); i++)
+        if (strcmp(c->head_type, known[i]) == 0) return DS_OK;
+    return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: %s is '%s'; expected 'vanilla', 'gated' or 'rnn'", ds_ckpt_path(c->source), key, ds_quote_name(c->head_type).text);
+}
+
+/* Embedding or head for a folder, which has copies of its own: the drafter's, or its target's. */
+static ds_status add_table(struct ds_conversion *c, const char *hf, const char *gguf, bool head, struct ds_error *err) {
+    const struct ds_naming own = {.ckpt = c->source, .hf_prefix = "", .gguf_arch = c->arch};
+    const uint32_t vocabulary = c->config.vocabulary, hidden = c->config.hidden;
+    if (ds_naming_has(&own, hf, gguf, 0)) return add_named(c, &(struct name_pair){hf, gguf, vocabulary, hidden, false}, "", err);
+    if (!c->target)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "%s: there is no %s in this file and a folder needs one: name the target that has it (--target)", ds_ckpt_path(c->source), hf);
+    const bool tied = head && c->tied;
+    const char *name = is_gguf(c->target) ? (tied ? "token_embd.weight" : gguf) : head && !tied ? "lm_head.weight" : "model.embed_tokens.weight";
+    const struct ds_ckpt_tensor *tensor;
+    DS_TRY(ds_ckpt_require(c->target, name, 2, (uint64_t[]){vocabulary, hidden}, &tensor, err));
+    return add_item(c, c->target, tensor, gguf, hf, err);
+}
+
+static ds_status add_tables(struct ds_conversion *c, struct ds_error *err) {
+    const uint32_t vocabulary = c->config.vocabulary, hidden = c->config.hidden;
+    const bool gguf = is_gguf(c->source);
+    if (c->layout != DS_LAYOUT_GGUF) {
+        DS_TRY(add_table(c, "embed_tokens.weight", "token_embd.weight", false, err));
+        return add_table(c, "lm_head.weight", "output.weight", true, err);
+    }
+    if (!is_shared(c, gguf ? "token_embd.weight" : "embed_tokens.weight", false))
+        DS_TRY(add_named(c, &(struct name_pair){"embed_tokens.weight", "token_embd.weight", vocabulary, hidden, true}, "", err));
+    if (!is_shared(c, gguf ? "output.weight" : "lm_head.weight", true))
+        DS_TRY(add_named(c, &(struct name_pair){"lm_head.weight", "output.weight", vocabulary, hidden, true}, "", err));
     return DS_OK;
 }
 
@@ -180,24 +222,30 @@ static ds_status plan_drafter(struct ds_conversion *c, struct ds_error *err) {
     c->arch = "dflash";
     const struct ds_naming naming = {.ckpt = c->source, .hf_prefix = "", .gguf_arch = c->arch};
     DS_TRY(ds_config_read(&naming, &c->config, err));
-    uint32_t taps = 0, rank = 0, confidence = 0;
-    DS_TRY(drafter_sizes(c, &taps, &rank, &confidence, err));
-    const uint32_t vocabulary = c->config.vocabulary, hidden = c->config.hidden;
-    const bool gguf = is_gguf(c->source);
-    const struct name_pair pairs[] = {
-        {"fc.weight", "fc.weight", hidden, taps, false},
-        {"hidden_norm.weight", "enc.output_norm.weight", 0, hidden, false},
-        {"norm.weight", "output_norm.weight", 0, hidden, false},
-        {"markov_head.markov_w1.weight", "markov_w1.weight", vocabulary, rank, false},
-        {"markov_head.markov_w2.weight", "markov_w2.weight", vocabulary, rank, false},
-        {"confidence_head.proj.weight", "conf_proj.weight", 1, confidence, true},
-        {"confidence_head.proj.bias", "conf_proj.bias", 0, 1, true},
+    DS_TRY(drafter_sizes(c, err));
+    DS_TRY(drafter_heads(c, err));
+    const uint32_t vocabulary = c->config.vocabulary, hidden = c->config.hidden, rank = c->rank;
+    const uint32_t confidence = hidden + (c->confidence_with_markov ? rank : 0);
+    const bool gated = c->head_type && strcmp(c->head_type, "gated") == 0, rnn = c->head_type && strcmp(c->head_type, "rnn") == 0;
+    const struct {
+        bool present;
+        struct name_pair pair;
+    } all[] = {
+        {true, {"fc.weight", "fc.weight", hidden, c->n_taps * hidden, false}},
+        {true, {"hidden_norm.weight", "enc.output_norm.weight", 0, hidden, false}},
+        {true, {"norm.weight", "output_norm.weight", 0, hidden, false}},
+        {rank > 0, {"markov_head.markov_w1.weight", "markov_w1.weight", vocabulary, rank, false}},
+        {rank > 0, {"markov_head.markov_w2.weight", "markov_w2.weight", vocabulary, rank, false}},
+        {gated, {"markov_head.gate_proj.weight", "markov_gate.weight", rank, hidden + rank, false}},
+        {gated, {"markov_head.gate_proj.bias", "markov_gate.bias", 0, rank, false}},
+        {rnn, {"markov_head.joint_proj.weight", "markov_joint.weight", 3 * rank, 2 * rank + hidden, false}},
+        {rnn, {"markov_head.joint_proj.bias", "markov_joint.bias", 0, 3 * rank, false}},
+        {rank > 0, {"confidence_head.proj.weight", "conf_proj.weight", 1, confidence, true}},
+        {rank > 0, {"confidence_head.proj.bias", "conf_proj.bias", 0, 1, true}},
     };
-    if (!is_shared(c, gguf ? "token_embd.weight" : "embed_tokens.weight", false))
-        DS_TRY(add_named(c, &(struct name_pair){"embed_tokens.weight", "token_embd.weight", vocabulary, hidden, true}, "", err));
-    if (!is_shared(c, gguf ? "output.weight" : "lm_head.weight", true))
-        DS_TRY(add_named(c, &(struct name_pair){"lm_head.weight", "output.weight", vocabulary, hidden, true}, "", err));
-    for (size_t i = 0; i < DS_COUNT(pairs); i++) DS_TRY(add_named(c, &pairs[i], "", err));
+    DS_TRY(add_tables(c, err));
+    for (size_t i = 0; i < DS_COUNT(all); i++)
+        if (all[i].present) DS_TRY(add_named(c, &all[i].pair, "", err));
     return add_layers(c, "", err);
 }
 
@@ -211,7 +259,7 @@ static bool names_architecture(const struct ds_ckpt *ckpt, const char *gguf, con
 }
 
 ds_status ds_convert_plan(struct ds_conversion *c, struct ds_error *err) {
-    c->capacity = ds_ckpt_tensor_count(c->source) + 2; /* a scalar as a matrix, a table of factors */
+    c->capacity = ds_ckpt_tensor_count(c->source) + 3; /* two tables of the target, or one of factors */
     c->items = ds_arena_array(&c->arena, c->capacity, sizeof *c->items);
     if (!c->items) return ds_fail_memory(err, c->capacity * sizeof *c->items, "the plan");
     c->is_drafter = names_architecture(c->source, "dflash", "Qwen3DSparkModel");
@@ -222,10 +270,15 @@ ds_status ds_convert_plan(struct ds_conversion *c, struct ds_error *err) {
         struct ds_model *model;
         DS_TRY(ds_model_open(c->target, &model, err));
         c->tied = model->config.tied;
+        c->target_vocabulary = model->config.vocabulary;
+        c->target_layers = model->config.layers;
         ds_model_close(model);
     }
+    if (!c->is_drafter && c->layout != DS_LAYOUT_GGUF)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "%s is not a drafter: the layout '%s' is one of drafters", ds_ckpt_path(c->source), c->params->layout);
     DS_TRY(c->is_drafter ? plan_drafter(c, err) : plan_target(c, err));
     DS_TRY(check_complete(c, err));
+    if (c->layout != DS_LAYOUT_GGUF) return ds_convert_layout_plan(c, err);
     const char *const head = has_item(c, "output.weight") || c->is_drafter ? "output.weight" : "token_embd.weight";
     for (size_t i = 0; i < c->n_items; i++) {
         struct ds_plan_item *item = &c->items[i];

@@ -83,6 +83,7 @@ typedef struct ds_convert_params {
     ds_log_fn log;        /* NULL: silent */
     void *log_user;
     ds_log_level log_level;
+    const char *layout;    /* of a drafter: "gguf" (NULL), or a folder `output` as "deepspec" or "speculators" write it, of type f32, bf16 or f16 */
     bool require_manifest; /* of the input, as in ds_engine_params */
     const char *trust;
 } ds_convert_params;

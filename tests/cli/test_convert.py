@@ -104,6 +104,52 @@ class Convert(CliTest):
             with self.subTest(args=args):
                 self.assertEqual(dspark("tokenize", "-m", model, *args, stdin=lines).out, dspark("tokenize", "-m", TARGET, *args, stdin=lines).out)
 
+    @staticmethod
+    def tensors(folder):
+        """{name: (dtype, shape, bytes)} of a folder's model.safetensors."""
+        with open(os.path.join(folder, "model.safetensors"), "rb") as file:
+            data = file.read()
+        begin = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:begin])
+        header.pop("__metadata__", None)
+        return {name: (t["dtype"], t["shape"], data[begin + t["data_offsets"][0]:begin + t["data_offsets"][1]]) for name, t in header.items()}
+
+    @staticmethod
+    def config(folder):
+        with open(os.path.join(folder, "config.json")) as file:
+            return json.load(file)
+
+    def test_a_drafter_goes_to_gguf_and_back_byte_by_byte(self):
+        """DeepSpec's folder -> GGUF without the target's tables, norms in f32 -> DeepSpec's folder."""
+        gguf, back = self.convert(DRAFTER, "bf16", "--target", TARGET), self.path("back")
+        self.expect(0, "convert", gguf, back, "--type", "bf16", "--layout", "deepspec", "--target", TARGET)
+        self.assertEqual(self.tensors(back), self.tensors(DRAFTER))
+        original, made = self.config(DRAFTER), self.config(back)
+        self.assertEqual(made, {key: original.get(key) for key in made})
+        self.assertEqual(sorted(os.listdir(back)), ["config.json", "model.safetensors"])
+        for needed in "num_target_layers", "target_layer_ids", "markov_head_type", "confidence_head_with_markov":
+            self.assertIn(needed, made)
+        self.expect(0, "check", "-m", TARGET, "-d", back)
+
+    def test_a_drafter_goes_to_speculators_layout(self):
+        folder = self.path("speculators")
+        self.expect(0, "convert", DRAFTER, folder, "--type", "bf16", "--layout", "speculators")
+        self.assertEqual(self.tensors(folder), self.tensors(DRAFTER))
+        original, made = self.config(DRAFTER), self.config(folder)
+        self.assertEqual(made["speculators_model_type"], "dspark")
+        self.assertEqual(made["aux_hidden_state_layer_ids"], [layer + 1 for layer in original["target_layer_ids"]])
+        self.assertEqual((made["draft_vocab_size"], made["target_hidden_size"], made["sample_from_anchor"]), (4096, 256, True))
+        self.assertEqual(made["transformer_layer_config"]["num_hidden_layers"], original["num_hidden_layers"])
+
+    def test_a_layout_that_cannot_be_is_refused_and_leaves_nothing(self):
+        out = self.path("out")
+        self.expect(1, "convert", DRAFTER, out, "--type", "q8_0", "--layout", "deepspec", says="f32, bf16 or f16")
+        self.expect(1, "convert", TARGET, out, "--type", "bf16", "--layout", "deepspec", says="not a drafter")
+        gguf = self.convert(DRAFTER, "bf16", "--no-embeddings")
+        self.expect(1, "convert", gguf, out, "--type", "bf16", "--layout", "deepspec", says=["embed_tokens.weight", "--target"])
+        self.assertFalse(os.path.exists(out))
+        self.expect_usage("convert", DRAFTER, out, "--type", "bf16", "--layout", "zip", says="speculators")
+
     def test_a_file_may_be_converted_onto_itself(self):
         path = self.convert(TARGET, "bf16")
         self.expect(0, "convert", path, path, "--type", "q8_0")

@@ -262,6 +262,65 @@ static void a_drafter_has_the_keys_and_tensors_of_the_fields_file(void **state) 
     ds_ckpt_close(ours);
 }
 
+/* Rows of a head: 0, 32, 1, 33, ... of q and k, whose vectors go the same way. */
+static void halves_of_a_llama_head_lie_side_by_side(void **state) {
+    const struct scratch *s = *state;
+    convert_simply(DSPARK_SOURCE_ROOT "/tests/golden/target-llama3-rope", s->path, "bf16");
+    struct ds_ckpt *folder = open_ckpt(DSPARK_SOURCE_ROOT "/tests/golden/target-llama3-rope"), *made = open_ckpt(s->path);
+    static const char *const names[][2] = {{"model.layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight"}, {"model.layers.1.self_attn.k_proj.weight", "blk.1.attn_k.weight"}};
+    int64_t head;
+    struct ds_error err;
+    check_ok(ds_ckpt_int(made, "llama.attention.key_length", 2, 1024, &head, &err), &err);
+    for (size_t i = 0; i < DS_COUNT(names); i++) {
+        const struct ds_ckpt_tensor *a = ds_ckpt_find(folder, names[i][0]), *b = ds_ckpt_find(made, names[i][1]);
+        assert_true(a && b && a->bytes == b->bytes);
+        const uint64_t row = a->bytes / a->shape[0];
+        for (uint64_t r = 0; r < a->shape[0]; r++) {
+            const uint64_t within = r % (uint64_t)head, from = r - within + within % 2 * ((uint64_t)head / 2) + within / 2;
+            assert_memory_equal(b->data + r * row, a->data + from * row, row);
+        }
+    }
+    assert_non_null(ds_ckpt_find(made, "rope_freqs.weight"));
+    convert_simply(s->path, s->other, "bf16"); /* GGUF to GGUF: nothing moves */
+    struct ds_ckpt *again = open_ckpt(s->other);
+    assert_int_equal(ds_ckpt_tensor_count(again), ds_ckpt_tensor_count(made));
+    for (size_t i = 0; i < ds_ckpt_tensor_count(made); i++) {
+        const struct ds_ckpt_tensor *x = ds_ckpt_tensor_at(made, i), *y = ds_ckpt_find(again, x->name);
+        assert_true(y && y->bytes == x->bytes && memcmp(x->data, y->data, (size_t)x->bytes) == 0);
+    }
+    ds_ckpt_close(again);
+    ds_ckpt_close(made);
+    ds_ckpt_close(folder);
+}
+
+/* The gated and the rnn head have tensors of their own, and a key that says which it is. */
+static void sequential_heads_keep_their_tensors_and_their_name(void **state) {
+    const struct scratch *s = *state;
+    static const struct {
+        const char *type, *hf, *gguf;
+        uint64_t rows, cols; /* in ranks, and hiddens beside them: rows * rank, cols * rank + hidden */
+    } heads[] = {{"gated", "gate_proj", "markov_gate", 1, 1}, {"rnn", "joint_proj", "markov_joint", 3, 2}};
+    for (size_t i = 0; i < DS_COUNT(heads); i++) {
+        struct tiny_model m = tiny_drafter();
+        const uint64_t rank = tiny_find(&m, "markov_head.markov_w1.weight")->shape[1];
+        char weight[64], bias[64], made_weight[64];
+        snprintf(weight, sizeof weight, "markov_head.%s.weight", heads[i].hf);
+        snprintf(bias, sizeof bias, "markov_head.%s.bias", heads[i].hf);
+        snprintf(made_weight, sizeof made_weight, "%s.weight", heads[i].gguf);
+        tiny_add(&m, weight, 2, heads[i].rows * rank, heads[i].cols * rank + TINY_HIDDEN);
+        tiny_add(&m, bias, 1, heads[i].rows * rank, 1);
+        tiny_set(&m, "markov_head_type", json_string(heads[i].type));
+        char *folder = tiny_write(&m);
+        convert_simply(folder, s->path, "bf16");
+        struct ds_ckpt *source = open_ckpt(folder), *made = open_ckpt(s->path);
+        assert_same_values(source, weight, made, made_weight);
+        assert_string_equal(ds_ckpt_value(made, "dspark.markov_head_type")->string, heads[i].type);
+        ds_ckpt_close(made);
+        ds_ckpt_close(source);
+        check_remove_folder(folder);
+    }
+}
+
 /* --- the tokenizer --- */
 
 static void check_case(const struct ds_tokenizer *tokenizer, const json_t *line) {
@@ -416,6 +475,8 @@ int main(void) {
         TEST(tables_that_are_the_targets_are_left_out),
         TEST(tables_of_its_own_are_kept),
         TEST(a_drafter_has_the_keys_and_tensors_of_the_fields_file),
+        TEST(halves_of_a_llama_head_lie_side_by_side),
+        TEST(sequential_heads_keep_their_tensors_and_their_name),
         TEST(the_tokenizer_gives_the_golden_ids),
         TEST(unknown_types_and_names_are_refused),
         TEST(a_tensor_that_is_not_known_is_refused),
