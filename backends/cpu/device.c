@@ -63,11 +63,11 @@ struct run {
 static void walk(void *context, unsigned member, unsigned members) {
     const struct run *run = context;
     const struct cpu_device *device = run->device;
-    const struct ds_cpu_work work = {.member = member, .members = members, .pool = device->pool,
+    const struct ds_cpu_work work = {.member = member, .members = members, .pool = device->pool, .edges = ds_pool_edges(device->pool),
                                      .scratch = device->scratch + member * device->size.each,
                                      .shared = device->scratch + members * device->size.each};
     for (uint32_t i = 0; i < run->count; i++) {
-        if (run->steps[i].wait) ds_pool_barrier(device->pool);
+        if (run->steps[i].wait) ds_cpu_meet(&work);
         run->steps[i].kernel(&work, run->steps[i].params);
     }
 }

@@ -13,6 +13,7 @@
 struct ds_cpu_work {
     unsigned member, members;
     struct ds_pool *pool;  /* for barriers between an op's phases */
+    const uint32_t *edges; /* ds_pool_edges: NULL where all threads are alike */
     uint8_t *scratch;      /* this thread's own, ds_cpu_scratch.each bytes, aligned to DS_ALIGN */
     uint8_t *shared;       /* the op's, ds_cpu_scratch.shared bytes, aligned likewise */
 };
@@ -42,8 +43,24 @@ struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *para
 
 /* The share of `count` items of this thread. */
 static inline void ds_cpu_share(const struct ds_cpu_work *work, uint64_t count, uint64_t *first, uint64_t *end) {
-    ds_pool_share(count, work->member, work->members, first, end);
+    if (work->edges) {
+        const uint64_t all = work->edges[work->members];
+        *first = count * work->edges[work->member] / all;
+        *end = count * work->edges[work->member + 1] / all;
+    } else {
+        ds_pool_share(count, work->member, work->members, first, end);
+    }
 }
+
+/* Whether of a whole of `total` the place `at`, below it, lies in this thread's share. */
+static inline bool ds_cpu_owns(const struct ds_cpu_work *work, uint64_t at, uint64_t total) {
+    if (!work->edges) return at * work->members / total == work->member;
+    const uint64_t place = at * work->edges[work->members] / total;
+    return place >= work->edges[work->member] && place < work->edges[work->member + 1];
+}
+
+/* Waits for all threads within an op. */
+static inline void ds_cpu_meet(const struct ds_cpu_work *work) { ds_pool_barrier(work->pool, work->member); }
 
 /* Names of what the sources in kernels/ define: ds_cpu_linear_avx2 and so on. */
 #if defined(DS_CPU_ISA)

@@ -5,10 +5,11 @@
 #include "kernels/linear_rows.h"
 #include "kernels/sample.h"
 
-/* One unit's state: attention.c, struct unit. */
-static uint64_t attention_bytes(const struct ds_op_attention *p) {
-    const uint64_t rows = DS_MIN(p->q.rows, (uint32_t)DS_ATTENTION_ROWS), queries = p->heads / p->kv.kv_heads, dim = p->kv.head_dim;
-    return sizeof(float) * (queries * DS_CHUNK + rows * queries * (2 * dim + 2) + queries * dim);
+static struct ds_cpu_scratch attention_scratch(const struct ds_op_attention *p, unsigned members) {
+    const uint32_t queries = p->heads / p->kv.kv_heads, rows = DS_MIN(p->q.rows, ds_attention_rows(queries));
+    const bool split = members > 1 && p->q.rows <= DS_ATTENTION_SPLIT_ROWS;
+    return (struct ds_cpu_scratch){.each = sizeof(float) * ds_attention_floats((uint64_t)rows * queries, p->kv.head_dim),
+                                   .shared = split ? sizeof(float) * ds_attention_shared_floats(p) : 0};
 }
 
 static uint64_t linear_bytes(const struct ds_op_linear *p) {
@@ -22,7 +23,7 @@ static uint64_t expert_linear_bytes(const struct ds_op_expert_linear *p) {
 
 struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *params, unsigned members) {
     switch (op) {
-    case DS_OP_attention: return (struct ds_cpu_scratch){.each = attention_bytes(&params->attention)};
+    case DS_OP_attention: return attention_scratch(&params->attention, members);
     case DS_OP_linear: return (struct ds_cpu_scratch){.each = linear_bytes(&params->linear)};
     case DS_OP_sample:
         return (struct ds_cpu_scratch){.each = 2 * sizeof(float) * (uint64_t)params->sample.logits.cols,

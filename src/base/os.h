@@ -71,6 +71,23 @@ ds_status ds_os_random(void *out, size_t bytes, struct ds_error *err);
 
 /* Processors this process may run on (affinity and cgroup quota considered), at least 1. */
 unsigned ds_os_cpu_count(void);
+/* The same, but only those that this process may keep busy all the time: of a quota of 1.5 processors one, of 0.5 none. */
+unsigned ds_os_cpu_whole(void);
+/* Thousandths of a processor that the cgroup whose files lie in `folder` may use (version 2: cpu.max, version 1: cpu.cfs_*); 0: no limit. */
+uint64_t ds_os_cgroup_cpu(const char *folder);
+
+/* A processor that this process may run on. `capacity` tells big cores from little ones (1024: the biggest); 0: the system does not say. */
+struct ds_os_processor {
+    unsigned id;
+    uint32_t capacity;
+};
+/*
+ * Fills at most `most`, in the order of their ids, and returns how many there are; 0: unknown. `folder` is where the system describes
+ * its processors, NULL being the usual place.
+ */
+unsigned ds_os_processors(const char *folder, struct ds_os_processor *out, unsigned most);
+/* Keeps the calling thread on one processor. A hint. */
+void ds_os_thread_pin(unsigned processor);
 
 struct ds_os_thread; /* owned by who created it; joined exactly once */
 ds_status ds_os_thread_create(void (*fn)(void *), void *user, const char *name, struct ds_os_thread **out, struct ds_error *err);

@@ -407,7 +407,7 @@ static uint64_t first_number(const char *folder, const char *name) {
     return value > 0 ? (uint64_t)value : 0;
 }
 
-static uint64_t cpus_in(const char *folder) {
+static uint64_t cpu_in(const char *folder) {
     uint64_t quota = first_number(folder, "cpu.cfs_quota_us"); /* version 1 */
     uint64_t period = first_number(folder, "cpu.cfs_period_us");
     char *path = ds_os_join(folder, "cpu.max"); /* version 2: "quota period" or "max period" */
@@ -419,7 +419,8 @@ static uint64_t cpus_in(const char *folder) {
     }
     free(text);
     free(path);
-    return quota > 0 && period > 0 ? (quota - 1) / period + 1 : 0;
+    if (quota == 0 || period == 0 || quota > UINT64_MAX / 1000) return 0;
+    return DS_MAX(quota * 1000 / period, (uint64_t)1);
 }
 
 static uint64_t memory_in(const char *folder) {
@@ -517,8 +518,11 @@ ds_status ds_os_random(void *out, size_t bytes, struct ds_error *err) {
 /* --- threads --- */
 
 #if defined(__linux__)
-/* Processors in our affinity mask; 0: unknown. The kernel refuses a set smaller than its own, hence the growing size. */
-static unsigned affinity_count(void) {
+/*
+ * Calls `see` for every processor in our affinity mask and returns their number; 0: unknown. The kernel refuses a set smaller than
+ * its own, hence the growing size.
+ */
+static unsigned each_allowed(void (*see)(unsigned id, void *user), void *user) {
     for (int cpus = 1024; cpus <= 1 << 20; cpus *= 2) {
         cpu_set_t *set = CPU_ALLOC((size_t)cpus);
         if (!set) return 0;
@@ -527,22 +531,87 @@ static unsigned affinity_count(void) {
         const bool known = sched_getaffinity(0, bytes, set) == 0;
         const bool too_small = !known && errno == EINVAL;
         const unsigned count = known ? (unsigned)CPU_COUNT_S(bytes, set) : 0;
+        for (int id = 0; known && see && id < cpus; id++)
+            if (CPU_ISSET_S((size_t)id, bytes, set)) see((unsigned)id, user);
         CPU_FREE(set);
         if (!too_small) return count;
     }
     return 0;
 }
+
+struct processor_list {
+    struct ds_os_processor *out;
+    unsigned count, most;
+};
+
+static void add_processor(unsigned id, void *user) {
+    struct processor_list *list = user;
+    if (list->count < list->most) list->out[list->count++] = (struct ds_os_processor){.id = id};
+}
+
+static uint32_t capacity_of(const char *folder, unsigned id) {
+    char *place = format_text("%s/cpu%u", folder, id);
+    const uint64_t capacity = place ? first_number(place, "cpu_capacity") : 0;
+    free(place);
+    return capacity <= UINT16_MAX ? (uint32_t)capacity : 0;
+}
+
+unsigned ds_os_processors(const char *folder, struct ds_os_processor *out, unsigned most) {
+    struct processor_list list = {.out = out, .most = most};
+    const unsigned all = each_allowed(add_processor, &list);
+    for (unsigned i = 0; i < list.count; i++) out[i].capacity = capacity_of(folder ? folder : "/sys/devices/system/cpu", out[i].id);
+    return all;
+}
+
+void ds_os_thread_pin(unsigned processor) {
+    const int cpus = (int)DS_MAX(processor + 1, 1024u);
+    cpu_set_t *set = CPU_ALLOC((size_t)cpus);
+    if (!set) return;
+    const size_t bytes = CPU_ALLOC_SIZE((size_t)cpus);
+    CPU_ZERO_S(bytes, set);
+    CPU_SET_S((size_t)processor, bytes, set);
+    (void)sched_setaffinity(0, bytes, set); /* the calling thread's */
+    CPU_FREE(set);
+}
+
+uint64_t ds_os_cgroup_cpu(const char *folder) { return cpu_in(folder); }
+#else
+unsigned ds_os_processors(const char *folder, struct ds_os_processor *out, unsigned most) {
+    (void)folder;
+    (void)out;
+    (void)most;
+    return 0;
+}
+void ds_os_thread_pin(unsigned processor) { (void)processor; }
+uint64_t ds_os_cgroup_cpu(const char *folder) {
+    (void)folder;
+    return 0;
+}
 #endif
 
-unsigned ds_os_cpu_count(void) {
+/* By affinity, and in thousandths by a cgroup's quota (0: none). */
+static unsigned allowed_processors(uint64_t *quota) {
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t count = online > 0 ? (uint64_t)online : 1;
+    unsigned count = online > 0 ? (unsigned)online : 1;
+    *quota = 0;
 #if defined(__linux__)
-    const unsigned allowed = affinity_count();
+    const unsigned allowed = each_allowed(NULL, NULL);
     if (allowed > 0) count = allowed;
-    count = smaller_limit(count, cgroup_limit("cpu", cpus_in));
+    *quota = cgroup_limit("cpu", cpu_in);
 #endif
-    return (unsigned)count;
+    return count;
+}
+
+unsigned ds_os_cpu_count(void) {
+    uint64_t quota;
+    const unsigned count = allowed_processors(&quota);
+    return quota > 0 ? (unsigned)DS_MIN((uint64_t)count, (quota + 999) / 1000) : count;
+}
+
+unsigned ds_os_cpu_whole(void) {
+    uint64_t quota;
+    const unsigned count = allowed_processors(&quota);
+    return quota > 0 ? (unsigned)DS_MIN((uint64_t)count, quota / 1000) : count;
 }
 
 struct ds_os_thread {

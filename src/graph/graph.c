@@ -253,6 +253,13 @@ static int by_first_use(const void *a, const void *b) {
     return x->first != y->first ? (x->first < y->first ? -1 : 1) : (x->buffer.bytes < y->buffer.bytes) - (x->buffer.bytes > y->buffer.bytes);
 }
 
+/*
+ * A tensor keeps its place for a few nodes longer than it is used. Otherwise the next op's result would often lie where this one's operand
+ * was, and a device that runs neighbouring ops side by side, or lets threads run ahead, would have to wait for nothing but the place.
+ */
+enum { REST = 4 };
+static bool alive_with(const struct tensor *earlier, const struct tensor *t) { return (uint64_t)earlier->last + REST >= t->first; }
+
 /* The lowest offset at which `t` meets none of the n tensors placed before it that are alive with it. */
 static uint64_t first_fit(struct tensor *const *placed, uint32_t n, const struct tensor *t) {
     uint64_t offset = 0;
@@ -260,7 +267,7 @@ static uint64_t first_fit(struct tensor *const *placed, uint32_t n, const struct
         moved = false;
         for (uint32_t i = 0; i < n; i++) {
             const struct tensor *o = placed[i];
-            const bool alive = o->last >= t->first && o->first <= t->last;
+            const bool alive = alive_with(o, t) && o->first <= t->last; /* they are placed by first use */
             const bool meets = o->offset < offset + t->buffer.bytes && offset < o->offset + o->buffer.bytes;
             if (alive && meets) {
                 offset = o->offset + o->buffer.bytes;
@@ -286,7 +293,7 @@ static ds_status lay_out(struct ds_graph *graph, uint64_t *bytes, struct ds_erro
         struct tensor *t = order[i];
         uint32_t kept = 0;
         for (uint32_t k = 0; k < live; k++)
-            if (order[k]->last >= t->first) order[kept++] = order[k];
+            if (alive_with(order[k], t)) order[kept++] = order[k];
         t->offset = first_fit(order, kept, t);
         *bytes = DS_MAX(*bytes, t->offset + t->buffer.bytes);
         order[kept] = t;

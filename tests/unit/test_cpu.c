@@ -1,6 +1,7 @@
 /* Device `cpu` beyond single ops, which checkops compares with the reference: instruction sets, weights, graphs, threads. */
 #include "graph.h"
 #include "isa.h"
+#include "kernels/attention.h"
 #include "pack.h"
 
 #include "base/os.h"
@@ -193,6 +194,49 @@ static void too_many_threads_are_an_error(void **state) {
     assert_null(device);
 }
 
+/* Rows of two sequences, enough of them and of chunks that splitting takes more than one wave (kernels/attention.h). */
+static union ds_op_params long_attention(struct rig *rig) {
+    enum { ROWS = 64, HEADS = 16, DIM = 128, PAGES = 37, LENGTH = PAGES * DS_PAGE - 1 };
+    const uint64_t cache = (uint64_t)2 * PAGES * DS_PAGE * DIM;
+    struct ds_op_attention p = {.q = floats(rig, ROWS, HEADS * DIM), .out = floats(rig, ROWS, HEADS * DIM), .heads = HEADS, .scale = 0.125f};
+    p.kv = (struct ds_kv){.k = place(rig, cache * 2), .v = place(rig, cache * 2), .f16 = true, .pages = 2 * PAGES, .kv_heads = 1, .head_dim = DIM};
+    p.paging = (struct ds_paging){.page_table = place(rig, 2 * PAGES * 4), .sequences = 2, .pages_per_sequence = PAGES, .row_sequence = place(rig, ROWS * 4),
+                                  .positions = place(rig, ROWS * 4)};
+    p.visible = place(rig, ROWS * 4);
+    fill(p.q, 21);
+    uint32_t seed = 22;
+    for (uint64_t i = 0; i < cache; i++) {
+        ((uint16_t *)at(p.kv.k))[i] = (uint16_t)ds_f32_to_f16(noise(&seed));
+        ((uint16_t *)at(p.kv.v))[i] = (uint16_t)ds_f32_to_f16(noise(&seed));
+    }
+    for (int32_t i = 0; i < 2 * PAGES; i++) ((int32_t *)at(p.paging.page_table))[i] = (i * 29) % (2 * PAGES);
+    for (int32_t r = 0; r < ROWS; r++) {
+        const int32_t sequence = r >= 61, position = sequence ? 600 + r : LENGTH - ROWS + r;
+        ((int32_t *)at(p.paging.row_sequence))[r] = sequence;
+        ((int32_t *)at(p.paging.positions))[r] = r == 7 ? -1 : position;
+        ((int32_t *)at(p.visible))[r] = r == 9 ? 0 : position + 1;
+    }
+    return (union ds_op_params){.attention = p};
+}
+
+static void attention_has_the_same_bits_however_chunks_are_split(void **state) {
+    (void)state;
+    static const unsigned threads[] = {1, 2, 7, 64};
+    enum { BYTES = 64 * 16 * 128 * 4 };
+    char *expected = malloc(BYTES);
+    assert_non_null(expected);
+    for (size_t t = 0; t < DS_COUNT(threads); t++) {
+        struct rig rig = rig_open(threads[t], NULL);
+        const union ds_op_params params = long_attention(&rig);
+        assert_true(ds_attention_wave(&params.attention) < (37 * DS_PAGE + DS_CHUNK - 1) / DS_CHUNK);
+        run_op(&rig, DS_OP_attention, &params);
+        if (t == 0) memcpy(expected, at(params.attention.out.at), BYTES);
+        else assert_memory_equal(expected, at(params.attention.out.at), BYTES);
+        rig_close(&rig);
+    }
+    free(expected);
+}
+
 /* --- the float state --- */
 
 /* Halves of the least normal number: lost under flush-to-zero, and rounded up under upward rounding. */
@@ -288,6 +332,43 @@ static void threads_meet_only_where_ops_depend(void **state) {
     rig_close(&rig);
 }
 
+/* What follows each other in a layer: each thread works on the columns that it made itself, whatever their number. */
+static void threads_do_not_meet_between_ops_that_cut_rows_alike(void **state) {
+    (void)state;
+    enum { ROWS = 3, COLS = 1000, HEAD = 64 };
+    struct rig rig = rig_open(1, NULL);
+    const struct ds_view x = floats(&rig, ROWS, COLS), normed = floats(&rig, ROWS, COLS), gated = floats(&rig, ROWS, COLS), k = floats(&rig, ROWS, 2 * HEAD),
+                         k_normed = floats(&rig, ROWS, 2 * HEAD);
+    const struct ds_view out = {.at = place(&rig, (uint64_t)ROWS * ds_q8_row_bytes(COLS)), .elem = DS_ELEM_Q8, .rows = ROWS, .cols = COLS};
+    const struct ds_slice table = place(&rig, HEAD * 4), positions = place(&rig, ROWS * 4), count = place(&rig, 4);
+    struct ds_graph_node nodes[] = {
+        {.op = DS_OP_rms_norm, .params.rms_norm = {.x = x, .out = normed, .dim = COLS, .eps = 1e-6f}},
+        {.op = DS_OP_quantize, .params.quantize = {.x = normed, .out = out}},
+        {.op = DS_OP_glu, .params.glu = {.gate = normed, .up = normed, .out = gated}},
+        {.op = DS_OP_rms_norm, .params.rms_norm = {.x = k, .out = k_normed, .dim = HEAD, .eps = 1e-6f}},
+        {.op = DS_OP_rope, .params.rope = {.x = k_normed, .head_dim = HEAD, .n_rot = HEAD, .cos = table, .sin = table, .table_positions = 1, .positions = positions}},
+    };
+    struct ds_cpu_step steps[DS_COUNT(nodes)];
+    struct ds_error err;
+    const struct ds_cpu_isa *isa;
+    must(ds_cpu_isa_find(NULL, &isa, &err), &err);
+    must(ds_cpu_plan_steps(nodes, DS_COUNT(nodes), isa->kernels, steps, &err), &err);
+    for (size_t i = 0; i < DS_COUNT(nodes); i++) assert_false(steps[i].wait);
+
+    nodes[1].params.quantize.count = count; /* other rows, hence other shares */
+    must(ds_cpu_plan_steps(nodes, DS_COUNT(nodes), isa->kernels, steps, &err), &err);
+    assert_true(steps[1].wait);
+    nodes[1].params.quantize.count = (struct ds_slice){0};
+    nodes[0].params.rms_norm.x = normed; /* in place: rows are not cut */
+    must(ds_cpu_plan_steps(nodes, DS_COUNT(nodes), isa->kernels, steps, &err), &err);
+    assert_true(steps[1].wait);
+    nodes[4].params.rope.head_dim = 2 * HEAD; /* heads of another size */
+    nodes[4].params.rope.n_rot = 2 * HEAD;
+    must(ds_cpu_plan_steps(nodes, DS_COUNT(nodes), isa->kernels, steps, &err), &err);
+    assert_true(steps[4].wait);
+    rig_close(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_unknown_instruction_set_is_refused_with_the_available_ones),
@@ -296,11 +377,13 @@ int main(void) {
         cmocka_unit_test(weights_that_cannot_be_run_have_no_size),
         cmocka_unit_test(weights_written_in_pieces_are_the_same),
         cmocka_unit_test(a_linear_has_the_same_bits_with_1_and_64_threads),
+        cmocka_unit_test(attention_has_the_same_bits_however_chunks_are_split),
         cmocka_unit_test(no_active_rows_touch_nothing),
         cmocka_unit_test(too_many_threads_are_an_error),
         cmocka_unit_test(results_do_not_depend_on_the_callers_float_state),
         cmocka_unit_test(a_graph_gives_the_bits_of_its_ops),
         cmocka_unit_test(threads_meet_only_where_ops_depend),
+        cmocka_unit_test(threads_do_not_meet_between_ops_that_cut_rows_alike),
     };
     return cmocka_run_group_tests_name("cpu", tests, NULL, NULL);
 }

@@ -202,12 +202,68 @@ static void pages_are_zeroed_and_aligned(void **state) {
 
 static void the_machine_is_described_plausibly(void **state) {
     (void)state;
-    assert_true(ds_os_cpu_count() >= 1);
+    assert_true(ds_os_cpu_count() >= 1 && ds_os_cpu_whole() <= ds_os_cpu_count());
     const uint64_t memory = ds_os_physical_memory(), peak = ds_os_peak_rss();
     if (memory && peak) assert_true(peak > 4096 && peak < memory);
     const double before = ds_os_seconds();
     assert_true(ds_os_seconds() >= before);
 }
+
+#if defined(__linux__)
+static void write_limit(const char *folder, const char *name, const char *text) { free(check_write_file(folder, name, text, strlen(text))); }
+
+static void a_quota_is_read_from_either_version_of_cgroups(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t thousandths;
+    } maxima[] = {{"max 100000\n", 0}, {"150000 100000\n", 1500}, {"50000 100000", 500}, {"1 100000\n", 1}, {"200000 50000\n", 4000}, {"", 0},
+                  {"junk\n", 0}, {"100000\n", 0}, {"-1 100000\n", 0}, {"100000 0\n", 0}, {"18446744073709551615 1\n", 0}};
+    for (size_t i = 0; i < DS_COUNT(maxima); i++) {
+        char *folder = check_make_folder();
+        write_limit(folder, "cpu.max", maxima[i].text);
+        assert_int_equal(ds_os_cgroup_cpu(folder), maxima[i].thousandths);
+        check_remove_folder(folder);
+    }
+    char *folder = check_make_folder();
+    assert_int_equal(ds_os_cgroup_cpu(folder), 0);
+    write_limit(folder, "cpu.cfs_quota_us", "-1\n");
+    write_limit(folder, "cpu.cfs_period_us", "100000\n");
+    assert_int_equal(ds_os_cgroup_cpu(folder), 0);
+    write_limit(folder, "cpu.cfs_quota_us", "250000\n");
+    assert_int_equal(ds_os_cgroup_cpu(folder), 2500);
+    check_remove_folder(folder);
+}
+
+static void processors_are_those_of_the_mask_with_their_capacities(void **state) {
+    (void)state;
+    struct ds_os_processor all[4096], one[1];
+    const unsigned count = ds_os_processors("/nonexistent", all, 4096);
+    if (count == 0 || count > 4096) skip();
+    assert_true(count >= ds_os_cpu_count());
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(all[i].capacity, 0);
+        if (i > 0) assert_true(all[i].id > all[i - 1].id);
+    }
+    char *folder = check_make_folder(), name[32];
+    snprintf(name, sizeof name, "cpu%u", all[0].id);
+    char *place = ds_os_join(folder, name);
+    assert_int_equal(mkdir(place, 0700), 0);
+    write_limit(place, "cpu_capacity", "446\n");
+    assert_int_equal(ds_os_processors(folder, one, 1), count);
+    assert_int_equal(one[0].id, all[0].id);
+    assert_int_equal(one[0].capacity, 446);
+    write_limit(place, "cpu_capacity", "99999999999\n");
+    ds_os_processors(folder, one, 1);
+    assert_int_equal(one[0].capacity, 0);
+    char *file = ds_os_join(place, "cpu_capacity");
+    remove(file);
+    remove(place);
+    free(file);
+    free(place);
+    check_remove_folder(folder);
+}
+#endif
 
 static void random_bytes_differ_and_fill_all(void **state) {
     (void)state;
@@ -346,6 +402,10 @@ int main(void) {
         cmocka_unit_test(paths_are_joined_with_one_slash),
         cmocka_unit_test(pages_are_zeroed_and_aligned),
         cmocka_unit_test(the_machine_is_described_plausibly),
+#if defined(__linux__)
+        cmocka_unit_test(a_quota_is_read_from_either_version_of_cgroups),
+        cmocka_unit_test(processors_are_those_of_the_mask_with_their_capacities),
+#endif
         cmocka_unit_test(random_bytes_differ_and_fill_all),
         cmocka_unit_test(a_broadcast_wakes_all_threads),
         cmocka_unit_test(a_hostile_floating_point_state_is_replaced_and_restored),

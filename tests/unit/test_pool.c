@@ -91,7 +91,7 @@ static void relay(void *context, unsigned member, unsigned members) {
     struct relay *relay = context;
     for (unsigned round = 0; round < ROUNDS; round++) {
         relay->value[round % 2][member] = round + member;
-        ds_pool_barrier(relay->pool);
+        ds_pool_barrier(relay->pool, member);
         unsigned sum = 0;
         for (unsigned i = 0; i < members; i++) sum += relay->value[round % 2][i];
         if (sum != members * round + members * (members - 1) / 2) atomic_fetch_add(&relay->wrong, 1);
@@ -107,6 +107,120 @@ static void a_barrier_orders_all_members(void **state) {
         assert_int_equal(atomic_load(&context.wrong), 0);
         ds_pool_destroy(context.pool);
     }
+}
+
+/* --- spinning --- */
+
+static struct ds_pool *create_on(unsigned processors, unsigned whole, const struct ds_os_processor *cores, unsigned threads) {
+    struct ds_pool *pool;
+    struct ds_error err;
+    const struct ds_pool_machine machine = {.processors = processors, .whole = whole, .cores = cores};
+    assert_int_equal(ds_pool_create_on(&machine, threads, &pool, &err), DS_OK);
+    return pool;
+}
+
+/* The same answers, and nobody has spun: by affinity or quota the threads share processors. */
+static void more_threads_than_whole_processors_never_spin(void **state) {
+    (void)state;
+    static const unsigned wholes[] = {0, 1, MOST - 1};
+    for (size_t i = 0; i < DS_COUNT(wholes); i++) {
+        struct relay context = {.pool = create_on(MOST, wholes[i], NULL, MOST)};
+        run(context.pool, relay, &context);
+        assert_int_equal(atomic_load(&context.wrong), 0);
+        const struct ds_pool_counts counts = ds_pool_get_counts(context.pool);
+        assert_int_equal(counts.spins, 0);
+        assert_true(counts.sleeps > 0);
+        ds_pool_destroy(context.pool);
+    }
+}
+
+struct late {
+    struct ds_pool *pool;
+    atomic_bool counted, came;
+};
+
+/* Member 0 comes only when all others sleep: they do, though each believes to have a processor of its own. */
+static void come_last(void *context, unsigned member, unsigned members) {
+    struct late *late = context;
+    ds_pool_barrier(late->pool, member);
+    if (member == 0) {
+        const uint64_t before = ds_pool_get_counts(late->pool).sleeps;
+        atomic_store(&late->counted, true);
+        while (ds_pool_get_counts(late->pool).sleeps < before + members - 1) {}
+        atomic_store(&late->came, true);
+    }
+    while (!atomic_load(&late->counted)) {}
+    ds_pool_barrier(late->pool, member);
+    if (!atomic_load(&late->came)) abort();
+}
+
+static void threads_do_not_spin_for_one_that_does_not_come(void **state) {
+    (void)state;
+    struct late late = {.pool = create_on(MOST, MOST, NULL, 9)};
+    for (int i = 0; i < 5; i++) {
+        atomic_store(&late.counted, false);
+        atomic_store(&late.came, false);
+        run(late.pool, come_last, &late);
+    }
+    ds_pool_destroy(late.pool);
+}
+
+static void run_on_one_processor(void *user) {
+    struct ds_os_processor first;
+    *(bool *)user = false;
+    if (ds_os_processors(NULL, &first, 1) > 0) {
+        ds_os_thread_pin(first.id);
+    }
+    struct relay context;
+    struct ds_error err;
+    memset(&context, 0, sizeof context);
+    if (ds_pool_create(MOST, &context.pool, &err) != DS_OK || ds_pool_run(context.pool, relay, &context, &err) != DS_OK) return;
+    const bool pinned = ds_os_cpu_whole() == 1;
+    *(bool *)user = atomic_load(&context.wrong) == 0 && (!pinned || ds_pool_get_counts(context.pool).spins == 0);
+    ds_pool_destroy(context.pool);
+}
+
+/* The mask is the thread's that makes the pool, so this one gets its own. */
+static void sixty_four_threads_share_one_processor_without_spinning(void **state) {
+    (void)state;
+    struct ds_os_thread *thread;
+    struct ds_error err;
+    bool good = false;
+    assert_int_equal(ds_os_thread_create(run_on_one_processor, &good, "one", &thread, &err), DS_OK);
+    ds_os_thread_join(thread);
+    assert_true(good);
+}
+
+static void one_thread_waits_for_nobody(void **state) {
+    (void)state;
+    struct relay context = {.pool = create_on(MOST, MOST, NULL, 1)};
+    run(context.pool, relay, &context);
+    const struct ds_pool_counts counts = ds_pool_get_counts(context.pool);
+    assert_int_equal(counts.spins + counts.sleeps, 0);
+    ds_pool_destroy(context.pool);
+}
+
+/* --- cores that differ --- */
+
+static void shares_follow_the_capacity_of_cores_biggest_first(void **state) {
+    (void)state;
+    static const struct ds_os_processor cores[] = {{0, 300}, {1, 300}, {2, 1000}, {3, 600}}, alike[] = {{0, 1024}, {1, 1024}}, unknown[] = {{0, 1024}, {1, 0}};
+    static const uint32_t edges[] = {0, 1000, 1600, 1900, 2200};
+    struct ds_pool *pool = create_on(4, 4, cores, 4);
+    assert_memory_equal(ds_pool_edges(pool), edges, sizeof edges);
+    ds_pool_destroy(pool);
+    pool = create_on(4, 4, cores, 2); /* on the two biggest */
+    assert_memory_equal(ds_pool_edges(pool), edges, 3 * sizeof *edges);
+    ds_pool_destroy(pool);
+    pool = create_on(4, 4, cores, 5); /* no core for each */
+    assert_null(ds_pool_edges(pool));
+    ds_pool_destroy(pool);
+    pool = create_on(2, 2, alike, 2);
+    assert_null(ds_pool_edges(pool));
+    ds_pool_destroy(pool);
+    pool = create_on(2, 2, unknown, 2);
+    assert_null(ds_pool_edges(pool));
+    ds_pool_destroy(pool);
 }
 
 /* --- misuse --- */
@@ -211,6 +325,11 @@ int main(void) {
         cmocka_unit_test(every_member_does_its_share_once_with_any_number_of_threads),
         cmocka_unit_test(shares_are_contiguous_and_even),
         cmocka_unit_test(a_barrier_orders_all_members),
+        cmocka_unit_test(more_threads_than_whole_processors_never_spin),
+        cmocka_unit_test(threads_do_not_spin_for_one_that_does_not_come),
+        cmocka_unit_test(sixty_four_threads_share_one_processor_without_spinning),
+        cmocka_unit_test(one_thread_waits_for_nobody),
+        cmocka_unit_test(shares_follow_the_capacity_of_cores_biggest_first),
         cmocka_unit_test(a_run_inside_a_run_is_refused_and_the_pool_still_works),
         cmocka_unit_test(too_many_threads_are_refused),
         cmocka_unit_test(pools_come_and_go),

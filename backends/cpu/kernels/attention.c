@@ -1,272 +1,299 @@
 /*
- * Units of (a few rows of one sequence, one kv head) are shared out among threads; a unit walks its chunks once, so that each
- * key and value leaves memory once for all its rows and query heads. Lanes are keys for the scores and dimensions for the sum of
- * values. Meaning: ref/attention.c.
+ * Units of (a few rows of one sequence, one kv head) walk their chunks once (attention_chunk.h). Where there are units enough for
+ * all threads, they are shared out whole. Where there are not, as in a decode, threads take (unit, chunk) pairs, put what each
+ * amounts to into shared memory, meet, and join them in ascending order, so that the bits are the same. Which of the two, and
+ * who does what, follows from positions and the number of threads alone. Meaning: ref/attention.c.
  */
-#include "kernels.h"
-#include "kernels/attention.h"
-#include "kernels/vec.h"
+#include "kernels/attention_chunk.h"
 
-enum { QUERIES = DS_ROW_BLOCK / 2 }; /* query heads at a time: two vectors of accumulators each */
-
-/* A unit, and where its state lies in the thread's scratch; query i = row * queries + head within the kv head's. */
-struct unit {
-    const struct ds_op_attention *p;
-    uint32_t first_row, rows, kv_head;
-    uint32_t queries; /* of each row: heads / kv_heads */
-    float *q, *o;     /* [rows * queries][head_dim]: rounded queries, sums so far */
-    float *m, *l;     /* [rows * queries] */
-    float *chunk_o;   /* [queries][head_dim] */
-    float *s;         /* [queries][DS_CHUNK]: scores, then weights of a chunk's keys */
-};
-
-/* A row's visible keys of a chunk: 0 <= from < to <= DS_CHUNK within it. */
-struct span {
-    uint32_t row, chunk, from, to;
-};
+/* --- units --- */
 
 static void place_in_scratch(struct unit *unit, uint8_t *scratch) {
-    const size_t all = (size_t)unit->rows * unit->queries, dim = unit->p->kv.head_dim;
+    const size_t n = unit->n, dim = unit->p->kv.head_dim;
     unit->s = (float *)(void *)scratch;
-    unit->q = unit->s + (size_t)unit->queries * DS_CHUNK;
-    unit->o = unit->q + all * dim;
-    unit->chunk_o = unit->o + all * dim;
-    unit->m = unit->chunk_o + unit->queries * dim;
-    unit->l = unit->m + all;
+    unit->tile = unit->s + n * DS_CHUNK;
+    unit->q = unit->tile + DS_ATTENTION_TILE * DS_MAX(dim, (size_t)DS_PAGE);
+    unit->o = unit->q + n * dim;
+    unit->chunk_o = unit->o + n * dim;
+    unit->m = unit->chunk_o + n * dim;
+    unit->l = unit->m + n;
+    unit->chunk_m = unit->l + n;
+    unit->chunk_l = unit->chunk_m + n;
 }
+
+/* The keys that a row sees: [*first, *last), both 0 for none. */
+static void visible_keys(const struct ds_op_attention *p, uint32_t row, uint32_t *first, uint32_t *last) {
+    const int32_t position = ((const int32_t *)ds_host_at(&p->paging.positions))[row];
+    const int32_t visible = ((const int32_t *)ds_host_at(&p->visible))[row];
+    const int64_t oldest = p->window > 0 ? DS_MAX((int64_t)position - p->window + 1, (int64_t)0) : 0;
+    const bool none = position < 0 || visible <= oldest;
+    *first = none ? 0 : (uint32_t)oldest;
+    *last = none ? 0 : (uint32_t)visible;
+}
+
+/* All units of an op in their order: groups of rows, and in each the kv heads. */
+struct units {
+    const struct ds_op_attention *p;
+    uint32_t rows; /* that are computed */
+    struct unit unit;
+};
+
+static struct units units_of(const struct ds_op_attention *p) {
+    return (struct units){.p = p, .rows = ds_host_rows(&p->count, p->q.rows),
+                          .unit = {.p = p, .queries = p->heads / p->kv.kv_heads, .kv_head = p->kv.kv_heads - 1}};
+}
+
+static void begin_group(struct units *all) {
+    const int32_t *sequence = ds_host_at(&all->p->paging.row_sequence);
+    struct unit *unit = &all->unit;
+    const uint32_t first = unit->first_row + unit->rows, most = ds_attention_rows(unit->queries);
+    uint32_t end = first + 1;
+    while (end < all->rows && end - first < most && sequence[end] == sequence[first]) end++;
+    unit->first_row = first;
+    unit->rows = end - first;
+    unit->n = unit->rows * unit->queries;
+    unit->begin = UINT32_MAX;
+    unit->end = 0;
+    for (uint32_t r = 0; r < unit->rows; r++) {
+        visible_keys(all->p, first + r, &unit->first[r], &unit->last[r]);
+        if (unit->first[r] >= unit->last[r]) continue;
+        unit->begin = DS_MIN(unit->begin, unit->first[r] / DS_CHUNK);
+        unit->end = DS_MAX(unit->end, (unit->last[r] + DS_CHUNK - 1) / DS_CHUNK);
+    }
+    if (unit->begin > unit->end) unit->begin = unit->end;
+}
+
+/* False behind the last one. */
+static bool next_unit(struct units *all) {
+    if (++all->unit.kv_head < all->p->kv.kv_heads) return true;
+    if (all->unit.first_row + all->unit.rows >= all->rows) return false;
+    begin_group(all);
+    all->unit.kv_head = 0;
+    return true;
+}
+
+/* What a unit costs, in chunks of a row; 1 at least, for its results. */
+static uint64_t cost_of(const struct unit *unit) { return (uint64_t)unit->rows * (unit->end - unit->begin) + 1; }
 
 static void load_queries(const struct unit *unit) {
     const uint32_t per_row = unit->queries * unit->p->kv.head_dim;
     for (uint32_t r = 0; r < unit->rows; r++) {
         const float *from = (const float *)ds_host_row(&unit->p->q, unit->first_row + r) + (size_t)unit->kv_head * per_row;
         float *to = unit->q + (size_t)r * per_row;
+        uint32_t i = 0;
         if (unit->p->kv.f16) {
-            for (uint32_t i = 0; i < per_row; i++) to[i] = ds_f16_to_f32(ds_f32_to_f16(from[i]));
+            for (; i + DS_WIDTH <= per_row; i += DS_WIDTH) vf_store(to + i, vf_round_f16(vf_load(from + i)));
+            for (; i < per_row; i++) to[i] = ds_f16_to_f32(ds_f32_to_f16(from[i]));
         } else {
             memcpy(to, from, per_row * sizeof(float));
         }
     }
 }
 
-/* --- scores --- */
+/* --- joining chunks --- */
 
-DS_INLINE vf load16(const void *from, const bool f16, size_t element) {
-    return f16 ? vf_load_f16((const uint16_t *)from + element) : vf_load((const float *)from + element);
-}
-DS_INLINE vf add_product(const bool f16, vf a, vf b, vf c) { return f16 ? vf_add_exact_product(a, b, c) : vf_add(c, vf_mul(a, b)); }
+/* What one or more chunks amount to for one row and query head. */
+struct state {
+    float *m, *l, *o;
+};
 
-/* s[i][0..31] = q_i . k for 32 keys whose slots begin at `keys`, for n queries; n and f16 are constants. */
-DS_INLINE void scores_of_32(const void *keys, const bool f16, const float *q, const int n, uint32_t dim, float *s) {
-    vf low[QUERIES], high[QUERIES];
-    DS_UNROLL for (int i = 0; i < n; i++) low[i] = high[i] = vf_zero();
-    for (uint32_t d = 0; d < dim; d++) {
-        const vf a = load16(keys, f16, (size_t)d * DS_PAGE), b = load16(keys, f16, (size_t)d * DS_PAGE + DS_WIDTH);
-        DS_UNROLL for (int i = 0; i < n; i++) {
-            const vf x = vf_set1(q[(size_t)i * dim + d]);
-            low[i] = add_product(f16, x, a, low[i]);
-            high[i] = add_product(f16, x, b, high[i]);
-        }
-    }
-    DS_UNROLL for (int i = 0; i < n; i++) {
-        vf_store(s + i * DS_CHUNK, low[i]);
-        vf_store(s + i * DS_CHUNK + DS_WIDTH, high[i]);
-    }
+/* all = all and then `chunk`. */
+static void join(struct state all, struct state chunk, uint32_t dim) {
+    const float joint = ds_max(*all.m, *chunk.m), scale[2] = {ds_exp(*all.m - joint), ds_exp(*chunk.m - joint)};
+    *all.m = joint;
+    *all.l = *all.l * scale[0] + *chunk.l * scale[1];
+    float *restrict o = all.o;
+    const float *restrict more = chunk.o;
+    for (uint32_t d = 0; d < dim; d++) o[d] = o[d] * scale[0] + more[d] * scale[1];
 }
 
-/* All slots of the pages that hold visible keys; what lies in the others is computed and never looked at. */
-DS_INLINE void scores(const struct unit *unit, const struct span *span, const bool f16) {
-    const struct ds_kv *kv = &unit->p->kv;
-    const uint32_t dim = kv->head_dim;
-    const float *q = unit->q + (size_t)(span->row - unit->first_row) * unit->queries * dim;
-    for (uint32_t at = span->from / 32 * 32; at < span->to; at += 32) {
-        const uint32_t page = ds_host_page(&unit->p->paging, span->row, span->chunk * DS_CHUNK + at);
-        const uint64_t index = ds_kv_key_index(page, unit->kv_head, at % DS_PAGE, 0, kv->kv_heads, dim);
-        const void *keys = (const uint8_t *)ds_host_at(&kv->k) + index * (f16 ? 2 : 4);
-        uint32_t i = 0;
-        for (; unit->queries - i >= QUERIES; i += QUERIES) scores_of_32(keys, f16, q + (size_t)i * dim, QUERIES, dim, unit->s + i * DS_CHUNK + at);
-        for (; i < unit->queries; i++) scores_of_32(keys, f16, q + (size_t)i * dim, 1, dim, unit->s + i * DS_CHUNK + at);
-    }
+static void copy_state(struct state to, struct state from, uint32_t dim) {
+    *to.m = *from.m;
+    *to.l = *from.l;
+    memcpy(to.o, from.o, dim * sizeof(float));
 }
 
-/* --- softmax within a chunk --- */
+/* --- whole units --- */
 
-/* Keys j, j + 32, .. are one lane's. */
-static float sum_by_lanes(const float *weights) {
-    vf low = vf_zero(), high = vf_zero();
-    for (int j = 0; j < DS_CHUNK; j += DS_LANES) {
-        low = vf_add(low, vf_load(weights + j));
-        high = vf_add(high, vf_load(weights + j + DS_WIDTH));
-    }
-    return vf_tree(low, high);
-}
-
-/* Scores to weights, +0 where nothing is visible (which changes no sum). */
-static void softmax(const struct ds_op_attention *p, const struct span *span, float *s, float *m, float *l) {
-    const uint32_t from = span->from, to = span->to;
-    for (uint32_t j = from; j < to; j++) s[j] = s[j] * p->scale;
-    if (p->softcap > 0)
-        for (uint32_t j = from; j < to; j++) s[j] = ds_softcap(s[j], p->softcap);
-    const float largest = ds_largest(s + from, to - from); /* of equal zeros either: s - largest is a zero then */
-    for (uint32_t j = from; j < to; j++) s[j] = ds_exp(s[j] - largest);
-    if (p->kv.f16)
-        for (uint32_t j = from; j < to; j++) s[j] = ds_f16_to_f32(ds_f32_to_f16(s[j]));
-    memset(s, 0, from * sizeof(float));
-    memset(s + to, 0, (DS_CHUNK - to) * sizeof(float));
-    *m = largest;
-    *l = sum_by_lanes(s);
-}
-
-/* --- values --- */
-
-/* Values of the keys [from, to) of one page, slot 0 of it at `values`, for `vectors` * 16 dimensions from `d` on: o += weight * v. */
-DS_INLINE void values_of_page(const void *values, const bool f16, const float *weights, uint32_t from, uint32_t to, uint32_t dim,
-                              uint32_t d, const int n, const int vectors, float *o) {
-    vf sum[QUERIES][2];
-    DS_UNROLL for (int i = 0; i < n; i++)
-        DS_UNROLL for (int v = 0; v < vectors; v++) sum[i][v] = vf_load(o + (size_t)i * dim + d + v * DS_WIDTH);
-    for (uint32_t j = from; j < to; j++) {
-        DS_UNROLL for (int v = 0; v < vectors; v++) {
-            const vf value = load16(values, f16, (size_t)j * dim + d + (size_t)v * DS_WIDTH);
-            DS_UNROLL for (int i = 0; i < n; i++) sum[i][v] = add_product(f16, vf_set1(weights[i * DS_CHUNK + j]), value, sum[i][v]);
-        }
-    }
-    DS_UNROLL for (int i = 0; i < n; i++)
-        DS_UNROLL for (int v = 0; v < vectors; v++) vf_store(o + (size_t)i * dim + d + v * DS_WIDTH, sum[i][v]);
-}
-
-/* The dimensions beyond the last multiple of 16. */
-static void last_values(const void *values, bool f16, const float *weights, uint32_t from, uint32_t to, uint32_t dim, float *o) {
-    for (uint32_t j = from; j < to; j++) {
-        for (uint32_t d = dim / DS_WIDTH * DS_WIDTH; d < dim; d++) {
-            const size_t at = (size_t)j * dim + d;
-            const float value = f16 ? ds_f16_to_f32(((const uint16_t *)values)[at]) : ((const float *)values)[at];
-            o[d] = o[d] + weights[j] * value;
-        }
-    }
-}
-
-DS_INLINE void values_of_queries(const void *values, const bool f16, const float *weights, uint32_t from, uint32_t to, uint32_t dim,
-                                 const int n, float *o) {
-    uint32_t d = 0;
-    for (; d + 2 * DS_WIDTH <= dim; d += 2 * DS_WIDTH) values_of_page(values, f16, weights, from, to, dim, d, n, 2, o);
-    if (d + DS_WIDTH <= dim) values_of_page(values, f16, weights, from, to, dim, d, n, 1, o);
-    if (dim % DS_WIDTH)
-        for (int i = 0; i < n; i++) last_values(values, f16, weights + i * DS_CHUNK, from, to, dim, o + (size_t)i * dim);
-}
-
-/* o of every query of the row: only visible keys are read. */
-DS_INLINE void weighted_values(const struct unit *unit, const struct span *span, const bool f16, float *o) {
-    const struct ds_kv *kv = &unit->p->kv;
-    const uint32_t dim = kv->head_dim;
-    memset(o, 0, (size_t)unit->queries * dim * sizeof(float));
-    for (uint32_t at = span->from / DS_PAGE * DS_PAGE; at < span->to; at += DS_PAGE) {
-        const uint32_t page = ds_host_page(&unit->p->paging, span->row, span->chunk * DS_CHUNK + at);
-        const uint64_t index = ds_kv_value_index(page, unit->kv_head, 0, 0, kv->kv_heads, dim);
-        const void *values = (const uint8_t *)ds_host_at(&kv->v) + index * (f16 ? 2 : 4);
-        const uint32_t from = DS_MAX(span->from, at) - at, to = DS_MIN(span->to, at + DS_PAGE) - at;
-        uint32_t i = 0;
-        for (; unit->queries - i >= QUERIES; i += QUERIES)
-            values_of_queries(values, f16, unit->s + i * DS_CHUNK + at, from, to, dim, QUERIES, o + (size_t)i * dim);
-        for (; i < unit->queries; i++) values_of_queries(values, f16, unit->s + i * DS_CHUNK + at, from, to, dim, 1, o + (size_t)i * dim);
-    }
-}
-
-/* --- chunks --- */
-
-/* O = O * a + o * b and so on; `at` is a query's place among the unit's. */
-static void join(const struct unit *unit, size_t at, float m, float l, const float *o) {
+static void join_unit(const struct unit *unit, const struct sight *sight) {
     const uint32_t dim = unit->p->kv.head_dim;
-    const float joint = ds_max(unit->m[at], m), a = ds_exp(unit->m[at] - joint), b = ds_exp(m - joint);
-    float *all = unit->o + at * dim;
-    unit->m[at] = joint;
-    unit->l[at] = unit->l[at] * a + l * b;
-    for (uint32_t d = 0; d < dim; d++) all[d] = all[d] * a + o[d] * b;
-}
-
-static void attend(const struct unit *unit, const struct span *span, bool first) {
-    const uint32_t dim = unit->p->kv.head_dim;
-    const size_t query = (size_t)(span->row - unit->first_row) * unit->queries;
-    float *o = first ? unit->o + query * dim : unit->chunk_o;
-    float m[DS_ATTENTION_QUERIES], l[DS_ATTENTION_QUERIES];
-
-    if (unit->p->kv.f16) scores(unit, span, true);
-    else scores(unit, span, false);
-    for (uint32_t i = 0; i < unit->queries; i++) softmax(unit->p, span, unit->s + i * DS_CHUNK, &m[i], &l[i]);
-    if (unit->p->kv.f16) weighted_values(unit, span, true, o);
-    else weighted_values(unit, span, false, o);
-
-    for (uint32_t i = 0; i < unit->queries; i++) {
-        if (first) {
-            unit->m[query + i] = m[i];
-            unit->l[query + i] = l[i];
-        } else {
-            join(unit, query + i, m[i], l[i], o + (size_t)i * dim);
-        }
+    for (uint32_t i = 0; i < unit->n; i++) {
+        const uint32_t r = i / unit->queries;
+        if (sight->from[r] >= sight->to[r]) continue;
+        const struct state all = {unit->m + i, unit->l + i, unit->o + (size_t)i * dim};
+        const struct state chunk = {unit->chunk_m + i, unit->chunk_l + i, unit->chunk_o + (size_t)i * dim};
+        if (sight->chunk == unit->first[r] / DS_CHUNK) copy_state(all, chunk, dim);
+        else join(all, chunk, dim);
     }
 }
 
-/* The keys that a row sees: [first, last). */
-static void visible_keys(const struct ds_op_attention *p, uint32_t row, uint32_t *first, uint32_t *last) {
-    const int32_t position = ((const int32_t *)ds_host_at(&p->paging.positions))[row];
-    const int32_t visible = ((const int32_t *)ds_host_at(&p->visible))[row];
-    const int64_t oldest = p->window > 0 ? (int64_t)position - p->window + 1 : 0;
-    *first = (uint32_t)DS_MAX(oldest, 0);
-    *last = (uint32_t)DS_MAX(visible, 0);
-}
-
-static void write_out(const struct unit *unit, uint32_t row) {
+static void write_unit(const struct unit *unit) {
+    const int32_t *positions = ds_host_at(&unit->p->paging.positions);
     const uint32_t dim = unit->p->kv.head_dim;
-    uint32_t first, last;
-    visible_keys(unit->p, row, &first, &last);
-    for (uint32_t i = 0; i < unit->queries; i++) {
-        const size_t at = (size_t)(row - unit->first_row) * unit->queries + i;
-        float *out = (float *)ds_host_row(&unit->p->out, row) + ((size_t)unit->kv_head * unit->queries + i) * dim;
-        if (first >= last) {
+    for (uint32_t i = 0; i < unit->n; i++) {
+        const uint32_t r = i / unit->queries, row = unit->first_row + r;
+        if (positions[row] < 0) continue;
+        float *out = (float *)ds_host_row(&unit->p->out, row) + ((size_t)unit->kv_head * unit->queries + i % unit->queries) * dim;
+        if (unit->first[r] >= unit->last[r]) {
             memset(out, 0, dim * sizeof(float));
             continue;
         }
-        const float inverse = ds_div(1.0f, unit->l[at]);
-        for (uint32_t d = 0; d < dim; d++) out[d] = unit->o[at * dim + d] * inverse;
+        const float inverse = ds_div(1.0f, unit->l[i]);
+        for (uint32_t d = 0; d < dim; d++) out[d] = unit->o[(size_t)i * dim + d] * inverse;
     }
 }
 
 static void run_unit(const struct unit *unit) {
-    const int32_t *positions = ds_host_at(&unit->p->paging.positions);
-    uint32_t first_chunk = UINT32_MAX, end_chunk = 0;
-    for (uint32_t r = unit->first_row; r < unit->first_row + unit->rows; r++) {
-        uint32_t first, last;
-        visible_keys(unit->p, r, &first, &last);
-        if (positions[r] < 0 || first >= last) continue;
-        first_chunk = DS_MIN(first_chunk, first / DS_CHUNK);
-        end_chunk = DS_MAX(end_chunk, (last + DS_CHUNK - 1) / DS_CHUNK);
-    }
     load_queries(unit);
-    for (uint32_t chunk = first_chunk; chunk < end_chunk; chunk++) {
-        for (uint32_t r = unit->first_row; r < unit->first_row + unit->rows; r++) {
-            uint32_t first, last;
-            visible_keys(unit->p, r, &first, &last);
-            const uint32_t from = DS_MAX(first, chunk * DS_CHUNK), to = DS_MIN(last, (chunk + 1) * DS_CHUNK);
-            if (positions[r] < 0 || from >= to) continue;
-            const struct span span = {.row = r, .chunk = chunk, .from = from - chunk * DS_CHUNK, .to = to - chunk * DS_CHUNK};
-            attend(unit, &span, chunk == first / DS_CHUNK);
+    for (uint32_t chunk = unit->begin; chunk < unit->end; chunk++) {
+        const struct sight sight = sight_of(unit, chunk);
+        attend_chunk(unit, &sight, unit->chunk_m, unit->chunk_l, unit->chunk_o);
+        join_unit(unit, &sight);
+    }
+    write_unit(unit);
+}
+
+/* A unit belongs to the thread in whose part of the whole cost its middle lies. */
+static bool owns(const struct ds_cpu_work *work, uint64_t before, uint64_t cost, uint64_t total) { return ds_cpu_owns(work, 2 * before + cost, 2 * total); }
+
+static void run_whole(const struct ds_cpu_work *work, const struct ds_op_attention *p, uint64_t total) {
+    uint64_t before = 0;
+    for (struct units all = units_of(p); next_unit(&all);) {
+        const uint64_t cost = cost_of(&all.unit);
+        if (owns(work, before, cost, total)) {
+            place_in_scratch(&all.unit, work->scratch);
+            run_unit(&all.unit);
+        }
+        before += cost;
+    }
+}
+
+/* --- split units --- */
+
+/* A wave of chunks, [begin, begin + chunks), and where results lie. */
+struct wave {
+    const struct ds_op_attention *p;
+    uint32_t begin, chunks;
+    float *partials; /* a unit's: [chunk][n pairs' o, then their m, then their l] */
+    float *m, *l;    /* [row][head]: of the waves so far; O is in the output */
+};
+
+/* Of a unit whose first pair is number `pair` among all of the op. */
+static float *partial_at(const struct wave *wave, const struct unit *unit, uint32_t chunk) {
+    const uint64_t pair = (uint64_t)unit->first_row * wave->p->heads + (uint64_t)unit->kv_head * unit->n, each = wave->p->kv.head_dim + 2;
+    return wave->partials + (pair * wave->chunks + (uint64_t)(chunk - wave->begin) * unit->n) * each;
+}
+
+static void compute_wave(const struct ds_cpu_work *work, const struct wave *wave, uint64_t total) {
+    uint64_t before = 0;
+    for (struct units all = units_of(wave->p); next_unit(&all);) {
+        struct unit *unit = &all.unit;
+        const uint32_t end = DS_MIN(unit->end, wave->begin + wave->chunks);
+        bool loaded = false;
+        place_in_scratch(unit, work->scratch);
+        for (uint32_t chunk = DS_MAX(unit->begin, wave->begin); chunk < end; chunk++, before += unit->rows) {
+            if (!owns(work, before, unit->rows, total)) continue;
+            if (!loaded) load_queries(unit);
+            loaded = true;
+            const struct sight sight = sight_of(unit, chunk);
+            float *o = partial_at(wave, unit, chunk), *m = o + (size_t)unit->n * wave->p->kv.head_dim;
+            attend_chunk(unit, &sight, m, m + unit->n, o);
         }
     }
-    for (uint32_t r = unit->first_row; r < unit->first_row + unit->rows; r++)
-        if (positions[r] >= 0) write_out(unit, r);
+}
+
+/* One row and query head: pair i of the unit. */
+static void join_wave(const struct wave *wave, const struct unit *unit, uint32_t i) {
+    const struct ds_op_attention *p = wave->p;
+    const uint32_t dim = p->kv.head_dim, r = i / unit->queries, row = unit->first_row + r, head = unit->kv_head * unit->queries + i % unit->queries;
+    if (((const int32_t *)ds_host_at(&p->paging.positions))[row] < 0) return;
+    const size_t pair = (size_t)row * p->heads + head;
+    const struct state all = {wave->m + pair, wave->l + pair, (float *)ds_host_row(&p->out, row) + (size_t)head * dim};
+    if (unit->first[r] >= unit->last[r]) {
+        memset(all.o, 0, dim * sizeof(float));
+        return;
+    }
+    const uint32_t first = unit->first[r] / DS_CHUNK, last = (unit->last[r] + DS_CHUNK - 1) / DS_CHUNK, end = DS_MIN(last, wave->begin + wave->chunks);
+    for (uint32_t chunk = DS_MAX(first, wave->begin); chunk < end; chunk++) {
+        float *o = partial_at(wave, unit, chunk), *m = o + (size_t)unit->n * dim;
+        const struct state partial = {m + i, m + unit->n + i, o + (size_t)i * dim};
+        if (chunk == first) copy_state(all, partial, dim);
+        else join(all, partial, dim);
+        if (chunk + 1 < last) continue;
+        const float inverse = ds_div(1.0f, *all.l);
+        for (uint32_t d = 0; d < dim; d++) all.o[d] *= inverse;
+    }
+}
+
+static void finish_wave(const struct ds_cpu_work *work, const struct wave *wave) {
+    uint64_t before = 0, first, end;
+    struct units all = units_of(wave->p);
+    ds_cpu_share(work, (uint64_t)all.rows * wave->p->heads, &first, &end);
+    for (; next_unit(&all); before += all.unit.n)
+        for (uint64_t i = DS_MAX(before, first); i < DS_MIN(before + all.unit.n, end); i++) join_wave(wave, &all.unit, (uint32_t)(i - before));
+}
+
+/* Chunks in all units, each once for every row. */
+static uint64_t cost_of_wave(const struct wave *wave) {
+    uint64_t total = 0;
+    for (struct units all = units_of(wave->p); next_unit(&all);) {
+        const uint32_t begin = DS_MAX(all.unit.begin, wave->begin), end = DS_MIN(all.unit.end, wave->begin + wave->chunks);
+        if (begin < end) total += (uint64_t)all.unit.rows * (end - begin);
+    }
+    return total;
+}
+
+static void run_split(const struct ds_cpu_work *work, const struct ds_op_attention *p, uint32_t begin, uint32_t end) {
+    const uint64_t places = (uint64_t)p->q.rows * p->heads;
+    float *shared = (float *)(void *)work->shared;
+    struct wave wave = {.p = p, .begin = begin, .chunks = ds_attention_wave(p), .m = shared, .l = shared + places, .partials = shared + 2 * places};
+    do {
+        const uint64_t total = cost_of_wave(&wave);
+        if (total > 0) compute_wave(work, &wave, total);
+        ds_cpu_meet(work);
+        finish_wave(work, &wave);
+        wave.begin += wave.chunks;
+        if (wave.begin < end) ds_cpu_meet(work);
+    } while (wave.begin < end);
+}
+
+/* --- the op --- */
+
+/* What all units cost, what the busiest thread would have of it, and the chunks that there are. */
+struct plan {
+    uint64_t total, busiest;
+    uint32_t begin, end;
+};
+
+static struct plan make_plan(const struct ds_op_attention *p, unsigned members) {
+    struct plan plan = {.begin = UINT32_MAX};
+    for (struct units all = units_of(p); next_unit(&all);) {
+        plan.total += cost_of(&all.unit);
+        plan.begin = DS_MIN(plan.begin, all.unit.begin);
+        plan.end = DS_MAX(plan.end, all.unit.end);
+    }
+    uint64_t before = 0, load = 0;
+    uint64_t owner = 0;
+    for (struct units all = units_of(p); next_unit(&all);) { /* as threads that are alike would share them */
+        const uint64_t cost = cost_of(&all.unit), its = (2 * before + cost) * members / (2 * plan.total);
+        load = its == owner ? load + cost : cost;
+        owner = its;
+        plan.busiest = DS_MAX(plan.busiest, load);
+        before += cost;
+    }
+    return plan;
+}
+
+/* Splitting costs two meetings and a copy of the results; it pays where whole units leave threads without work. */
+static bool worth_splitting(const struct ds_op_attention *p, const struct plan *plan, unsigned members) {
+    const bool uneven = 8 * plan->busiest * members > 9 * plan->total;
+    return members > 1 && p->q.rows <= DS_ATTENTION_SPLIT_ROWS && plan->end - plan->begin > 1 && uneven;
 }
 
 void DS_CPU_NAME(attention)(const struct ds_cpu_work *work, const union ds_op_params *params) {
     const struct ds_op_attention *p = &params->attention;
-    const uint32_t rows = ds_host_rows(&p->count, p->q.rows);
-    const int32_t *sequence = ds_host_at(&p->paging.row_sequence);
-    uint64_t number = 0;
-    for (uint32_t first = 0, end; first < rows; first = end) {
-        for (end = first + 1; end < rows && end - first < DS_ATTENTION_ROWS && sequence[end] == sequence[first]; end++) {}
-        for (uint32_t head = 0; head < p->kv.kv_heads; head++) {
-            if (number++ % work->members != work->member) continue;
-            struct unit unit = {.p = p, .first_row = first, .rows = end - first, .kv_head = head, .queries = p->heads / p->kv.kv_heads};
-            place_in_scratch(&unit, work->scratch);
-            run_unit(&unit);
-        }
-    }
+    const struct plan plan = make_plan(p, work->members);
+    if (plan.total == 0) return; /* no rows */
+    if (worth_splitting(p, &plan, work->members)) run_split(work, p, plan.begin, plan.end);
+    else run_whole(work, p, plan.total);
 }

@@ -1,8 +1,9 @@
-/* Stretches of columns are shared out among threads. Meaning: ref/glu.c. */
+/* Units of the grid (grid.h) are shared out among threads. Meaning: ref/glu.c. */
 #include "kernels.h"
+#include "grid.h"
 #include "kernels/vec.h"
 
-enum { STRETCH = 256 };
+enum { STRETCH = DS_RUN };
 
 /* out may be gate or up: a stretch is computed into memory of its own, so that the loops may be vectorised. */
 static void stretch(ds_activation activation, const float *gate, const float *up, float *out, uint32_t n) {
@@ -20,12 +21,12 @@ static void stretch(ds_activation activation, const float *gate, const float *up
 
 void DS_CPU_NAME(glu)(const struct ds_cpu_work *work, const union ds_op_params *params) {
     const struct ds_op_glu *p = &params->glu;
-    const uint32_t rows = ds_host_rows(&p->count, p->gate.rows), cols = p->gate.cols, each = (cols + STRETCH - 1) / STRETCH;
+    const struct ds_cpu_grid grid = ds_cpu_grid_of_runs(&p->gate);
     uint64_t unit, end;
-    ds_cpu_share(work, (uint64_t)rows * each, &unit, &end);
+    ds_cpu_share(work, (uint64_t)ds_host_rows(&p->count, p->gate.rows) * grid.units, &unit, &end);
     for (; unit < end; unit++) {
-        const uint32_t r = (uint32_t)(unit / each), first = (uint32_t)(unit % each) * STRETCH;
+        const uint32_t r = ds_cpu_grid_row(grid, unit), first = ds_cpu_grid_column(grid, unit);
         stretch(p->activation, (const float *)ds_host_row(&p->gate, r) + first, (const float *)ds_host_row(&p->up, r) + first,
-                (float *)ds_host_row(&p->out, r) + first, DS_MIN(cols - first, (uint32_t)STRETCH));
+                (float *)ds_host_row(&p->out, r) + first, DS_MIN(p->gate.cols - first, (uint32_t)STRETCH));
     }
 }

@@ -1,4 +1,4 @@
-/* Heads of rows are shared out among threads. Meaning: ref/kv_store.c. */
+/* Heads of rows are shared out among threads, as grid.h says. Meaning: ref/kv_store.c. */
 #include "kernels.h"
 #include "kernels/vec.h"
 

@@ -1,5 +1,6 @@
-/* Groups of columns are shared out among threads. Meaning and order of sums: ref/rms_norm.c. */
+/* Units of the grid (grid.h) are shared out among threads. Meaning and order of sums: ref/rms_norm.c. */
 #include "kernels.h"
+#include "grid.h"
 #include "kernels/vec.h"
 
 static float sum_of_squares(const float *x, uint32_t dim) {
@@ -20,31 +21,52 @@ static float sum_of_squares(const float *x, uint32_t dim) {
     return vf_tree(low, high);
 }
 
-/* x or residual may be out. */
-static void norm(const float *x, const float *weight, const float *residual, uint32_t dim, float eps, float *out) {
+static float factor_of(const float *x, uint32_t dim, float eps) {
     const float mean = ds_div(sum_of_squares(x, dim), (float)dim);
-    const float r = ds_div(1.0f, ds_sqrt(mean + eps));
-    if (residual) {
-        for (uint32_t c = 0; c < dim; c++) {
-            const float scaled = x[c] * r;
-            out[c] = (weight ? scaled * weight[c] : scaled) + residual[c];
-        }
-    } else if (weight) {
-        for (uint32_t c = 0; c < dim; c++) out[c] = (x[c] * r) * weight[c];
-    } else {
-        for (uint32_t c = 0; c < dim; c++) out[c] = x[c] * r;
+    return ds_div(1.0f, ds_sqrt(mean + eps));
+}
+
+/* A stretch of a row. x or residual may be out; weight and residual may be NULL. */
+struct stretch {
+    const float *x, *weight, *residual;
+    float *out;
+    uint32_t n;
+};
+
+static void finish(const struct stretch *s, float r) {
+    const vf factor = vf_set1(r);
+    uint32_t c = 0;
+    for (; c + DS_WIDTH <= s->n; c += DS_WIDTH) {
+        vf y = vf_mul(vf_load(s->x + c), factor);
+        if (s->weight) y = vf_mul(y, vf_load(s->weight + c));
+        if (s->residual) y = vf_add(y, vf_load(s->residual + c));
+        vf_store(s->out + c, y);
+    }
+    for (; c < s->n; c++) {
+        float y = s->x[c] * r;
+        if (s->weight) y = y * s->weight[c];
+        s->out[c] = s->residual ? y + s->residual[c] : y;
     }
 }
 
 void DS_CPU_NAME(rms_norm)(const struct ds_cpu_work *work, const union ds_op_params *params) {
     const struct ds_op_rms_norm *p = &params->rms_norm;
-    const uint32_t rows = ds_host_rows(&p->count, p->x.rows), groups = p->x.cols / p->dim;
+    const struct ds_cpu_grid grid = ds_cpu_norm_grid(p);
+    const bool by_runs = ds_cpu_norm_by_runs(p);
+    const float *weight = ds_host_at(&p->weight);
+    uint32_t summed = UINT32_MAX; /* the row that `factor` belongs to */
+    float factor = 0;
     uint64_t unit, end;
-    ds_cpu_share(work, (uint64_t)rows * groups, &unit, &end);
+    ds_cpu_share(work, (uint64_t)ds_host_rows(&p->count, p->x.rows) * grid.units, &unit, &end);
     for (; unit < end; unit++) {
-        const uint32_t r = (uint32_t)(unit / groups);
-        const size_t c = (size_t)(unit % groups) * p->dim;
-        const float *residual = p->residual.at.buffer ? (const float *)ds_host_row(&p->residual, r) + c : NULL;
-        norm((const float *)ds_host_row(&p->x, r) + c, ds_host_at(&p->weight), residual, p->dim, p->eps, (float *)ds_host_row(&p->out, r) + c);
+        const uint32_t r = ds_cpu_grid_row(grid, unit), c = ds_cpu_grid_column(grid, unit);
+        const float *x = ds_host_row(&p->x, r);
+        const struct stretch stretch = {.x = x + c, .weight = by_runs && weight ? weight + c : weight, .n = by_runs ? DS_MIN(grid.width, p->dim - c) : p->dim,
+                                        .residual = p->residual.at.buffer ? (const float *)ds_host_row(&p->residual, r) + c : NULL,
+                                        .out = (float *)ds_host_row(&p->out, r) + c};
+        if (!by_runs) factor = factor_of(x + c, p->dim, p->eps);
+        else if (summed != r) factor = factor_of(x, p->dim, p->eps);
+        summed = r;
+        finish(&stretch, factor);
     }
 }

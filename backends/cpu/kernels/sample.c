@@ -1,7 +1,7 @@
 /*
- * Two phases. First all threads look through the vocabulary together, each a stretch of it, for every row's largest logit and for
- * what ends a row. Then rows are shared out: filters by selection (select.h) and Gumbel noise for the few tokens that it can
- * lift above the best. Meaning: ref/sample.c.
+ * First all threads look through the vocabulary together, each a stretch of it, for every row's largest logit and for what ends a
+ * row. Then noise is made for the few tokens that it can lift above the best: by all threads again, each for its stretch, unless a
+ * filter needs the whole row, which one thread then selects from (select.h). Meaning: ref/sample.c.
  */
 #include "kernels.h"
 #include "kernels/sample.h"
@@ -122,12 +122,15 @@ static struct ds_selection keep_top_p(const float *mass, uint32_t n, float p) {
 /* The search for the largest t + noise: tokens in ascending order, a batch at a time so that noise is made by vectors. */
 struct race {
     const struct ds_sample_row *how;
-    const float *t;
     int32_t best_id;
     float best;
     float bound; /* tokens with a lower t cannot win */
     uint32_t count, ids[BATCH];
+    float t[BATCH];
 };
+
+/* One token near t = 0 is always there. */
+static struct race race_of(const struct ds_sample_row *how) { return (struct race){.how = how, .best_id = NONE, .bound = -NOISE_SPAN}; }
 
 static void score_batch(struct race *race) {
     const struct ds_sample_row *how = race->how;
@@ -137,13 +140,46 @@ static void score_batch(struct race *race) {
     for (uint32_t i = 0; i < race->count; i++) words[i] = ds_philox_word(seed, race->ids[i], how->position, how->purpose, how->stream);
     for (uint32_t i = 0; i < race->count; i++) noise[i] = ds_gumbel(words[i]);
     for (uint32_t i = 0; i < race->count; i++) {
-        const float score = race->t[race->ids[i]] + noise[i];
+        const float score = race->t[i] + noise[i];
         if (race->best_id != NONE && !(score > race->best)) continue;
         race->best = score;
         race->best_id = (int32_t)race->ids[i];
     }
     if (race->count > 0) race->bound = DS_MAX(race->bound, race->best - NOISE_MOST);
     race->count = 0;
+}
+
+static inline void enter_race(struct race *race, uint32_t id, float t) {
+    race->ids[race->count] = id;
+    race->t[race->count++] = t;
+    if (race->count == BATCH) score_batch(race);
+}
+
+/* The best of a stretch of the vocabulary, without filters. `largest` is the whole row's. */
+static void race_stretch(const struct row *row, const struct ds_sample_row *how, float largest, uint64_t first, uint64_t end, struct ds_sample_part *part) {
+    struct race race = race_of(how);
+    for (uint32_t n; first < end; first += n) {
+        float t[BLOCK];
+        n = (uint32_t)DS_MIN(end - first, (uint64_t)BLOCK);
+        biased_logits(row, (uint32_t)first, n, t);
+        for (uint32_t i = 0; i < n; i++) t[i] = (t[i] - largest) * how->inverse_temperature;
+        if (!(ds_largest(t, n) >= race.bound)) continue;
+        for (uint32_t i = 0; i < n; i++)
+            if (t[i] >= race.bound) enter_race(&race, (uint32_t)first + i, t[i]);
+    }
+    score_batch(&race);
+    part->winner = race.best_id;
+    part->score = race.best;
+}
+
+/* Among equal scores the first thread's stays: its ids are lower. */
+static int32_t winner_of(const struct ds_sample_part *parts, uint32_t rows, uint32_t r, unsigned members) {
+    const struct ds_sample_part *best = &parts[r];
+    for (unsigned i = 1; i < members; i++) {
+        const struct ds_sample_part *part = &parts[(size_t)i * rows + r];
+        if (part->winner != NONE && (best->winner == NONE || part->score > best->score)) best = part;
+    }
+    return best->winner;
 }
 
 static int32_t draw(const struct row *row, const struct ds_sample_row *how, float largest, uint8_t *scratch) {
@@ -154,16 +190,22 @@ static int32_t draw(const struct row *row, const struct ds_sample_row *how, floa
     const struct ds_selection kept = keep_top_p(mass, row->n, how->top_p);
     const float least_mass = how->min_p > 0 ? (float)fixed_point(how->min_p) : 0.0f;
 
-    struct race race = {.how = how, .t = t, .best_id = NONE, .bound = -NOISE_SPAN}; /* one token near t = 0 is always kept */
-    for (uint32_t i = 0; i < row->n; i++) {
-        if (!(t[i] >= race.bound) || mass[i] < least_mass || !ds_selected(&kept, ds_bits(mass[i]), i)) continue;
-        race.ids[race.count++] = i;
-        if (race.count == BATCH) score_batch(&race);
-    }
+    struct race race = race_of(how);
+    for (uint32_t i = 0; i < row->n; i++)
+        if (t[i] >= race.bound && !(mass[i] < least_mass) && ds_selected(&kept, ds_bits(mass[i]), i)) enter_race(&race, i, t[i]);
     score_batch(&race);
     return race.best_id;
 }
 
+static bool filtered(const struct ds_sample_row *how) { return how->top_k > 0 || (how->top_p > 0 && how->top_p < 1) || how->min_p > 0; }
+
+/* Whether the row's token is found by all threads together. */
+static bool is_raced(const struct ds_op_sample *p, uint32_t r, const struct ds_sample_part *part) {
+    const struct ds_sample_row *how = (const struct ds_sample_row *)ds_host_at(&p->rows) + r;
+    return !part->not_finite && part->id != NONE && how->inverse_temperature > 0 && !filtered(how);
+}
+
+/* A row that is not raced. */
 static void finish_row(const struct ds_cpu_work *work, const struct ds_op_sample *p, uint32_t r, struct ds_sample_part part) {
     const struct ds_sample_row *how = (const struct ds_sample_row *)ds_host_at(&p->rows) + r;
     int32_t *tokens = ds_host_at(&p->tokens);
@@ -185,13 +227,30 @@ static void finish_row(const struct ds_cpu_work *work, const struct ds_op_sample
 void DS_CPU_NAME(sample)(const struct ds_cpu_work *work, const union ds_op_params *params) {
     const struct ds_op_sample *p = &params->sample;
     const uint32_t rows = ds_host_rows(&p->count, p->logits.rows);
-    struct ds_sample_part *parts = (struct ds_sample_part *)(void *)work->shared;
+    struct ds_sample_part *parts = (struct ds_sample_part *)(void *)work->shared, *mine = parts + (size_t)work->member * rows;
     uint64_t first, end;
     ds_cpu_share(work, p->logits.cols, &first, &end);
     for (uint32_t r = 0; r < rows; r++) {
         const struct row row = row_of(p, r);
-        look(&row, first, end, &parts[(size_t)work->member * rows + r]);
+        look(&row, first, end, &mine[r]);
     }
-    ds_pool_barrier(work->pool);
-    for (uint32_t r = work->member; r < rows; r += work->members) finish_row(work, p, r, combine(parts, rows, r, work->members));
+    ds_cpu_meet(work);
+
+    bool raced = false;
+    for (uint32_t r = 0; r < rows; r++) {
+        const struct ds_sample_part part = combine(parts, rows, r, work->members);
+        if (is_raced(p, r, &part)) {
+            const struct row row = row_of(p, r);
+            race_stretch(&row, (const struct ds_sample_row *)ds_host_at(&p->rows) + r, part.largest, first, end, &mine[r]);
+            raced = true;
+        } else if (r % work->members == work->member) {
+            finish_row(work, p, r, part);
+        }
+    }
+    if (!raced) return;
+    ds_cpu_meet(work);
+    for (uint32_t r = work->member; r < rows; r += work->members) {
+        const struct ds_sample_part part = combine(parts, rows, r, work->members);
+        if (is_raced(p, r, &part)) ((int32_t *)ds_host_at(&p->tokens))[r] = winner_of(parts, rows, r, work->members);
+    }
 }

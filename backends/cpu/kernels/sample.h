@@ -10,6 +10,8 @@ struct ds_sample_part {
     float largest; /* logit plus bias */
     int32_t id;    /* its token, the lowest among equals; -1: every token is forbidden */
     bool not_finite;
+    float score; /* the best score with noise, of `winner` */
+    int32_t winner; /* -1: none */
 };
 
 #endif

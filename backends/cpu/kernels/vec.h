@@ -131,6 +131,56 @@ DS_INLINE vf vf_load_f16(const uint16_t *from) {
     return y;
 }
 
+/* a > b ? a : b in each lane, so b where a is a NaN. */
+DS_INLINE vf vf_max(vf a, vf b) {
+#if DS_PART == 64
+    a.p[0] = (ds_pf)_mm512_max_ps((__m512)a.p[0], (__m512)b.p[0]);
+#elif DS_PART == 32
+    DS_EACH_PART a.p[i] = (ds_pf)_mm256_max_ps((__m256)a.p[i], (__m256)b.p[i]);
+#else
+    DS_EACH_PART {
+        const ds_pi mask = a.p[i] > b.p[i];
+        a.p[i] = (ds_pf)(((ds_pi)a.p[i] & mask) | ((ds_pi)b.p[i] & ~mask));
+    }
+#endif
+    return a;
+}
+/* The largest lane; none is a NaN. */
+DS_INLINE float vf_largest(vf x) {
+    float lane[DS_WIDTH];
+    DS_EACH_PART memcpy(lane + i * (DS_PART / 4), &x.p[i], DS_PART);
+    for (int half = DS_WIDTH / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+    return lane[0];
+}
+
+/* x * 2^n for an integer n in t = n + DS_NUM_ROUND; x and the result are normal numbers. */
+DS_INLINE vf vf_add_exponent(vf x, vf t) {
+    DS_EACH_PART x.p[i] = (ds_pf)((ds_pu)x.p[i] + ((ds_pu)t.p[i] << 23)); /* the rest of DS_NUM_ROUND is shifted out */
+    return x;
+}
+
+/* Rounded to f16 and widened again, as ds_f32_to_f16 rounds; a NaN stays one. */
+DS_INLINE vf vf_round_f16(vf x) {
+#if DS_PART == 64
+    const __m512 most = _mm512_set1_ps(65504.0f);
+    const __m512 bounded = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), most), _mm512_min_ps(most, (__m512)x.p[0])); /* in this order a NaN stays */
+    x.p[0] = (ds_pf)_mm512_cvtph_ps(_mm512_cvtps_ph(bounded, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif DS_PART == 32
+    const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f);
+    DS_EACH_PART {
+        const __m256 bounded = _mm256_max_ps(least, _mm256_min_ps(most, (__m256)x.p[i])); /* in this order a NaN stays */
+        x.p[i] = (ds_pf)_mm256_cvtph_ps(_mm256_cvtps_ph(bounded, _MM_FROUND_TO_NEAREST_INT));
+    }
+#else
+    float wide[16];
+    memcpy(wide, &x, sizeof wide);
+    for (int i = 0; i < 16; i++) wide[i] = ds_f16_to_f32(ds_f32_to_f16(wide[i]));
+    memcpy(&x, wide, sizeof x);
+#endif
+    return x;
+}
+
 /* --- integers --- */
 
 DS_INLINE vi vi_load(const void *from) {
