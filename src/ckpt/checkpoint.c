@@ -338,8 +338,17 @@ const struct ds_ckpt_tensor *ds_ckpt_find(const struct ds_ckpt *ckpt, const char
 }
 
 void ds_ckpt_release(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor) {
+    ds_ckpt_release_part(ckpt, tensor, 0, tensor->bytes);
+}
+
+void ds_ckpt_release_part(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, uint64_t offset, uint64_t bytes) {
     const struct ds_ckpt_file *file = &ckpt->files[tensor->file];
-    if (!file->borrowed) ds_os_release(&file->mapping, tensor->offset, tensor->bytes);
+    if (!file->borrowed && offset <= tensor->bytes) ds_os_release(&file->mapping, tensor->offset + offset, DS_MIN(bytes, tensor->bytes - offset));
+}
+
+void ds_ckpt_prefetch_part(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, uint64_t offset, uint64_t bytes) {
+    const struct ds_ckpt_file *file = &ckpt->files[tensor->file];
+    if (!file->borrowed && offset < tensor->bytes) ds_os_prefetch(&file->mapping, tensor->offset + offset, DS_MIN(bytes, tensor->bytes - offset));
 }
 
 struct ds_shape_text ds_shape_describe(uint32_t dims, const uint64_t *shape) {

@@ -51,6 +51,9 @@ size_t ds_ckpt_skipped_count(const struct ds_ckpt *ckpt);
 const struct ds_ckpt_tensor *ds_ckpt_skipped_at(const struct ds_ckpt *ckpt, size_t index, const char **why);
 /* Drops a tensor's pages from our resident set once it has been copied elsewhere; reading it again still works. */
 void ds_ckpt_release(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor);
+/* The same for bytes [offset, offset + bytes) of it; and a hint that they will be read soon. */
+void ds_ckpt_release_part(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, uint64_t offset, uint64_t bytes);
+void ds_ckpt_prefetch_part(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, uint64_t offset, uint64_t bytes);
 
 /*
  * --- configuration ---

@@ -26,7 +26,7 @@ struct ds_loader {
     struct ds_buffer *slab;
 };
 
-/* Rows are staged in pieces of about this many bytes: small enough for memory, large enough for every thread to repack. */
+/* Rows are written in pieces of about this many bytes: small enough for memory, large enough for every thread to repack. */
 enum { STAGING_BYTES = 8 << 20 };
 
 ds_status ds_loader_create(struct ds_device *device, bool widen, struct ds_loader **out, struct ds_error *err) {
@@ -146,19 +146,6 @@ ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_
     return DS_OK;
 }
 
-/*
- * The numerics contract's range of bf16 weights (docs/numerics.md): products of two values in it are exact in f32, with
- * or without a fused multiply-add. Magnitudes below 2^-60 become +0, others are clamped to 2^60; NaN stays NaN.
- */
-static void clamp_bf16(uint16_t *values, uint64_t count) {
-    enum { SMALLEST = (127 - 60) << 7, LARGEST = (127 + 60) << 7, INFINITE = 0x7f80 };
-    for (uint64_t i = 0; i < count; i++) {
-        const uint16_t magnitude = values[i] & 0x7fff;
-        if (magnitude < SMALLEST) values[i] = 0;
-        else if (magnitude > LARGEST && magnitude <= INFINITE) values[i] = (uint16_t)((values[i] & 0x8000) | LARGEST);
-    }
-}
-
 struct progress {
     ds_progress_fn fn;
     void *user;
@@ -173,26 +160,25 @@ static ds_status report(struct progress *progress, uint64_t bytes, struct ds_err
 }
 
 static ds_status write_matrix(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, void *staging,
-                              uint64_t staging_bytes, struct progress *progress, struct ds_error *err) {
+                              struct progress *progress, struct ds_error *err) {
     const struct ds_ckpt_tensor *t = r->tensor;
     const uint64_t rows = r->rows, cols = r->cols, row_bytes = rows ? t->bytes / rows : 0;
     const uint64_t staged_row = r->type == t->type ? row_bytes : 4 * cols;
-    uint64_t step = staged_row ? staging_bytes / staged_row / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS : rows;
+    uint64_t step = staged_row ? STAGING_BYTES / staged_row / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS : rows;
     step = DS_MAX(step, (uint64_t)DS_WEIGHT_ROWS);
+    ds_ckpt_prefetch_part(r->ckpt, t, 0, step * row_bytes);
     for (uint64_t first = 0; first < rows; first += step) {
         const uint64_t n = DS_MIN(step, rows - first);
+        ds_ckpt_prefetch_part(r->ckpt, t, (first + n) * row_bytes, step * row_bytes); /* read by the system while this piece is repacked */
         const uint8_t *from = t->data + first * row_bytes;
         const void *source = from;
         if (r->type != t->type) {
             for (uint64_t i = 0; i < n; i++)
                 ds_dequantize_row(t->type, from + i * row_bytes, cols, (float *)staging + i * cols);
             source = staging;
-        } else if (t->type == DS_TYPE_BF16) {
-            memcpy(staging, from, (size_t)(n * row_bytes));
-            clamp_bf16(staging, n * cols);
-            source = staging;
         }
         DS_TRY(loader->device->fns->weight_write(stream, r->weight, (uint32_t)first, (uint32_t)n, source, err));
+        ds_ckpt_release_part(r->ckpt, t, first * row_bytes, n * row_bytes); /* file and device together never hold a piece twice for long */
         DS_TRY(report(progress, n * row_bytes, err));
     }
     return DS_OK;
@@ -208,17 +194,14 @@ static ds_status write_vector(struct ds_loader *loader, const struct request *r,
     return status;
 }
 
-/* The largest piece write_matrix stages. */
+/* The largest piece write_matrix stages; what is not widened goes to the device from where it lies in the file. */
 static uint64_t staging_size(const struct ds_loader *loader) {
-    uint64_t largest_row = 0;
+    uint64_t largest = 0;
     for (size_t i = 0; i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
-        if (r->kind == MATRIX && r->rows) {
-            const uint64_t row = r->type == r->tensor->type ? r->tensor->bytes / r->rows : 4 * (uint64_t)r->cols;
-            largest_row = DS_MAX(largest_row, row);
-        }
+        if (r->kind == MATRIX && r->type != r->tensor->type) largest = DS_MAX(largest, DS_MAX((uint64_t)STAGING_BYTES, 4 * (uint64_t)r->cols * DS_WEIGHT_ROWS));
     }
-    return DS_MAX((uint64_t)STAGING_BYTES, largest_row * DS_WEIGHT_ROWS);
+    return largest;
 }
 
 static void point_at(struct ds_loader *loader, struct ds_buffer *buffer) {
@@ -237,14 +220,14 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
         if (loader->requests[i].kind == MATRIX && !loader->requests[i].shared) progress.total += loader->requests[i].tensor->bytes;
 
     const uint64_t staging_bytes = staging_size(loader);
-    void *staging = malloc((size_t)staging_bytes);
-    if (!staging) return ds_fail_memory(err, (size_t)staging_bytes, "staging weights");
+    void *staging = staging_bytes ? malloc((size_t)staging_bytes) : NULL;
+    if (staging_bytes && !staging) return ds_fail_memory(err, (size_t)staging_bytes, "staging weights");
     ds_status status = loader->device->fns->buffer_create(loader->device, loader->planned.bytes, &loader->slab, err);
     if (status == DS_OK) point_at(loader, loader->slab);
     for (size_t i = 0; status == DS_OK && i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
         if (r->kind != MATRIX) status = write_vector(loader, r, stream, err);
-        else if (!r->shared) status = write_matrix(loader, r, stream, staging, staging_bytes, &progress, err);
+        else if (!r->shared) status = write_matrix(loader, r, stream, staging, &progress, err);
         if (r->tensor) ds_ckpt_release(r->ckpt, r->tensor);
     }
     if (status == DS_OK) status = loader->device->fns->stream_sync(stream, err);
