@@ -19,6 +19,7 @@ struct ds_bench_plan {
     uint32_t prefill;  /* rows of the measured prefill */
     uint32_t tokens;   /* generated for each prompt at most */
     uint32_t repeats;  /* of each pass; the median counts */
+    bool last_logits;  /* passes compute logits of their last row only */
     struct ds_bench_widths widths;
 };
 

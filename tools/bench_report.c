@@ -6,8 +6,9 @@
 #include <math.h>
 #include <string.h>
 
-static double efficiency(const struct ds_bench_result *result, uint32_t w) {
-    return ds_bench_least(result, w) / result->pass[w];
+/* Of passes that leave out most of the head's work the limits say nothing. */
+static double efficiency(const struct ds_bench_report *report, uint32_t w) {
+    return report->plan->last_logits ? NAN : ds_bench_least(report->result, w) / report->result->pass[w];
 }
 
 /* --- the JSON object --- */
@@ -31,7 +32,8 @@ static void number_member(const char *key, double value) {
     ds_cli_json_double(stdout, value);
 }
 
-static void print_rows(const struct ds_bench_result *result) {
+static void print_rows(const struct ds_bench_report *report) {
+    const struct ds_bench_result *const result = report->result;
     name("rows", false);
     putchar('[');
     for (uint32_t w = 1; w <= DS_BENCH_MOST_ROWS; w++) {
@@ -39,7 +41,7 @@ static void print_rows(const struct ds_bench_result *result) {
         printf("%s{\"w\": %" PRIu32, w > 1 ? ", " : "", w);
         number_member("ms", result->pass[w] * 1e3);
         number_member("ratio", result->pass[w] / result->pass[1]);
-        number_member("efficiency", efficiency(result, w));
+        number_member("efficiency", efficiency(report, w));
         putchar('}');
     }
     putchar(']');
@@ -51,21 +53,23 @@ static double least_of(const ds_dev_roofline *limits, const ds_dev_op_time *op) 
     return reading > products ? reading : products;
 }
 
-static void print_linears(const struct ds_bench_result *result) {
+/* Linears, or what is none. */
+static void print_ops(const struct ds_bench_result *result, const char *key, bool linears) {
     bool first = true;
-    name("linears", false);
+    name(key, false);
     putchar('[');
     for (int i = 0; i < 2; i++) {
         const ds_dev_profile *const profile = &result->profiles[i];
         for (size_t j = 0; j < profile->count; j++) {
             const ds_dev_op_time *const op = &profile->ops[j];
-            if (!op->type) continue;
+            if (linears != (op->type != NULL)) continue;
             printf("%s{\"w\": %" PRIu32, first ? "" : ", ", result->profiled_rows[i]);
             text_member("name", op->name, false);
-            text_member("type", op->type, false);
+            if (linears) text_member("type", op->type, false);
+            else count_member("calls", op->calls);
             number_member("ms", op->seconds * 1e3);
             number_member("share", op->seconds / ds_bench_seconds(profile));
-            number_member("efficiency", result->limits.isa ? least_of(&result->limits, op) / op->seconds : NAN);
+            if (linears) number_member("efficiency", result->limits.isa ? least_of(&result->limits, op) / op->seconds : NAN);
             putchar('}');
             first = false;
         }
@@ -83,9 +87,10 @@ void ds_bench_print_json(const struct ds_bench_report *report) {
     count_member("threads", report->info->threads);
     text_member("isa", limits->isa, false);
     count_member("context", report->plan->context);
+    text_member("logits", report->plan->last_logits ? "last" : "all", false);
     number_member("read_gbs", limits->isa ? limits->read * 1e-9 : NAN);
     number_member("peak_gmacs", limits->isa ? limits->peak * 1e-9 : NAN);
-    print_rows(r);
+    print_rows(report);
     number_member("draft_ms", r->draft * 1e3);
     number_member("prefill_tps", r->prefill_rate);
     number_member("decode_tps", r->decode_rate);
@@ -93,7 +98,8 @@ void ds_bench_print_json(const struct ds_bench_report *report) {
     number_member("tau", r->tau);
     number_member("load_s", r->load);
     count_member("peak_rss", r->peak_rss);
-    print_linears(r);
+    print_ops(r, "linears", true);
+    print_ops(r, "others", false);
     puts("}");
 }
 
@@ -134,12 +140,13 @@ void ds_bench_print_table(const struct ds_bench_report *report) {
         printf("limits: %.1f GB/s, %.1f GMAC/s (%s); the linears have %.1f MB, and %.3f GMAC a row\n", limits->read * 1e-9,
                limits->peak * 1e-9, limits->isa, (double)limits->weight_bytes * 1e-6, (double)limits->macs * 1e-9);
 
-    printf("\nA pass of w rows behind %" PRIu32 " positions\n%4s %10s %10s %8s %11s\n", report->plan->context, "w", "ms", "t(w)/t(1)", "floor",
+    printf("\nA pass of w rows behind %" PRIu32 " positions%s\n%4s %10s %10s %8s %11s\n", report->plan->context,
+           report->plan->last_logits ? ", logits of the last row only" : "", "w", "ms", "t(w)/t(1)", "floor",
            "efficiency");
     for (uint32_t w = 1; w <= DS_BENCH_MOST_ROWS; w++) {
         if (isnan(r->pass[w])) continue;
         printf("%4" PRIu32 " %10.3f %10.2f", w, r->pass[w] * 1e3, r->pass[w] / r->pass[1]);
-        if (limits->isa) printf(" %8.2f %11.2f", ds_bench_least(r, w) / ds_bench_least(r, 1), efficiency(r, w));
+        if (limits->isa && !report->plan->last_logits) printf(" %8.2f %11.2f", ds_bench_least(r, w) / ds_bench_least(r, 1), efficiency(report, w));
         putchar('\n');
     }
     print_rates(report);

@@ -10,7 +10,7 @@
 struct bench_options {
     const char *target, *drafter, *device, *draft_device, *modules, *svg;
     uint32_t threads, context, tokens, repeats;
-    bool context_given, json;
+    bool context_given, last_logits, json;
     struct ds_bench_widths widths;
     struct ds_cli_trust trust;
 };
@@ -66,6 +66,8 @@ static const struct ds_cli_option measure_options[] = {
     {.name = "widths", .value = "LIST", .kind = DS_CLI_CUSTOM, AT(widths), .parse = parse_widths,
      .expected = "numbers and ranges from 1 to 16 such as 1..16 or 1,2,4..8",
      .help = "rows of the measured passes; 1 is always among them (default: 1..16)"},
+    {.name = "last-logits", .kind = DS_CLI_FLAG, AT(last_logits),
+     .help = "measured passes give logits of their last row only, as those of other programs do, and not of every row, as a verification's"},
     {.name = "repeat", .value = "N", .kind = DS_CLI_UINT, AT(repeats), .min = 1, .max = 10000,
      .help = "times that each pass is measured, in changing order; the median counts (default: 9)"},
     {.letter = 'n', .name = "max-tokens", .value = "N", .kind = DS_CLI_UINT, AT(tokens), .min = 2, .max = 65536,
@@ -114,6 +116,7 @@ static int make_plan(const struct bench_options *options, const ds_engine_info *
         .prefill = info->context > DS_BENCH_PREFILL ? DS_BENCH_PREFILL : info->context - 1,
         .tokens = options->tokens,
         .repeats = options->repeats,
+        .last_logits = options->last_logits,
         .widths = options->widths,
     };
     return DS_CLI_GO;

@@ -18,16 +18,18 @@ static ds_status require_anchor(const ds_session *session, struct ds_error *err)
                    s->computed);
 }
 
-static ds_status check_rows(const ds_session *session, uint32_t rows, struct ds_error *err) {
+static ds_status check_rows(const ds_session *session, uint32_t rows, uint32_t outputs, struct ds_error *err) {
     const struct ds_target_params *p = &session->engine->target.params;
     const uint32_t anchor = anchor_of(&session->sequence);
     const uint32_t most = DS_MIN(DS_MIN(p->rows, p->out_rows), session->engine->params.context - anchor);
+    if (rows >= 1 && rows <= most && (outputs < 1 || outputs > rows))
+        return ds_fail(err, DS_ERROR_ARGUMENT, "logits of %u rows of a pass of %u were asked for; expected 1 to %u", outputs, rows, rows);
     if (rows >= 1 && rows <= most) return DS_OK;
     return ds_fail(err, DS_ERROR_LIMIT, "a pass of %u rows behind %u positions was asked for; expected 1 to %u", rows, anchor, most);
 }
 
 /* The rows a verification would have; drafts are tokens of the sequence, whatever they mean. */
-static ds_status fill_rows(ds_session *session, uint32_t n, struct ds_error *err) {
+static ds_status fill_rows(ds_session *session, uint32_t n, uint32_t outputs, struct ds_error *err) {
     const struct ds_sequence *s = &session->sequence;
     struct ds_rows_buffer *rows = &session->engine->target.rows;
     const uint32_t anchor = anchor_of(s);
@@ -38,16 +40,19 @@ static ds_status fill_rows(ds_session *session, uint32_t n, struct ds_error *err
         rows->in_positions[j] = (int32_t)position;
         rows->in_sequences[j] = s->slot;
         rows->in_visible[j] = (int32_t)position + 1;
-        rows->in_out_index[j] = (int32_t)j;
-        rows->in_sample[j] = ds_sample_row_of(&s->sampling, position + 1);
+    }
+    for (uint32_t i = 0; i < outputs; i++) {
+        const uint32_t j = n - outputs + i;
+        rows->in_out_index[i] = (int32_t)j;
+        rows->in_sample[i] = ds_sample_row_of(&s->sampling, anchor + j + 1);
     }
     return DS_OK;
 }
 
-static ds_status timed_pass(ds_session *session, uint32_t rows, double *seconds, struct ds_error *err) {
-    DS_TRY(fill_rows(session, rows, err));
+static ds_status timed_pass(ds_session *session, uint32_t rows, uint32_t outputs, double *seconds, struct ds_error *err) {
+    DS_TRY(fill_rows(session, rows, outputs, err));
     const double start = ds_os_seconds();
-    DS_TRY(ds_target_run(&session->engine->target, rows, rows, false, err));
+    DS_TRY(ds_target_run(&session->engine->target, rows, outputs, false, err));
     *seconds = ds_os_seconds() - start;
     return DS_OK;
 }
@@ -118,7 +123,7 @@ static ds_status profile(ds_session *session, uint32_t rows, ds_dev_profile *out
     const struct ds_graph *graph = ds_target_graph(&engine->target, rows);
     const struct ds_graph_node *nodes = ds_graph_nodes(graph);
     double unused;
-    DS_TRY(timed_pass(session, rows, &unused, err));
+    DS_TRY(timed_pass(session, rows, rows, &unused, err));
     for (uint32_t i = 0; i < ds_graph_node_count(graph); i++) {
         ds_dev_op_time op = describe(engine, &nodes[i], rows);
         const double start = ds_os_seconds();
@@ -182,13 +187,13 @@ static void leave(struct guard guard) {
     ds_os_float_restore(guard.host);
 }
 
-ds_status ds_dev_time_pass(ds_session *session, uint32_t rows, double *seconds, struct ds_error *err) {
+ds_status ds_dev_time_pass(ds_session *session, uint32_t rows, uint32_t outputs, double *seconds, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     *seconds = 0;
     DS_TRY(require_anchor(session, err));
-    DS_TRY(check_rows(session, rows, err));
+    DS_TRY(check_rows(session, rows, outputs, err));
     const struct guard guard = enter(session->engine);
-    const ds_status status = timed_pass(session, rows, seconds, err);
+    const ds_status status = timed_pass(session, rows, outputs, seconds, err);
     leave(guard);
     return status;
 }
@@ -209,7 +214,7 @@ ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_profile
     DS_PUBLIC_ERROR(err);
     out->count = 0;
     DS_TRY(require_anchor(session, err));
-    DS_TRY(check_rows(session, rows, err));
+    DS_TRY(check_rows(session, rows, rows, err));
     const struct guard guard = enter(session->engine);
     const ds_status status = profile(session, rows, out, err);
     leave(guard);

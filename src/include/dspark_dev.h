@@ -24,11 +24,11 @@ DS_API ds_status ds_dev_forward(ds_session *session, const ds_token *tokens, siz
  * --- measurements: what `dspark bench` is made of ---
  *
  * A measured pass is what a verification runs: `rows` consecutive positions, the first being the sequence's last token, logits and
- * a token for each row. The sequence is as after ds_session_generate and stays as it is. Times are of one run and hold whatever
+ * a token for the last `outputs` of them (1 to rows: a verification needs all, the last piece of a prompt one). The sequence is as after ds_session_generate and stays as it is. Times are of one run and hold whatever
  * else the machine did meanwhile: repeat, and take the median. DS_ERROR_ARGUMENT for a session that has generated nothing yet;
  * DS_ERROR_LIMIT for rows that its context or a pass cannot hold.
  */
-DS_API ds_status ds_dev_time_pass(ds_session *session, uint32_t rows, double *seconds, struct ds_error *err);
+DS_API ds_status ds_dev_time_pass(ds_session *session, uint32_t rows, uint32_t outputs, double *seconds, struct ds_error *err);
 
 /* Drafting of one block behind the sequence's last token. DS_ERROR_ARGUMENT for a session that does not speculate. */
 DS_API ds_status ds_dev_time_draft(ds_session *session, double *seconds, struct ds_error *err);
@@ -61,7 +61,7 @@ typedef struct ds_dev_profile {
     size_t count;
     ds_dev_op_time ops[DS_DEV_MOST_OPS]; /* in the order in which they first appear */
 } ds_dev_profile;
-/* Runs a pass op by op, each waited for: together they take a little longer than the pass. */
+/* Runs a pass of a verification op by op, each waited for: together they take a little longer than the pass. */
 DS_API ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_profile *out, struct ds_error *err);
 
 /* Most memory this process has held, in bytes; 0: unknown. */

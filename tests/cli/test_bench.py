@@ -7,8 +7,8 @@ import xml.etree.ElementTree
 from cli import DRAFTER, TARGET, CliTest, dspark, main
 
 QUICK = ["--widths", "3..4", "--repeat", "2", "-n", "6", "--ctx", "40"]
-MEMBERS = ["model", "type", "device", "threads", "isa", "context", "read_gbs", "peak_gmacs", "rows", "draft_ms", "prefill_tps",
-           "decode_tps", "spec_tps", "tau", "load_s", "peak_rss", "linears"]
+MEMBERS = ["model", "type", "device", "threads", "isa", "context", "logits", "read_gbs", "peak_gmacs", "rows", "draft_ms", "prefill_tps",
+           "decode_tps", "spec_tps", "tau", "load_s", "peak_rss", "linears", "others"]
 NUMBERS = ["read_gbs", "peak_gmacs", "draft_ms", "prefill_tps", "decode_tps", "spec_tps", "load_s"]
 LINEARS = ["q", "k", "v", "gate", "up", "down", "o", "head"]
 
@@ -56,6 +56,22 @@ class Bench(CliTest):
             for one in mine:
                 self.assertEqual(list(one), ["w", "name", "type", "ms", "share", "efficiency"])
                 self.assertEqual(one["type"], "bf16")
+
+    def test_other_ops_are_told_and_all_shares_are_the_pass(self):
+        result = self.result()
+        for w in 1, 4:
+            others = [one for one in result["others"] if one["w"] == w]
+            self.assertTrue({"embed", "rms_norm", "rope", "kv_store", "attention", "glu", "sample"} <= {one["name"] for one in others})
+            for one in others:
+                self.assertEqual(list(one), ["w", "name", "calls", "ms", "share"])
+            shares = [one["share"] for one in [*others, *result["linears"]] if one["w"] == w]
+            self.assertAlmostEqual(sum(shares), 1)
+
+    def test_logits_of_the_last_row_only_have_no_efficiency(self):
+        result = self.expect(0, "bench", "-m", TARGET, "--json", "--last-logits", *QUICK).json()
+        self.assertEqual(result["logits"], "last")
+        self.assertEqual([row["efficiency"] for row in result["rows"]], [None] * 3)
+        self.assertEqual(self.result()["logits"], "all")
 
     def test_without_a_drafter_there_is_no_speculation_to_tell(self):
         result = self.expect(0, "bench", "-m", TARGET, "--json", *QUICK, "--widths", "1").json()

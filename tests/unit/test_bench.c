@@ -54,7 +54,7 @@ static void measure_all(ds_session *session, ds_spec_mode spec) {
     struct ds_error err;
     double seconds;
     for (uint32_t rows = 1; rows <= 16; rows++) {
-        check_ok(ds_dev_time_pass(session, rows, &seconds, &err), &err);
+        check_ok(ds_dev_time_pass(session, rows, rows, &seconds, &err), &err);
         assert_true(seconds > 0);
     }
     check_ok(ds_dev_profile_pass(session, 3, &profile, &err), &err);
@@ -90,12 +90,12 @@ static void refuse_pass(ds_session *session, uint32_t rows, ds_status expected, 
     static ds_dev_profile profile;
     struct ds_error err;
     double seconds = 1;
-    assert_int_equal(ds_dev_time_pass(session, rows, &seconds, &err), expected);
+    assert_int_equal(ds_dev_time_pass(session, rows, rows, &seconds, &err), expected);
     check_contains(err.message, part);
     assert_true(seconds == 0);
     assert_int_equal(ds_dev_profile_pass(session, rows, &profile, &err), expected);
     assert_int_equal(profile.count, 0);
-    assert_int_equal(ds_dev_time_pass(session, rows, &seconds, NULL), expected);
+    assert_int_equal(ds_dev_time_pass(session, rows, rows, &seconds, NULL), expected);
 }
 
 static void a_pass_needs_a_session_that_has_generated_and_room_for_its_rows(void **state) {
@@ -109,7 +109,12 @@ static void a_pass_needs_a_session_that_has_generated_and_room_for_its_rows(void
     refuse_pass(session, 5, DS_ERROR_LIMIT, "5 rows behind 96 positions");
     double seconds;
     struct ds_error err;
-    check_ok(ds_dev_time_pass(session, 4, &seconds, &err), &err);
+    for (uint32_t outputs = 1; outputs <= 4; outputs++) check_ok(ds_dev_time_pass(session, 4, outputs, &seconds, &err), &err);
+    static const uint32_t wrong[] = {0, 5};
+    for (size_t i = 0; i < DS_COUNT(wrong); i++) {
+        assert_int_equal(ds_dev_time_pass(session, 4, wrong[i], &seconds, &err), DS_ERROR_ARGUMENT);
+        check_contains(err.message, "expected 1 to 4");
+    }
     ds_session_destroy(session);
 }
 
