@@ -29,9 +29,9 @@ DS_NUM_FN uint32_t ds_probe(uint32_t index) {
     if (kind == 2u) return ds_bits(a - b);
     if (kind == 3u) return ds_bits(product + c); /* a fused multiply-add differs in the last bit of many of these */
     if (kind == 4u) return ds_bits(ds_div(a, b));
-    if (kind == 5u) return ds_bits(ds_sqrt(a));
+    if (kind == 5u) return ds_bits(ds_sqrt(ds_abs(a)));
     if (kind == 6u) return ds_bits(ds_exp(a * 3.0f));
-    if (kind == 7u) return ds_bits(ds_log(a));
+    if (kind == 7u) return ds_bits(ds_log(ds_abs(a)));
     if (kind == 8u) return ds_bits(ds_silu(b));
     if (kind == 9u) return ds_f32_to_f16(a) | ds_f32_to_bf16(b) << 16;
     if (kind == 10u) return DS_NUM_U32(ds_f32_to_i32(a * 1000.0f));
