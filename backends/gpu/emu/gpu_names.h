@@ -16,6 +16,12 @@
 #define DS_GPU_DRIVER "the emulator"
 #define DS_GPU_TABLES(X) X(32) X(64) /* emu:0 has waves of 32, emu:1 of 64 */
 
+#if defined(__GNUC__)
+#define DS_EMU_EXPORT __attribute__((visibility("default"))) /* for tests that load the module */
+#else
+#define DS_EMU_EXPORT
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -34,9 +40,19 @@ gpuError_t gpuGetLastError(void);
  * Of all calls that can run out of something (memory, streams, events, recordings) and launches, the n-th from now on fails, once.
  * 0: none. For tests.
  */
-void ds_emu_fail_at(uint64_t n);
+DS_EMU_EXPORT void ds_emu_fail_at(uint64_t n);
 /* How many such calls there were since the last ds_emu_fail_at. */
-uint64_t ds_emu_calls(void);
+DS_EMU_EXPORT uint64_t ds_emu_calls(void);
+
+/* What the host asked of the device so far, as a real one would see it. */
+struct ds_emu_counts {
+    uint64_t launches;        /* of single kernels */
+    uint64_t graphs;          /* launched */
+    uint64_t to_device, to_host, on_device; /* copies */
+    uint64_t waits;           /* for a stream or an event */
+    int64_t allocations;      /* pieces of memory that are held */
+};
+DS_EMU_EXPORT struct ds_emu_counts ds_emu_counts(void);
 
 typedef struct gpuDeviceProp_t {
     char name[96];

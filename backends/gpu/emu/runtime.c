@@ -33,6 +33,17 @@ void ds_emu_fail_at(uint64_t n) {
 }
 uint64_t ds_emu_calls(void) { return atomic_load(&calls); }
 
+static struct {
+    atomic_uint_fast64_t launches, graphs, to_device, to_host, on_device, waits;
+    atomic_int_fast64_t allocations;
+} counts;
+
+struct ds_emu_counts ds_emu_counts(void) {
+    return (struct ds_emu_counts){.launches = counts.launches, .graphs = counts.graphs, .to_device = counts.to_device,
+                                  .to_host = counts.to_host, .on_device = counts.on_device, .waits = counts.waits,
+                                  .allocations = counts.allocations};
+}
+
 static bool fails(void) { return atomic_fetch_add(&calls, 1) + 1 == atomic_load(&failing); }
 
 const char *gpuGetErrorString(gpuError_t error) {
@@ -117,6 +128,7 @@ gpuError_t gpuMalloc(void **out, size_t bytes) {
     pthread_mutex_lock(&allocations_mutex);
     allocation->next = allocations;
     allocations = allocation;
+    counts.allocations++;
     pthread_mutex_unlock(&allocations_mutex);
     *out = allocation->guarded.data;
     return gpuSuccess;
@@ -130,6 +142,7 @@ gpuError_t gpuFree(void *data) {
     if (found) *at = found->next;
     pthread_mutex_unlock(&allocations_mutex);
     if (!found) return data ? gpuErrorLaunchFailure : gpuSuccess;
+    counts.allocations--;
     emu_guarded_destroy(&found->guarded);
     free(found);
     return gpuSuccess;
@@ -144,8 +157,10 @@ gpuError_t gpuMemsetAsync(void *to, int value, size_t bytes, gpuStream_t stream)
     return gpuSuccess;
 }
 gpuError_t gpuMemcpyAsync(void *to, const void *from, size_t bytes, gpuMemcpyKind kind, gpuStream_t stream) {
-    (void)kind;
     (void)stream;
+    if (kind == gpuHostToDevice) counts.to_device++;
+    else if (kind == gpuDeviceToHost) counts.to_host++;
+    else counts.on_device++;
     if (bytes) memmove(to, from, bytes);
     return gpuSuccess;
 }
@@ -159,6 +174,7 @@ gpuError_t gpuStreamCreateWithFlags(gpuStream_t *out, unsigned flags) {
 }
 gpuError_t gpuStreamSynchronize(gpuStream_t stream) {
     (void)stream;
+    counts.waits++;
     return gpuSuccess;
 }
 gpuError_t gpuStreamDestroy(gpuStream_t stream) {
@@ -177,6 +193,7 @@ gpuError_t gpuEventRecord(gpuEvent_t event, gpuStream_t stream) {
 }
 gpuError_t gpuEventSynchronize(gpuEvent_t event) {
     (void)event;
+    counts.waits++;
     return gpuSuccess;
 }
 gpuError_t gpuEventDestroy(gpuEvent_t event) {
@@ -205,6 +222,7 @@ static gpuError_t keep(struct gpuGraph *graph, const struct emu_launch *launch) 
 
 gpuError_t ds_emu_start(const struct emu_launch *launch, gpuStream_t stream) {
     if (stream && stream->recording) return keep(stream->recording, launch);
+    counts.launches++;
     return fails() ? gpuErrorLaunchFailure : ds_emu_run(launch);
 }
 
@@ -231,6 +249,7 @@ gpuError_t gpuGraphInstantiateWithFlags(gpuGraphExec_t *out, gpuGraph_t graph, u
 gpuError_t gpuGraphLaunch(gpuGraphExec_t graph, gpuStream_t stream) {
     gpuError_t error = fails() ? gpuErrorLaunchFailure : gpuSuccess;
     (void)stream;
+    counts.graphs++;
     for (size_t i = 0; i < graph->count && error == gpuSuccess; i++) error = ds_emu_run(&graph->launches[i].launch);
     return error;
 }

@@ -1,0 +1,283 @@
+/*
+ * The host side of GPU backends, on the emulated device: modules that do not fit are refused; whatever fails is an answer and leaves nothing
+ * behind; a pass is one launch.
+ */
+#include "../unit/check.h"
+#include "dspark.h"
+#include "gpu_names.h"
+#include "graph/graph.h"
+#include "ops/module.h"
+
+static struct {
+    void (*fail_at)(uint64_t n);
+    uint64_t (*calls)(void);
+    struct ds_emu_counts (*counts)(void);
+} emulator;
+
+static const struct ds_device_params in_tree = {.modules = EMULATOR_FOLDER, .threads = 1};
+
+static void *symbol(struct ds_os_module *module, const char *name) {
+    void *const found = ds_os_module_symbol(module, name);
+    if (!found) fail_msg("the emulator's module has no %s", name);
+    return found;
+}
+
+static int load_emulator(void **state) {
+    (void)state;
+    struct ds_os_module *module;
+    struct ds_error err;
+    char *path = ds_os_join(EMULATOR_FOLDER, "dspark_emu.so");
+    check_ok(ds_os_module_open(path, true, &module, &err), &err);
+    *(void **)(void *)&emulator.fail_at = symbol(module, "ds_emu_fail_at");
+    *(void **)(void *)&emulator.calls = symbol(module, "ds_emu_calls");
+    *(void **)(void *)&emulator.counts = symbol(module, "ds_emu_counts");
+    ds_os_module_close(module);
+    free(path);
+    return 0;
+}
+
+/* --- modules --- */
+
+static void check_refused(const char *folder, const char *part) {
+    const struct ds_backend *backend = (const struct ds_backend *)&in_tree;
+    struct ds_error err;
+    assert_int_equal(ds_module_load(folder, "cuda", &backend, &err), DS_ERROR_DEVICE);
+    assert_null(backend);
+    check_contains(err.message, part);
+    check_contains(err.message, "dspark_cuda.so");
+    struct ds_device *device = (struct ds_device *)&err;
+    assert_int_equal(ds_device_create("cuda:0", &(struct ds_device_params){.modules = folder}, &device, &err), DS_ERROR_DEVICE);
+    assert_null(device);
+    check_contains(err.message, "cuda:0");
+    const char *names[8];
+    const uint32_t count = ds_device_names(folder, names, DS_COUNT(names)); /* silently not there */
+    for (uint32_t i = 0; i < count; i++) assert_null(strstr(names[i], "cuda"));
+}
+
+static void a_module_of_another_version_is_refused(void **state) {
+    (void)state;
+    check_refused(STALE_FOLDER, "another version");
+}
+
+static void a_library_that_is_no_module_is_refused(void **state) {
+    (void)state;
+    check_refused(FOREIGN_FOLDER, "not a module");
+}
+
+static void a_missing_module_is_named_with_the_folder(void **state) {
+    (void)state;
+    check_refused(EMULATOR_FOLDER, EMULATOR_FOLDER);
+}
+
+static void a_file_that_is_no_library_is_refused(void **state) {
+    (void)state;
+    char *folder = check_make_folder();
+    check_write_text(folder, "dspark_cuda.so", "not a library\n");
+    const struct ds_backend *backend;
+    struct ds_error err;
+    assert_int_equal(ds_module_load(folder, "cuda", &backend, &err), DS_ERROR_IO);
+    check_contains(err.message, "dspark_cuda.so");
+    check_remove_folder(folder);
+}
+
+static void devices_are_numbered_and_others_are_refused(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"emu:2", "emu:", "emu:x", "emu:0x", "emu:-1", "emu:99999999999999999999", "cpu:0"};
+    struct ds_error err;
+    struct ds_device *device;
+    for (size_t i = 0; i < DS_COUNT(wrong); i++) {
+        assert_int_equal(ds_device_create(wrong[i], &in_tree, &device, &err), DS_ERROR_DEVICE);
+        check_contains(err.message, wrong[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        char name[] = "emu:0";
+        name[4] = (char)('0' + i);
+        struct ds_device_limits limits;
+        check_ok(ds_device_create(name, &in_tree, &device, &err), &err);
+        device->fns->limits(device, &limits);
+        assert_string_equal(limits.name, name);
+        if (!limits.exact) fail_msg("%s: %s", name, limits.note);
+        ds_device_destroy(device);
+    }
+}
+
+/* --- failures --- */
+
+enum { ROWS = 3, COLS = 300 };
+
+struct work {
+    struct ds_device *device;
+    struct ds_stream *stream;
+    struct ds_buffer *buffer, *scratch;
+    struct ds_graph *graph;
+    float result[ROWS * COLS];
+};
+
+static ds_status do_work(struct work *w, struct ds_error *err) {
+    DS_TRY(ds_device_create("emu:0", &in_tree, &w->device, err));
+    const struct ds_device_fns *fns = w->device->fns;
+    DS_TRY(fns->stream_create(w->device, &w->stream, err));
+    DS_TRY(fns->buffer_create(w->device, 2 * sizeof w->result, &w->buffer, err));
+    const struct ds_view x = ds_view_of((struct ds_slice){w->buffer, 0}, DS_ELEM_F32, ROWS, COLS);
+    const struct ds_view y = ds_view_of((struct ds_slice){w->buffer, sizeof w->result}, DS_ELEM_F32, ROWS, COLS);
+    float values[ROWS * COLS];
+    for (size_t i = 0; i < DS_COUNT(values); i++) values[i] = (float)i;
+    DS_TRY(fns->write(w->stream, x.at, values, sizeof values, err));
+    w->graph = ds_graph_create(w->device);
+    if (!w->graph) return ds_fail_memory(err, 1, "a graph");
+    ds_graph_copy(w->graph, ds_graph_glu(w->graph, x, x, DS_ACT_SILU), (struct ds_slice){0}, y);
+    uint64_t bytes;
+    DS_TRY(ds_graph_plan(w->graph, &bytes, err));
+    DS_TRY(fns->buffer_create(w->device, bytes, &w->scratch, err));
+    DS_TRY(ds_graph_place(w->graph, w->scratch, err));
+    DS_TRY(ds_graph_run(w->graph, w->stream, err));
+    DS_TRY(fns->op[DS_OP_copy](w->stream, &(union ds_op_params){.copy = {.x = x, .out = ds_view_part(y, 0, 1, 0, COLS)}}, err));
+    return fns->read(w->stream, y.at, w->result, sizeof w->result, err);
+}
+
+static void end_work(struct work *w) {
+    ds_graph_destroy(w->graph);
+    ds_buffer_drop(&w->scratch);
+    ds_buffer_drop(&w->buffer);
+    if (w->stream) w->device->fns->stream_destroy(w->stream);
+    ds_device_destroy(w->device);
+}
+
+static void a_failure_anywhere_is_an_answer_and_leaves_nothing_behind(void **state) {
+    (void)state;
+    struct ds_error err;
+    struct work good = {0};
+    emulator.fail_at(0);
+    check_ok(do_work(&good, &err), &err);
+    const uint64_t calls = emulator.calls();
+    end_work(&good);
+    assert_true(calls > 12);
+    const int64_t held = emulator.counts().allocations;
+    bool memory = false, device = false;
+    for (uint64_t n = 1; n <= calls; n++) {
+        struct work w = {0};
+        emulator.fail_at(n);
+        const ds_status status = do_work(&w, &err);
+        end_work(&w);
+        if (status != DS_ERROR_MEMORY && status != DS_ERROR_DEVICE)
+            fail_msg("call %d of %d failed and gave %s", (int)n, (int)calls, ds_status_name(status));
+        memory |= status == DS_ERROR_MEMORY;
+        device |= status == DS_ERROR_DEVICE;
+        check_contains(err.message, "emu:0");
+        assert_int_equal(emulator.counts().allocations, held);
+    }
+    emulator.fail_at(0);
+    assert_true(memory && device);
+    struct work again = {0};
+    check_ok(do_work(&again, &err), &err);
+    assert_memory_equal(again.result, good.result, sizeof good.result);
+    end_work(&again);
+}
+
+static void memory_that_is_out_is_told_with_sizes(void **state) {
+    (void)state;
+    struct ds_error err;
+    struct ds_device *device;
+    struct ds_buffer *buffer;
+    check_ok(ds_device_create("emu:0", &in_tree, &device, &err), &err);
+    assert_int_equal(device->fns->buffer_create(device, UINT64_C(1) << 62, &buffer, &err), DS_ERROR_MEMORY);
+    assert_null(buffer);
+    check_contains(err.message, "4611686018427387904 bytes");
+    check_contains(err.message, "unused");
+    ds_device_destroy(device);
+}
+
+/* --- transfers --- */
+
+/* Sizes around the slots of the ring that writes pass through, one behind the other without a wait. */
+static void writes_of_any_size_arrive(void **state) {
+    (void)state;
+    static const uint32_t sizes[] = {1, 3, 64, 65, 1000, (1 << 20) - 64, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20, 17};
+    struct ds_error err;
+    struct ds_device *device;
+    struct ds_stream *stream;
+    struct ds_buffer *buffer;
+    const uint32_t bytes = 12 << 20;
+    uint8_t *expected = calloc(1, bytes), *found = malloc(bytes);
+    assert_non_null(expected);
+    assert_non_null(found);
+    check_ok(ds_device_create("emu:0", &in_tree, &device, &err), &err);
+    check_ok(device->fns->stream_create(device, &stream, &err), &err);
+    check_ok(device->fns->buffer_create(device, bytes, &buffer, &err), &err);
+    uint32_t at = 0;
+    for (size_t i = 0; i < DS_COUNT(sizes); i++) {
+        for (uint32_t k = 0; k < sizes[i]; k++) expected[at + k] = (uint8_t)(k * 7 + i);
+        check_ok(device->fns->write(stream, (struct ds_slice){buffer, at}, expected + at, sizes[i], &err), &err);
+        at += sizes[i] + 5;
+    }
+    check_ok(device->fns->read(stream, (struct ds_slice){buffer, 0}, found, bytes, &err), &err);
+    assert_memory_equal(found, expected, bytes);
+    assert_int_equal(device->fns->write(stream, (struct ds_slice){buffer, bytes - 1}, expected, 2, &err), DS_ERROR_ARGUMENT);
+    device->fns->buffer_destroy(buffer);
+    device->fns->stream_destroy(stream);
+    ds_device_destroy(device);
+    free(expected);
+    free(found);
+}
+
+/* --- what a token costs the host --- */
+
+static void generate(ds_session *session, const ds_token *prompt, size_t n_prompt, uint32_t tokens, struct ds_emu_counts *spent) {
+    struct ds_error err;
+    check_ok(ds_session_rewind(session, 0, &err), &err);
+    check_ok(ds_session_append(session, prompt, n_prompt, &err), &err);
+    check_ok(ds_session_generate(session, 1, NULL, NULL, NULL, &err), &err);
+    const struct ds_emu_counts before = emulator.counts();
+    check_ok(ds_session_generate(session, tokens, NULL, NULL, NULL, &err), &err);
+    const struct ds_emu_counts after = emulator.counts();
+    *spent = (struct ds_emu_counts){.launches = after.launches - before.launches, .graphs = after.graphs - before.graphs,
+                                    .to_device = after.to_device - before.to_device, .to_host = after.to_host - before.to_host,
+                                    .on_device = after.on_device - before.on_device, .waits = after.waits - before.waits,
+                                    .allocations = after.allocations - before.allocations};
+}
+
+static void a_token_is_one_launch(void **state) {
+    (void)state;
+    enum { TOKENS = 16 };
+    static const ds_token prompt[] = {464, 2106, 286, 262};
+    ds_engine_params params = ds_engine_defaults();
+    params.target = DSPARK_SOURCE_ROOT "/models/tiny/target";
+    params.device = "emu:0";
+    params.modules = EMULATOR_FOLDER;
+    params.context = 128;
+    params.max_rows = 8;
+    ds_engine *engine;
+    ds_session *session;
+    struct ds_error err;
+    ds_session_params session_params = ds_session_defaults();
+    session_params.ignore_stop = true;
+    session_params.spec = DS_SPEC_OFF;
+    check_ok(ds_engine_open(&params, &engine, &err), &err);
+    check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
+    check_ok(ds_session_create(engine, &session_params, &session, &err), &err);
+    struct ds_emu_counts spent;
+    generate(session, prompt, DS_COUNT(prompt), TOKENS, &spent); /* warm-up */
+    generate(session, prompt, DS_COUNT(prompt), TOKENS, &spent);
+    print_message("# %d tokens: %d graphs, %d single launches, %d copies to the device, %d from it, %d waits\n", TOKENS, (int)spent.graphs,
+                  (int)spent.launches, (int)spent.to_device, (int)spent.to_host, (int)spent.waits);
+    assert_int_equal(spent.graphs, TOKENS);
+    assert_int_equal(spent.launches, 0);
+    assert_int_equal(spent.allocations, 0);
+    ds_session_destroy(session);
+    ds_engine_destroy(engine);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_module_of_another_version_is_refused),
+        cmocka_unit_test(a_library_that_is_no_module_is_refused),
+        cmocka_unit_test(a_missing_module_is_named_with_the_folder),
+        cmocka_unit_test(a_file_that_is_no_library_is_refused),
+        cmocka_unit_test(devices_are_numbered_and_others_are_refused),
+        cmocka_unit_test(a_failure_anywhere_is_an_answer_and_leaves_nothing_behind),
+        cmocka_unit_test(memory_that_is_out_is_told_with_sizes),
+        cmocka_unit_test(writes_of_any_size_arrive),
+        cmocka_unit_test(a_token_is_one_launch),
+    };
+    return cmocka_run_group_tests(tests, load_emulator, NULL);
+}
