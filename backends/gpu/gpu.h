@@ -38,6 +38,8 @@ static inline struct gpu_grid gpu_grid_of(uint64_t x, uint64_t y = 1, uint64_t z
 #define GPU_HOST_FN static inline
 #define GPU_FN_MEMBER __device__ __forceinline__
 #define GPU_UNROLL _Pragma("unroll")
+#define GPU_UNROLL_BY(n) GPU_PRAGMA(unroll n)
+#define GPU_PRAGMA(text) _Pragma(#text)
 /* The kernel's static shared memory, one object a kernel; and its dynamic one, as bytes. */
 #define GPU_SHARED(type, name) __shared__ type name
 #define GPU_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
@@ -131,6 +133,32 @@ GPU_FN void gpu_copy_wait() {
 #endif
 }
 
+/* 16 bytes, aligned to 16, that nothing writes while the kernel runs and that are read once. */
+struct gpu_words {
+    uint32_t w[4];
+};
+GPU_FN struct gpu_words gpu_load16(const void *from) {
+#if defined(__CUDACC__)
+    const uint4 x = __ldcs(static_cast<const uint4 *>(from));
+#else
+    const uint4 x = *static_cast<const uint4 *>(from);
+#endif
+    return {{x.x, x.y, x.z, x.w}};
+}
+
+/* f16 to f32 is exact, so the hardware's conversion has the bits of numerics.h. */
+GPU_FN float gpu_from_f16(uint16_t bits) {
+#if defined(__CUDACC__)
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+#else
+    _Float16 half;
+    __builtin_memcpy(&half, &bits, sizeof half);
+    return static_cast<float>(half);
+#endif
+}
+
 /* A multiply-add rounded once: only where the product is exact (docs/numerics.md), so that it gives the bits of * and +. */
 GPU_FN float gpu_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
@@ -155,6 +183,7 @@ static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid
 #define GPU_HOST_FN static inline
 #define GPU_FN_MEMBER inline
 #define GPU_UNROLL
+#define GPU_UNROLL_BY(n)
 #define GPU_SHARED(type, name) type &name = *static_cast<type *>(ds_emu_shared(sizeof(type)))
 #define GPU_DYNAMIC_SHARED(name) unsigned char *const name = static_cast<unsigned char *>(ds_emu_dynamic_shared())
 
@@ -206,6 +235,15 @@ GPU_FN void gpu_mma(int32_t c[4], const uint32_t a[4], const uint32_t b[2]) {
 
 GPU_FN void gpu_copy_async16(void *shared, const void *from) { memcpy(shared, from, 16); }
 GPU_FN void gpu_copy_wait() {}
+struct gpu_words {
+    uint32_t w[4];
+};
+GPU_FN struct gpu_words gpu_load16(const void *from) {
+    struct gpu_words x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+GPU_FN float gpu_from_f16(uint16_t bits);
 GPU_FN float gpu_fma(float a, float b, float c) { return a * b + c; } /* the same bits where the product is exact */
 
 template <class... Parameters, class... Arguments>
@@ -233,6 +271,10 @@ GPU_FN float gpu_shuffle_f(float value, uint32_t lane);
 GPU_FN float gpu_shuffle_xor_f(float value, uint32_t mask);
 
 #include "ops/numerics.h"
+
+#if !defined(__CUDACC__) && !defined(__HIPCC__)
+GPU_FN float gpu_from_f16(uint16_t bits) { return ds_f16_to_f32(bits); }
+#endif
 
 GPU_FN float gpu_shuffle_f(float value, uint32_t lane) { return ds_float(gpu_shuffle(ds_bits(value), lane)); }
 GPU_FN float gpu_shuffle_xor_f(float value, uint32_t mask) { return ds_float(gpu_shuffle_xor(ds_bits(value), mask)); }

@@ -73,27 +73,30 @@ static void put_plane(uint32_t bits, uint32_t from, uint32_t output, const uint8
     }
 }
 
-static void put_u16(uint8_t *record, uint32_t at, uint32_t row, uint32_t output, uint32_t value) {
+static void put_u16(uint8_t *table, uint32_t place, uint32_t value) {
     const uint16_t bits = (uint16_t)value;
-    memcpy(record + at + (row * DS_GPU_TILE + ds_gpu_place(output)) * 2, &bits, 2);
+    memcpy(table + place * 2, &bits, 2);
 }
 
 static void put_scales(ds_type type, struct ds_gpu_pack pack, const struct ds_unpacked_run *run, uint32_t output, uint8_t *record) {
-    const uint32_t d_at = ds_gpu_d_at(pack), dmin_at = ds_gpu_dmin_at(pack);
+    uint8_t *const d_table = record + ds_gpu_d_at(pack), *const dmin_table = record + ds_gpu_dmin_at(pack);
+    const uint32_t rows = ds_gpu_scale_rows(pack);
     if (pack.groups == 0) {
         for (uint32_t b = 0; b < DS_RUN_BLOCKS; b++) {
             const float d = run->block_d[b];
-            put_u16(record, d_at, b, output, type == DS_TYPE_MXFP4 ? ds_bits(d) >> 16 : ds_f32_to_f16(d));
-            if (pack.minimum) put_u16(record, dmin_at, b, output, ds_f32_to_f16(run->block_m[b]));
+            const uint32_t place = ds_gpu_place(rows, b, output);
+            put_u16(d_table, place, type == DS_TYPE_MXFP4 ? ds_bits(d) >> 16 : ds_f32_to_f16(d));
+            if (pack.minimum) put_u16(dmin_table, place, ds_f32_to_f16(run->block_m[b]));
         }
         return;
     }
     for (uint32_t g = 0; g < pack.groups; g++) {
-        record[ds_gpu_scale_at(pack) + g * DS_GPU_TILE + ds_gpu_place(output)] = (uint8_t)run->scale[g];
-        if (pack.minimum) record[ds_gpu_minimum_at(pack) + g * DS_GPU_TILE + ds_gpu_place(output)] = (uint8_t)run->minimum[g];
+        const uint32_t place = ds_gpu_place(pack.groups, g, output);
+        record[ds_gpu_scale_at(pack) + place] = (uint8_t)run->scale[g];
+        if (pack.minimum) record[ds_gpu_minimum_at(pack) + place] = (uint8_t)run->minimum[g];
     }
-    put_u16(record, d_at, 0, output, ds_f32_to_f16(run->d));
-    if (pack.minimum) put_u16(record, dmin_at, 0, output, ds_f32_to_f16(run->dmin));
+    put_u16(d_table, ds_gpu_place(rows, 0, output), ds_f32_to_f16(run->d));
+    if (pack.minimum) put_u16(dmin_table, ds_gpu_place(rows, 0, output), ds_f32_to_f16(run->dmin));
 }
 
 void ds_gpu_pack_tile(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {

@@ -11,7 +11,8 @@
  * (0, 1, 2) lie in planes. In a plane of b bits, n = 8 / b of the words c share a 32-bit word, that of lowest c in the lowest bits
  * of each byte; the lane's words are then numbered (8 s + c) / n, four to a piece. A codebook type keeps indices of levels.
  *
- * Behind the planes, in this order, each [..][32 outputs], output o at place 4 (o mod 8) + o / 8, so that a lane's four are neighbours:
+ * Behind the planes, in this order, tables of some rows for the 32 outputs, each [8 outputs g][row][4 outputs g, g + 8, g + 16, g + 24],
+ * so that what a lane needs of a table lies together:
  *   types of 32    u16 d[8], then u16 m[8] if there are minimums; f16, or bf16 where the scale is a power of two (MXFP4)
  *   types of 256   int8 scale[groups], then u8 minimum[groups] if there are any, u16 d, then u16 dmin; groups = 8 or 16
  *
@@ -58,18 +59,20 @@ struct ds_gpu_pack {
 
 #define DS_GPU_PLANE_BYTES(bits) (DS_RUN * DS_GPU_TILE / 8 * (uint32_t)(bits))
 
+/* Rows of the tables of float scales. */
+DS_LAYOUT_FN uint32_t ds_gpu_scale_rows(struct ds_gpu_pack pack) { return pack.groups ? 1u : 8u; }
 /* Bytes within a record. Planes: low at 0. */
 DS_LAYOUT_FN uint32_t ds_gpu_high_at(struct ds_gpu_pack pack) { return DS_GPU_PLANE_BYTES(pack.low_bits); }
 DS_LAYOUT_FN uint32_t ds_gpu_scale_at(struct ds_gpu_pack pack) { return DS_GPU_PLANE_BYTES(pack.low_bits + pack.high_bits); }
 DS_LAYOUT_FN uint32_t ds_gpu_minimum_at(struct ds_gpu_pack pack) { return ds_gpu_scale_at(pack) + pack.groups * DS_GPU_TILE; }
 DS_LAYOUT_FN uint32_t ds_gpu_d_at(struct ds_gpu_pack pack) { return ds_gpu_minimum_at(pack) + pack.minimum * pack.groups * DS_GPU_TILE; }
-DS_LAYOUT_FN uint32_t ds_gpu_dmin_at(struct ds_gpu_pack pack) { return ds_gpu_d_at(pack) + (pack.groups ? 1u : 8u) * DS_GPU_TILE * 2; }
+DS_LAYOUT_FN uint32_t ds_gpu_dmin_at(struct ds_gpu_pack pack) { return ds_gpu_d_at(pack) + ds_gpu_scale_rows(pack) * DS_GPU_TILE * 2; }
 DS_LAYOUT_FN uint32_t ds_gpu_run_bytes(struct ds_gpu_pack pack) {
-    return ds_gpu_dmin_at(pack) + pack.minimum * (pack.groups ? 1u : 8u) * DS_GPU_TILE * 2;
+    return ds_gpu_dmin_at(pack) + pack.minimum * ds_gpu_scale_rows(pack) * DS_GPU_TILE * 2;
 }
 
-/* Where an output's scales lie among 32. */
-DS_LAYOUT_FN uint32_t ds_gpu_place(uint32_t output) { return output % 8 * 4 + output / 8; }
+/* Element of (row, output) in a table of `rows` rows. */
+DS_LAYOUT_FN uint32_t ds_gpu_place(uint32_t rows, uint32_t row, uint32_t output) { return (output % 8 * rows + row) * 4 + output / 8; }
 
 /* Byte and lowest bit of the weight of (output of the tile, input of the run) in a plane of `bits` bits. */
 struct ds_gpu_bit {

@@ -16,18 +16,19 @@ struct embed {
 template <ds_type TYPE> GPU_FN float block_value(const uint8_t *tile, uint32_t output, uint32_t column) {
     using P = packed<TYPE>;
     const uint8_t *const record = tile + static_cast<size_t>(column / DS_RUN) * ds_gpu_run_bytes(P::get());
-    const uint32_t input = column % DS_RUN, place = ds_gpu_place(output), d_at = ds_gpu_d_at(P::get()), dmin_at = ds_gpu_dmin_at(P::get());
+    const uint32_t input = column % DS_RUN, d_at = ds_gpu_d_at(P::get()), dmin_at = ds_gpu_dmin_at(P::get());
+    const uint32_t scale_rows = ds_gpu_scale_rows(P::get()), place = ds_gpu_place(scale_rows, P::GROUPS == 0 ? input / 32 : 0, output);
     const float q = static_cast<float>(single_weight<TYPE>(record, output, input));
     if (P::GROUPS == 0) {
-        const float value = q * scale_value<TYPE>(scale_bits(record, d_at, input / 32, place));
-        return P::MINIMUM ? value + scale_value<TYPE>(scale_bits(record, dmin_at, input / 32, place)) : value;
+        const float value = q * scale_value<TYPE>(scale_bits(record, d_at, place));
+        return P::MINIMUM ? value + scale_value<TYPE>(scale_bits(record, dmin_at, place)) : value;
     }
-    const uint32_t at = input * P::GROUPS / DS_RUN * DS_GPU_TILE + place;
-    const float step = ds_f16_to_f32(scale_bits(record, d_at, 0, place)) *
+    const uint32_t at = ds_gpu_place(P::GROUPS, input * P::GROUPS / DS_RUN, output);
+    const float step = ds_f16_to_f32(scale_bits(record, d_at, place)) *
                        static_cast<float>(static_cast<int8_t>(record[ds_gpu_scale_at(P::get()) + at]));
     const float value = step * q;
     if (!P::MINIMUM) return value;
-    const float minimum = ds_f16_to_f32(scale_bits(record, dmin_at, 0, place)) * static_cast<float>(record[ds_gpu_minimum_at(P::get()) + at]);
+    const float minimum = ds_f16_to_f32(scale_bits(record, dmin_at, place)) * static_cast<float>(record[ds_gpu_minimum_at(P::get()) + at]);
     return value - minimum;
 }
 

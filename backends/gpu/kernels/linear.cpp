@@ -1,206 +1,22 @@
 /*
  * y = x W^T (+ bias) (+ residual). Meaning: cpu/ref/linear.c.
  *
- * A block computes a tile of 32 outputs for up to eight rows. Its teams of 32 lanes take runs of 256 inputs in turn; the runs'
- * sums go through shared memory and are added in ascending order by the thread that owns (row, output). Inside a run
- *   block types   are matrix products of int8 (gpu_mma): exact, in any order; then the run's formula
- *   float types   are one lane an output, inputs ascending
+ * A block computes a tile of 32 outputs for up to NT * 8 rows, and so reads its weights once for all of them. Its teams of 32 lanes take
+ * runs of 256 inputs in turn; the runs' sums go through shared memory and are added in ascending order. Decoding is bound by memory: each
+ * team reads a whole record before it uses any of it (lane_run), and there are several teams and blocks a multiprocessor, so that
+ * reading never stops. With many rows weights are unpacked once for 64 of them.
  */
-#include "weights.h"
+#include "linear_blocks.h"
+#include "linear_floats.h"
 
 namespace {
 
-enum { THREADS = 128, TEAMS = THREADS / GPU_TEAM, ROWS = 8 };
+enum { MOST_TEAMS = 16 };
 
-struct linear {
-    const uint8_t *weight;
-    uint64_t tile_bytes;
-    uint32_t outputs, inputs;
-    const uint8_t *x; /* rows of x_pitch bytes */
-    uint32_t x_pitch;
-    uint32_t scale_at, sum_at; /* in a row of x, where it is quantised */
-    struct matrix<float> y;
-    const float *bias;             /* or null */
-    struct matrix<const float> residual; /* data null: none */
-};
-
-/* The sums of one run for all rows and outputs of the block. */
-struct sums {
-    float run[TEAMS][ROWS][DS_GPU_TILE];
-};
-
-/* --- a run of a block type --- */
-
-/* What a lane knows of a row of activations. `q` null: there is no such row. */
-GPU_FN const uint8_t *row_of(const struct linear &p, uint32_t row, uint32_t rows) {
-    return row < rows ? p.x + static_cast<size_t>(row) * p.x_pitch : nullptr;
-}
-
-/* Sum of the 16 activations of group `group` of a row. */
-GPU_FN int32_t sum_of_16(const struct linear &p, const uint8_t *x, uint32_t group) {
-    return x ? reinterpret_cast<const int16_t *>(x + p.sum_at)[group] : 0;
-}
-GPU_FN float scale_of(const struct linear &p, const uint8_t *x, uint32_t i) {
-    return x ? reinterpret_cast<const float *>(x + p.scale_at)[i] : 0.0f;
-}
-
-/*
- * Lane (g, t) ends with the run's sums of outputs g + 8j and rows first_row + 2t + n in out[j][n]. All lanes of a wave call this
- * together.
- */
-template <ds_type TYPE>
-GPU_FN void run_of_blocks(const struct linear &p, const uint8_t *record, uint32_t run, uint32_t first_row, uint32_t rows, float out[4][2]) {
-    using P = packed<TYPE>;
-    constexpr bool WIDE = P::GROUPS != 0;
-    const uint32_t lane = gpu_lane(), g = lane / 4, t = lane % 4;
-    const uint8_t *const mine = row_of(p, first_row + g, rows); /* whose activations this lane hands to gpu_mma */
-    const uint8_t *const xs[2] = {row_of(p, first_row + 2 * t, rows), row_of(p, first_row + 2 * t + 1, rows)};
-
-    int32_t isum[4][2] = {}, msum[4][2] = {};
-    float total[4][2] = {};
-    for (uint32_t step = 0; step < DS_RUN / 32; step++) {
-        uint32_t w[8], b[2] = {0, 0};
-        step_weights<TYPE>(record, step, lane, w);
-        if (mine) {
-            const uint32_t *const q = reinterpret_cast<const uint32_t *>(mine + run * DS_RUN + step * 32 + 8 * t);
-            b[0] = q[0];
-            b[1] = q[1];
-        }
-        /* Groups of 16 take two products, each with the other group's activations left out. */
-        constexpr uint32_t PARTS = P::GROUPS == 16 ? 2 : 1;
-        GPU_UNROLL for (uint32_t part = 0; part < PARTS; part++) {
-            const bool inside = PARTS == 1 || t / 2 == part;
-            const uint32_t part_b[2] = {inside ? b[0] : 0, inside ? b[1] : 0};
-            int32_t dot[2][4] = {};
-            GPU_UNROLL for (int half = 0; half < 2; half++) {
-                const uint32_t a[4] = {w[4 * half], w[4 * half + 2], w[4 * half + 1], w[4 * half + 3]};
-                gpu_mma(dot[half], a, part_b);
-            }
-            const uint32_t group = step * PARTS + part; /* of the weights, in the run */
-            GPU_UNROLL for (uint32_t j = 0; j < 4; j++) {
-                const uint32_t place = 4 * g + j;
-                const float d = WIDE ? 0.0f : scale_value<TYPE>(scale_bits(record, ds_gpu_d_at(P::get()), step, place));
-                const float m = !WIDE && P::MINIMUM ? scale_value<TYPE>(scale_bits(record, ds_gpu_dmin_at(P::get()), step, place)) : 0.0f;
-                const int32_t scale = WIDE ? static_cast<int8_t>(record[ds_gpu_scale_at(P::get()) + group * DS_GPU_TILE + place]) : 0;
-                const int32_t minimum = WIDE && P::MINIMUM ? record[ds_gpu_minimum_at(P::get()) + group * DS_GPU_TILE + place] : 0;
-                GPU_UNROLL for (uint32_t n = 0; n < 2; n++) {
-                    const int32_t product = dot[j / 2][j % 2 * 2 + n];
-                    int32_t x_sum = 0;
-                    if (P::MINIMUM) {
-                        const uint32_t sixteen = (run * DS_RUN + step * 32) / DS_SUM_GROUP;
-                        x_sum = PARTS == 2 ? sum_of_16(p, xs[n], sixteen + part) : sum_of_16(p, xs[n], sixteen) + sum_of_16(p, xs[n], sixteen + 1);
-                    }
-                    if (WIDE) {
-                        isum[j][n] += scale * product;
-                        msum[j][n] += minimum * x_sum;
-                    } else if (P::NARROW) {
-                        const float both = d * scale_of(p, xs[n], run * (DS_RUN / DS_Q8_BLOCK) + step);
-                        const float term = static_cast<float>(product) * both;
-                        total[j][n] = total[j][n] + term;
-                    } else {
-                        const float left = static_cast<float>(product) * d, right = static_cast<float>(x_sum) * m;
-                        const float term = P::MINIMUM ? left + right : left;
-                        total[j][n] = total[j][n] + term;
-                    }
-                }
-            }
-        }
-    }
-    GPU_UNROLL for (uint32_t j = 0; j < 4; j++) {
-        const uint32_t place = 4 * g + j;
-        GPU_UNROLL for (uint32_t n = 0; n < 2; n++) {
-            if (P::NARROW) {
-                out[j][n] = total[j][n];
-                continue;
-            }
-            const float d_x = scale_of(p, xs[n], run);
-            if (!WIDE) {
-                out[j][n] = d_x * total[j][n];
-                continue;
-            }
-            const float d = ds_f16_to_f32(scale_bits(record, ds_gpu_d_at(P::get()), 0, place)) * d_x;
-            const float left = d * static_cast<float>(isum[j][n]);
-            out[j][n] = left;
-            if (P::MINIMUM) {
-                const float dmin = ds_f16_to_f32(scale_bits(record, ds_gpu_dmin_at(P::get()), 0, place)) * d_x;
-                const float right = dmin * static_cast<float>(msum[j][n]);
-                out[j][n] = left - right;
-            }
-        }
-    }
-}
-
-/* --- a run of a float type: lane = output --- */
-
-template <ds_type TYPE> struct floats;
-template <> struct floats<DS_TYPE_F32> {
-    using weight = float;
-    using input = float;
-    GPU_FN_MEMBER static float widen(float w) { return w; }
-    GPU_FN_MEMBER static float input_value(float x) { return x; }
-};
-template <> struct floats<DS_TYPE_F16> {
-    using weight = uint16_t;
-    using input = float;
-    GPU_FN_MEMBER static float widen(uint16_t w) { return ds_f16_to_f32(w); }
-    GPU_FN_MEMBER static float input_value(float x) { return x; }
-};
-template <> struct floats<DS_TYPE_BF16> {
-    using weight = uint16_t;
-    using input = uint16_t;
-    GPU_FN_MEMBER static float widen(uint16_t w) { return ds_bf16_to_f32(w); }
-    GPU_FN_MEMBER static float input_value(uint16_t x) { return ds_bf16_to_f32(x); }
-};
-
-template <ds_type TYPE>
-GPU_FN void run_of_floats(const struct linear &p, const uint8_t *tile, uint32_t run, uint32_t first_row, uint32_t rows, float out[ROWS]) {
-    using F = floats<TYPE>;
-    constexpr uint32_t EACH = DS_GPU_PIECE / sizeof(typename F::weight);
-    const uint32_t end = least(p.inputs, (run + 1) * DS_RUN), present = least(rows - first_row, ROWS), lane = gpu_lane();
-    const typename F::weight *const weights = reinterpret_cast<const typename F::weight *>(tile);
-    for (uint32_t n = 0; n < ROWS; n++) out[n] = 0;
-    for (uint32_t i = run * DS_RUN; i < end; i++) {
-        const float w = F::widen(weights[(static_cast<size_t>(i / EACH) * DS_GPU_TILE + lane) * EACH + i % EACH]);
-        GPU_UNROLL for (uint32_t n = 0; n < ROWS; n++) {
-            if (n >= present) continue;
-            const float x = F::input_value(reinterpret_cast<const typename F::input *>(p.x + static_cast<size_t>(first_row + n) * p.x_pitch)[i]);
-            const float product = x * w;
-            out[n] = out[n] + product;
-        }
-    }
-}
-
-/* --- the block --- */
-
-/* A run's sums into shared memory. */
-template <ds_type TYPE> struct run_into {
-    GPU_FN_MEMBER static void go(const struct linear &p, const uint8_t *tile, uint32_t run, uint32_t first_row, uint32_t rows,
-                                 float sums[ROWS][DS_GPU_TILE]) {
-        const uint32_t g = gpu_lane() / 4, t = gpu_lane() % 4;
-        float out[4][2];
-        run_of_blocks<TYPE>(p, tile + static_cast<size_t>(run) * ds_gpu_run_bytes(packed<TYPE>::get()), run, first_row, rows, out);
-        for (uint32_t j = 0; j < 4; j++)
-            for (uint32_t n = 0; n < 2; n++) sums[2 * t + n][g + 8 * j] = out[j][n];
-    }
-};
-template <ds_type TYPE>
-GPU_FN void float_run_into(const struct linear &p, const uint8_t *tile, uint32_t run, uint32_t first_row, uint32_t rows,
-                           float sums[ROWS][DS_GPU_TILE]) {
-    float out[ROWS];
-    run_of_floats<TYPE>(p, tile, run, first_row, rows, out);
-    for (uint32_t n = 0; n < ROWS; n++) sums[n][gpu_lane()] = out[n];
-}
-#define FLOAT_RUN(type)                                                                                                     \
-    template <> struct run_into<type> {                                                                                     \
-        GPU_FN_MEMBER static void go(const struct linear &p, const uint8_t *tile, uint32_t run, uint32_t first_row, uint32_t rows, \
-                                     float sums[ROWS][DS_GPU_TILE]) {                                                       \
-            float_run_into<type>(p, tile, run, first_row, rows, sums);                                                      \
-        }                                                                                                                   \
-    };
-FLOAT_RUN(DS_TYPE_F32)
-FLOAT_RUN(DS_TYPE_F16)
-FLOAT_RUN(DS_TYPE_BF16)
-#undef FLOAT_RUN
+template <ds_type TYPE, int NT> struct run_sums : tile_run<TYPE, NT> {};
+template <int NT> struct run_sums<DS_TYPE_F32, NT> : tile_run_of_floats<DS_TYPE_F32, NT> {};
+template <int NT> struct run_sums<DS_TYPE_F16, NT> : tile_run_of_floats<DS_TYPE_F16, NT> {};
+template <int NT> struct run_sums<DS_TYPE_BF16, NT> : tile_run_of_floats<DS_TYPE_BF16, NT> {};
 
 GPU_FN void finish(const struct linear &p, uint32_t row, uint32_t output, float sum) {
     if (p.bias) sum = sum + p.bias[output];
@@ -208,44 +24,64 @@ GPU_FN void finish(const struct linear &p, uint32_t row, uint32_t output, float 
     p.y.row(row)[output] = sum;
 }
 
-template <ds_type TYPE> GPU_KERNEL(THREADS) multiply(struct linear p, struct active active) {
-    GPU_SHARED(struct sums, sums);
+/* Shared memory: sums of [teams][NT * 8 rows][32 outputs], behind them the totals so far of [NT * 8][32]. */
+template <ds_type TYPE, int NT, int TEAMS> GPU_KERNEL(TEAMS * GPU_TEAM) multiply(struct linear p, struct active active) {
+    GPU_DYNAMIC_SHARED(memory);
+    constexpr uint32_t ROWS = NT * 8, PAIRS = ROWS * DS_GPU_TILE;
+    float *const sums = reinterpret_cast<float *>(memory), *const total = sums + gpu_teams() * PAIRS;
     const uint32_t rows = active.get(), first_row = gpu_block_y() * ROWS, first_output = gpu_block_x() * DS_GPU_TILE;
     if (first_row >= rows) return;
     const uint8_t *const tile = p.weight + gpu_block_x() * p.tile_bytes;
-    const uint32_t runs = (p.inputs + DS_RUN - 1) / DS_RUN;
-    constexpr uint32_t EACH = ROWS * DS_GPU_TILE / THREADS; /* (row, output) pairs a thread owns */
-    float total[EACH] = {};
-    for (uint32_t base = 0; base < runs; base += TEAMS) {
-        const uint32_t run = base + gpu_team();
+    const uint32_t runs = (p.inputs + DS_RUN - 1) / DS_RUN, teams = gpu_teams(), pairs = least(rows - first_row, ROWS) * DS_GPU_TILE;
+    for (uint32_t base = 0; base < runs; base += teams) {
         /* Teams without a run of their own repeat the last one: gpu_mma wants whole waves. Nobody reads their sums. */
-        run_into<TYPE>::go(p, tile, least(run, runs - 1), first_row, rows, sums.run[gpu_team()]);
+        run_sums<TYPE, NT>::go(p, tile, least(base + gpu_team(), runs - 1), first_row, rows,
+                               reinterpret_cast<float(*)[DS_GPU_TILE]>(sums + gpu_team() * PAIRS));
         gpu_barrier();
-        for (uint32_t k = 0; k < least(TEAMS, runs - base); k++)
-            for (uint32_t i = 0; i < EACH; i++) {
-                const uint32_t pair = i * THREADS + gpu_thread();
-                total[i] = total[i] + sums.run[k][pair / DS_GPU_TILE][pair % DS_GPU_TILE];
-            }
+        const uint32_t filled = least(teams, runs - base);
+        for (uint32_t pair = gpu_thread(); pair < pairs; pair += gpu_threads()) {
+            float sum = base ? total[pair] : 0.0f;
+            for (uint32_t k = 0; k < filled; k++) sum = sum + sums[k * PAIRS + pair];
+            total[pair] = sum;
+            const uint32_t output = first_output + pair % DS_GPU_TILE;
+            if (base + filled == runs && output < p.outputs) finish(p, first_row + pair / DS_GPU_TILE, output, sum);
+        }
         gpu_barrier();
-    }
-    for (uint32_t i = 0; i < EACH; i++) {
-        const uint32_t pair = i * THREADS + gpu_thread(), row = first_row + pair / DS_GPU_TILE, output = first_output + pair % DS_GPU_TILE;
-        if (row < rows && output < p.outputs) finish(p, row, output, total[i]);
     }
 }
 
-using kernel = void (*)(struct linear, struct active);
+/* As many teams as divide the runs into equal rounds: no more than `most`, and whole waves. */
+uint32_t teams_for(uint32_t runs, uint32_t most) {
+    const uint32_t rounds = ceil_div(runs, most), teams = ceil_div(runs, rounds), whole = DS_GPU_WAVE / GPU_TEAM;
+    return ceil_div(teams, whole) * whole;
+}
 
-kernel kernel_of(ds_type type) {
+template <ds_type TYPE, int NT, int TEAMS>
+gpuError_t start(const struct ds_gpu_launch *launch, const struct linear &linear, const struct active &active) {
+    const uint32_t teams = teams_for(ceil_div(linear.inputs, DS_RUN), TEAMS);
+    const size_t shared = sizeof(float) * NT * 8 * DS_GPU_TILE * (teams + 1);
+    return gpu_launch(multiply<TYPE, NT, TEAMS>, gpu_grid_of(ceil_div(linear.outputs, DS_GPU_TILE), ceil_div(active.rows, NT * 8)),
+                      teams * GPU_TEAM, shared, launch->stream, linear, active);
+}
+
+/* Few tiles leave multiprocessors with one block: that one then has twice the teams. At most 48 KiB of shared memory anywhere. */
+template <ds_type TYPE> gpuError_t start_rows(const struct ds_gpu_launch *launch, const struct linear &linear, const struct active &active) {
+    const bool few = ceil_div(linear.outputs, DS_GPU_TILE) < 2 * launch->processors;
+    if (active.rows <= 8) return few ? start<TYPE, 1, MOST_TEAMS>(launch, linear, active) : start<TYPE, 1, 8>(launch, linear, active);
+    if (active.rows <= 16) return start<TYPE, 2, 8>(launch, linear, active);
+    return start<TYPE, 8, 4>(launch, linear, active);
+}
+
+gpuError_t start_type(const struct ds_gpu_launch *launch, ds_type type, const struct linear &linear, const struct active &active) {
     switch (type) {
-    case DS_TYPE_F32: return multiply<DS_TYPE_F32>;
-    case DS_TYPE_F16: return multiply<DS_TYPE_F16>;
-    case DS_TYPE_BF16: return multiply<DS_TYPE_BF16>;
+    case DS_TYPE_F32: return start_rows<DS_TYPE_F32>(launch, linear, active);
+    case DS_TYPE_F16: return start_rows<DS_TYPE_F16>(launch, linear, active);
+    case DS_TYPE_BF16: return start_rows<DS_TYPE_BF16>(launch, linear, active);
 #define PACK(type, ...) \
-    case DS_TYPE_##type: return multiply<DS_TYPE_##type>;
+    case DS_TYPE_##type: return start_rows<DS_TYPE_##type>(launch, linear, active);
         DS_GPU_PACKS(PACK)
 #undef PACK
-    default: return nullptr;
+    default: return gpuErrorNoKernelImage; /* weight_bytes has refused it */
     }
 }
 
@@ -264,6 +100,5 @@ gpuError_t GPU_OP(linear)(const struct ds_gpu_launch *launch, const union ds_op_
                             at<const float>(p.bias), matrix_of<const float>(p.residual)};
     linear.scale_at = ds_q8_scale_offset(p.x.cols);
     linear.sum_at = p.x.elem == DS_ELEM_Q8_32 ? ds_q8_32_sum_offset(p.x.cols) : ds_q8_sum_offset(p.x.cols);
-    return gpu_launch(kernel_of(p.weight.type), gpu_grid_of(ceil_div(p.weight.rows, DS_GPU_TILE), ceil_div(p.x.rows, ROWS)), THREADS, 0,
-                      launch->stream, linear, active_of(p.count, p.x.rows));
+    return start_type(launch, p.weight.type, linear, active_of(p.count, p.x.rows));
 }

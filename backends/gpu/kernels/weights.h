@@ -43,37 +43,63 @@ template <ds_type TYPE> GPU_FN uint32_t signed_weights(uint32_t u) {
 }
 
 template <ds_type TYPE> GPU_FN float scale_value(uint16_t bits) {
-    return packed<TYPE>::BF16_SCALE ? ds_bf16_to_f32(bits) : ds_f16_to_f32(bits);
+    return packed<TYPE>::BF16_SCALE ? ds_bf16_to_f32(bits) : gpu_from_f16(bits);
 }
 
-/* The lane's words of one step (32 inputs) in a plane of BITS bits: BITS of them. */
-template <int BITS> GPU_FN void plane_words(const uint8_t *plane, uint32_t step, uint32_t lane, uint32_t out[BITS]) {
-    GPU_UNROLL for (uint32_t i = 0; i < BITS; i++) {
-        const uint32_t word = step * BITS + i;
-        out[i] = reinterpret_cast<const uint32_t *>(plane)[(word / 4 * GPU_TEAM + lane) * 4 + word % 4];
+/* COUNT words of a lane, of a plane or of a table: pieces of 16 bytes, `stride` bytes apart. */
+template <int COUNT> GPU_FN void lane_words(const uint8_t *from, size_t stride, uint32_t out[COUNT]) {
+    constexpr int PIECES = COUNT / 4;
+    GPU_UNROLL for (int i = 0; i < PIECES; i++) {
+        const struct gpu_words words = gpu_load16(from + i * stride);
+        GPU_UNROLL for (int k = 0; k < 4; k++) out[4 * i + k] = words.w[k];
     }
+    GPU_UNROLL for (int i = PIECES * 4; i < COUNT; i++) out[i] = reinterpret_cast<const uint32_t *>(from)[i];
 }
 
-/* Four weights of word c (pack.h) as they are packed: BITS bits in each byte. */
-template <int BITS> GPU_FN uint32_t plane_bytes(const uint32_t words[BITS], uint32_t c) {
-    const uint32_t each = 8 / BITS, mask = ((1u << BITS) - 1) * 0x01010101u;
-    return words[c / each] >> (c % each * BITS) & mask;
+/* Four weights of word c (pack.h) of step s as they are packed: BITS bits in each byte. */
+template <int BITS> GPU_FN uint32_t plane_bytes(const uint32_t *words, uint32_t s, uint32_t c) {
+    constexpr uint32_t EACH = 8 / BITS, MASK = BITS == 8 ? 0xffffffffu : ((1u << BITS % 8) - 1) * 0x01010101u;
+    return words[(8 * s + c) / EACH] >> ((8 * s + c) % EACH * BITS) & MASK;
 }
 
-/* All weights of a lane in one step: w[c] are four int8 of output g + 8 (c / 2), inputs 8t + 4 (c mod 2) ... */
-template <ds_type TYPE> GPU_FN void step_weights(const uint8_t *record, uint32_t step, uint32_t lane, uint32_t w[8]) {
+/*
+ * What a lane holds of a run's record, all of it read before any of it is used, so that enough of memory is under way. Only whole
+ * lanes' worth of constants and unrolled loops may index it: it lives in registers.
+ */
+template <ds_type TYPE> struct lane_run {
     using P = packed<TYPE>;
-    uint32_t low[P::LOW];
-    plane_words<P::LOW>(record, step, lane, low);
-    GPU_UNROLL for (uint32_t c = 0; c < 8; c++) w[c] = P::LOW == 8 ? low[c % P::LOW] : plane_bytes<P::LOW>(low, c);
-    if (P::HIGH) {
-        constexpr int BITS = P::HIGH ? P::HIGH : 1;
-        uint32_t high[BITS];
-        plane_words<BITS>(record + ds_gpu_high_at(P::get()), step, lane, high);
-        GPU_UNROLL for (uint32_t c = 0; c < 8; c++) w[c] |= plane_bytes<BITS>(high, c) << P::LOW;
+    static constexpr bool WIDE = P::GROUPS != 0;
+    static constexpr int HIGH_WORDS = P::HIGH ? 8 * P::HIGH : 1, TABLE = P::GROUPS ? P::GROUPS : 1;
+    static constexpr int D_WORDS = WIDE ? 2 : 16;
+    uint32_t low[8 * P::LOW], high[HIGH_WORDS];
+    uint32_t scale[TABLE], minimum[TABLE]; /* four outputs' bytes a group */
+    uint32_t d[D_WORDS], dmin[D_WORDS];    /* four outputs' halves a row */
+
+    GPU_FN_MEMBER void load(const uint8_t *record, uint32_t lane) {
+        const uint32_t g = lane / 4;
+        lane_words<8 * P::LOW>(record + lane * DS_GPU_PIECE, GPU_TEAM * DS_GPU_PIECE, low);
+        if (P::HIGH) lane_words<HIGH_WORDS>(record + ds_gpu_high_at(P::get()) + lane * DS_GPU_PIECE, GPU_TEAM * DS_GPU_PIECE, high);
+        if (WIDE) lane_words<TABLE>(record + ds_gpu_scale_at(P::get()) + g * TABLE * 4, DS_GPU_PIECE, scale);
+        if (WIDE && P::MINIMUM) lane_words<TABLE>(record + ds_gpu_minimum_at(P::get()) + g * TABLE * 4, DS_GPU_PIECE, minimum);
+        lane_words<D_WORDS>(record + ds_gpu_d_at(P::get()) + g * D_WORDS * 4, DS_GPU_PIECE, d);
+        if (P::MINIMUM) lane_words<D_WORDS>(record + ds_gpu_dmin_at(P::get()) + g * D_WORDS * 4, DS_GPU_PIECE, dmin);
     }
-    GPU_UNROLL for (uint32_t c = 0; c < 8; c++) w[c] = signed_weights<TYPE>(w[c]);
-}
+    /* w[c]: four int8 of output g + 8 (c / 2), inputs 8t + 4 (c mod 2) ... of step s. */
+    GPU_FN_MEMBER void weights(uint32_t s, uint32_t w[8]) const {
+        GPU_UNROLL for (uint32_t c = 0; c < 8; c++) {
+            uint32_t u = plane_bytes<P::LOW>(low, s, c);
+            if (P::HIGH) u |= plane_bytes<P::HIGH ? P::HIGH : 1>(high, s, c) << (P::LOW % 8);
+            w[c] = signed_weights<TYPE>(u);
+        }
+    }
+    GPU_FN_MEMBER int32_t scale_of(uint32_t group, uint32_t j) const { return static_cast<int8_t>(scale[group] >> (8 * j) & 0xffu); }
+    GPU_FN_MEMBER int32_t minimum_of(uint32_t group, uint32_t j) const { return static_cast<int32_t>(minimum[group] >> (8 * j) & 0xffu); }
+    GPU_FN_MEMBER float d_of(uint32_t row, uint32_t j) const { return half(d[row * 2 + j / 2], j); }
+    GPU_FN_MEMBER float dmin_of(uint32_t row, uint32_t j) const { return half(dmin[row * 2 + j / 2], j); }
+
+  private:
+    GPU_FN_MEMBER static float half(uint32_t two, uint32_t j) { return scale_value<TYPE>(static_cast<uint16_t>(two >> (16 * (j % 2)) & 0xffffu)); }
+};
 
 /* The one weight of (output of the tile, input of the run), for what reads single rows. */
 template <ds_type TYPE> GPU_FN int32_t single_weight(const uint8_t *record, uint32_t output, uint32_t input) {
@@ -88,11 +114,10 @@ template <ds_type TYPE> GPU_FN int32_t single_weight(const uint8_t *record, uint
     return static_cast<int8_t>(signed_weights<TYPE>(u) & 0xffu);
 }
 
-GPU_FN uint16_t scale_bits(const uint8_t *record, uint32_t at, uint32_t row, uint32_t place) {
-    return reinterpret_cast<const uint16_t *>(record + at)[row * DS_GPU_TILE + place];
+GPU_FN uint16_t scale_bits(const uint8_t *record, uint32_t at, uint32_t place) {
+    return reinterpret_cast<const uint16_t *>(record + at)[place];
 }
 
 } // namespace
-
 
 #endif

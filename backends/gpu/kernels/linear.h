@@ -1,0 +1,26 @@
+/* What the parts of kernel `linear` share: its operands, and what a run of 256 inputs gives. */
+#ifndef DSPARK_GPU_LINEAR_H
+#define DSPARK_GPU_LINEAR_H
+
+#include "weights.h"
+
+namespace {
+
+struct linear {
+    const uint8_t *weight;
+    uint64_t tile_bytes;
+    uint32_t outputs, inputs;
+    const uint8_t *x; /* rows of x_pitch bytes */
+    uint32_t x_pitch;
+    uint32_t scale_at, sum_at; /* in a row of x, where it is quantised */
+    struct matrix<float> y;
+    const float *bias;                   /* or null */
+    struct matrix<const float> residual; /* data null: none */
+
+    /* A row of x; one beyond the last reads the last: its sums are not kept. */
+    GPU_FN_MEMBER const uint8_t *row(uint32_t r, uint32_t rows) const { return x + static_cast<size_t>(least(r, rows - 1)) * x_pitch; }
+};
+
+} // namespace
+
+#endif
