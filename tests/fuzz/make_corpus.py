@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the fuzz targets' first inputs, small valid files that reach every branch: corpus/gguf, corpus/safetensors, corpus/model."""
+"""Writes the fuzz targets' first inputs, small valid files that reach every branch: corpus/gguf, corpus/safetensors, corpus/model, corpus/drafter."""
 import json
 import os
 import struct
@@ -29,19 +29,19 @@ def value(kind, v):
 
 
 def gguf(keys, tensors, version=3, alignment=32):
-    """keys: (name, kind, value); tensors: (name, type id, dimensions innermost first)."""
+    """keys: (name, kind, value); tensors: (name, type id, dimensions innermost first[, data])."""
     head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(keys))
     for name, kind, v in keys:
         head += text(name) + struct.pack("<I", kind) + value(kind, v)
     data = b""
-    for name, kind, ne in tensors:
+    for name, kind, ne, *own in tensors:
         head += text(name) + struct.pack("<I", len(ne)) + b"".join(struct.pack("<Q", n) for n in ne)
         head += struct.pack("<IQ", kind, len(data))
         elements, size = BLOCKS[kind]
         count = 1
         for n in ne:
             count *= n
-        raw = bytes((7 * i + kind) & 255 for i in range(count // elements * size))
+        raw = own[0] if own else bytes((7 * i + kind) & 255 for i in range(count // elements * size))
         data += raw + bytes(-len(raw) % alignment)
     return head + bytes(-len(head) % alignment) + data
 
@@ -88,13 +88,13 @@ def folder(architecture, prefix, all_tensors, layers, dtype="BF16", **more):
     return json.dumps(config).encode() + b"\n====\n" + json.dumps(header).encode()
 
 
-def model_gguf(arch, all_tensors, layers, more=()):
+def model_gguf(arch, all_tensors, layers, more=(), own=()):
     keys = [("general.architecture", STRING, arch)]
     keys += [(arch + "." + k, U32, v) for k, v in (("embedding_length", 32), ("block_count", layers), ("attention.head_count", 2),
                                                      ("attention.head_count_kv", 1), ("attention.key_length", 16),
                                                      ("feed_forward_length", 32), ("context_length", 64))]
     keys += [(arch + ".attention.layer_norm_rms_epsilon", F32, 1e-6)] + list(more)
-    return gguf(keys, [(short, 8 if len(shape) > 1 and shape[-1] % 32 == 0 else 0, shape[::-1]) for _, short, shape in all_tensors])
+    return gguf(keys, [(short, 8 if len(shape) > 1 and shape[-1] % 32 == 0 else 0, shape[::-1]) for _, short, shape in all_tensors] + list(own))
 
 
 def models():
@@ -111,6 +111,51 @@ def models():
     write("model", "pair_gguf", target_gguf + b"\n====\n" + drafter_gguf)
     write("model", "pair_mixed", target_gguf + b"\n====\n" + drafter)
     write("model", "target_f32", folder("Qwen3ForCausalLM", "model.", tensors(TOP, 1), 1, "F32", tie_word_embeddings=True))
+
+
+W1, W2 = ("markov_head.markov_w1.weight", "markov_w1.weight", [24, 4]), ("markov_head.markov_w2.weight", "markov_w2.weight", [24, 4])
+BODY = [("fc.weight", "fc.weight", [32, 64]), ("hidden_norm.weight", "enc.output_norm.weight", [32])]
+HEADS = {"none": [], "vanilla": [W1, W2],
+         "gated": [W1, W2, ("markov_head.gate_proj.weight", "markov_gate.weight", [4, 36]), ("markov_head.gate_proj.bias", "markov_gate.bias", [4])],
+         "rnn": [W1, W2, ("markov_head.joint_proj.weight", "markov_joint.weight", [12, 40]), ("markov_head.joint_proj.bias", "markov_joint.bias", [12])]}
+CONFIDENCE = [("confidence_head.proj.weight", "conf_proj.weight", [1, 32]), ("confidence_head.proj.bias", "conf_proj.bias", [1])]
+
+
+def eagle3(head_rows=24):
+    wide = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
+    layer = [("layers.0.%s.weight" % hf, "blk.0.%s.weight" % short, [shape[0], 64] if hf in wide else shape) for hf, short, shape in LAYER]
+    return TOP + [("lm_head.weight", "output.weight", [head_rows, 32]), ("fc.weight", "fc.weight", [32, 96]),
+                  ("layers.0.hidden_norm.weight", "blk.0.attn_norm_2.weight", [32])] + layer
+
+
+def speculators(kind, all_tensors, dtype="BF16", **more):
+    """As folder(), with the layers' keys in an object of their own."""
+    config = {"speculators_model_type": kind, "speculators_config": {"algorithm": kind},
+              "transformer_layer_config": {"model_type": "qwen3", "num_hidden_layers": 1, **SIZES}, **more}
+    return json.dumps(config).encode() + b"\n====\n" + folder("", "", all_tensors, 1, dtype).split(b"\n====\n")[1]
+
+
+def drafters():
+    block = {"block_size": 3, "mask_token_id": 23, "target_layer_ids": [0, 4], "num_target_layers": 6}
+    for head, extra in HEADS.items():
+        rank = {"markov_rank": 4, "markov_head_type": head} if extra else {"markov_rank": 0}
+        write("drafter", head, folder("Qwen3DSparkModel", "", tensors(TOP + BODY + extra + CONFIDENCE, 1), 1, enable_confidence_head=True,
+                                      confidence_head_with_markov=False, **rank, **block))
+        keys = [("dflash.block_size", U32, 3), ("dflash.target_layers", ARRAY, (I32, [1, 5])), ("tokenizer.ggml.mask_token_id", U32, 23)]
+        if extra:
+            keys.append(("dspark.markov_head_type", STRING, head))
+        write("drafter", head + "_gguf", model_gguf("dflash", tensors(TOP + BODY + extra, 1), 1, keys))
+    write("drafter", "dflash", folder("DFlashDraftModel", "", tensors(BODY + TOP[1:], 1), 1, num_target_layers=6, layer_types=["sliding_attention"],
+                                      sliding_window=4, dflash_config={"mask_token_id": 23, "target_layer_ids": [0, 4], "block_size": 4}))
+    write("drafter", "dspark_speculators", speculators("dspark", tensors(TOP + BODY + HEADS["vanilla"], 1), block_size=3, mask_token_id=23, markov_rank=4,
+                                                       aux_hidden_state_layer_ids=[1, 5], sample_from_anchor=True, draft_vocab_size=24))
+    write("drafter", "eagle3", folder("Qwen3Eagle3Model", "", eagle3(), 1, ttt_length=3, target_layer_ids=[0, 1, 4], num_target_layers=6))
+    write("drafter", "eagle3_speculators", speculators("eagle3", eagle3(), norm_before_residual=True, norm_before_fc=False, draft_vocab_size=24))
+    ids = b"".join(struct.pack("<q", 23 - 2 * i) for i in range(8))
+    write("drafter", "eagle3_gguf", model_gguf("eagle3", eagle3(8), 1, [
+        ("eagle3.target_layers", ARRAY, (I32, [1, 2, 5])), ("eagle3.target_hidden_size", U32, 32), ("eagle3.norm_before_residual", BOOL, 1)],
+        [("d2t", 27, [8], ids)]))
+    write("drafter", "older_gguf", model_gguf("dspark", tensors(TOP + BODY, 1), 1))
 
 
 def write(folder, name, data):
@@ -137,6 +182,7 @@ def main():
     write("safetensors", "skipped", safetensors([("f8", "F8_E4M3", [4, 4], 16), ("b", "BOOL", [3], 3), ("none", "F32", [0, 4], 0),
                                                  ("five", "F16", [1, 1, 1, 1, 2], 4)]))
     models()
+    drafters()
 
 
 main()

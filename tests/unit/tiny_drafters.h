@@ -8,6 +8,8 @@
 #include "ckpt/gguf_writer.h"
 #include "tiny_model.h"
 
+enum { TINY_STEPS = 7 };
+
 /* DFlash as DeepSpec writes it: no heads. */
 static inline struct tiny_model tiny_dflash(void) {
     struct tiny_model m = tiny_drafter();
@@ -39,7 +41,7 @@ static inline struct tiny_model tiny_rnn(void) {
 /* DeepSpec's Eagle3 with three taps (the embedding twice), and an untied head of its own. */
 static inline struct tiny_model tiny_eagle3(void) {
     struct tiny_model m = {.config = tiny_config("Qwen3Eagle3Model", 1)};
-    tiny_set(&m, "ttt_length", json_integer(TINY_BLOCK));
+    tiny_set(&m, "ttt_length", json_integer(TINY_STEPS)); /* what other dialects, which do not say it, have */
     tiny_set(&m, "target_layer_ids", json_pack("[i, i, i]", -1, 0, 1));
     tiny_set(&m, "num_target_layers", json_integer(TINY_LAYERS));
     tiny_add(&m, "embed_tokens.weight", 2, TINY_VOCABULARY, TINY_HIDDEN)->seed = TINY_EMBEDDING_SEED;
