@@ -87,6 +87,7 @@ static ds_status move_pages(struct page_io *io, const ds_session *session, const
     const int32_t *table = pager->table + (size_t)session->sequence.slot * pager->pages_per_sequence;
     for (uint32_t p = 0; p < (positions + DS_PAGE - 1) / DS_PAGE; p++) {
         for (uint32_t l = 0; l < cache->n; l++) {
+            if (cache->sources[l] != l) continue; /* an earlier layer's page */
             const uint64_t bytes = ds_cache_page_bytes(&cache->layers[l]);
             DS_TRY(move_page(io, ds_slice_add(cache->layers[l].k, (uint64_t)table[p] * bytes), bytes, err));
             DS_TRY(move_page(io, ds_slice_add(cache->layers[l].v, (uint64_t)table[p] * bytes), bytes, err));
@@ -106,7 +107,7 @@ static ds_status move_caches(struct page_io *io, ds_session *session, struct ds_
     } parts[] = {{&e->target.cache, e->target.params.stream, s->computed}, {&e->drafter.cache, e->drafter.params.stream, s->drafted_context}};
     for (size_t i = 0; i < DS_COUNT(parts); i++) {
         if (!parts[i].positions) continue;
-        const uint64_t bytes = ds_cache_page_bytes(&parts[i].cache->layers[0]);
+        const uint64_t bytes = ds_cache_pages_bytes(parts[i].cache); /* more than any one */
         io->device = parts[i].cache->device;
         io->stream = parts[i].stream;
         io->page = malloc((size_t)bytes);
@@ -119,7 +120,7 @@ static ds_status move_caches(struct page_io *io, ds_session *session, struct ds_
 }
 
 static uint64_t cache_bytes(const struct ds_cache_memory *cache, uint32_t positions) {
-    return cache->n ? (uint64_t)(positions + DS_PAGE - 1) / DS_PAGE * cache->n * 2 * ds_cache_page_bytes(&cache->layers[0]) : 0;
+    return (uint64_t)(positions + DS_PAGE - 1) / DS_PAGE * ds_cache_pages_bytes(cache);
 }
 
 /* --- saving --- */

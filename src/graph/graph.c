@@ -59,6 +59,8 @@ void ds_graph_set_count(struct ds_graph *graph, struct ds_slice count) {
     graph->quantized.at.buffer = NULL; /* made for other rows */
 }
 
+struct ds_slice ds_graph_get_count(const struct ds_graph *graph) { return graph->count; }
+
 void ds_graph_set_flags(struct ds_graph *graph, struct ds_slice flags) { graph->flags = flags; }
 
 struct ds_view ds_graph_tensor(struct ds_graph *graph, ds_elem elem, uint32_t rows, uint32_t cols) {

@@ -23,6 +23,7 @@ void ds_graph_destroy(struct ds_graph *graph); /* accepts NULL */
 
 /* From here on ops compute only min(rows, *count) rows. */
 void ds_graph_set_count(struct ds_graph *graph, struct ds_slice count);
+struct ds_slice ds_graph_get_count(const struct ds_graph *graph);
 /* Where ops that quantise raise the flags of their rows (u32 a row); buffer NULL: nowhere. */
 void ds_graph_set_flags(struct ds_graph *graph, struct ds_slice flags);
 

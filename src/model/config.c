@@ -34,6 +34,14 @@ ds_status ds_config_flag(const struct ds_naming *naming, const char *hf, bool fa
     return ds_ckpt_bool_or(naming->ckpt, ds_naming_key(naming, hf, "", key), fallback, out, err);
 }
 
+ds_status ds_config_real_or_none(const struct ds_naming *naming, const char *hf, const char *gguf, float *out, struct ds_error *err) {
+    char key[DS_KEY_MAX];
+    double value;
+    DS_TRY(ds_ckpt_real_or(naming->ckpt, ds_naming_key(naming, hf, gguf, key), 0.0, 1e6, 0.0, &value, err));
+    *out = (float)value;
+    return DS_OK;
+}
+
 ds_status ds_config_check_heads(const struct ds_naming *naming, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, struct ds_error *err) {
     if (heads % kv_heads)
         return ds_fail(err, DS_ERROR_FORMAT, "%s: %u attention heads cannot be shared by %u key/value heads; expected a multiple",
@@ -147,6 +155,22 @@ static ds_status read_biases(const struct ds_naming *naming, const struct ds_fam
 }
 
 /* --- sliding windows --- */
+
+struct ds_kv_shape ds_config_kv_shape(const struct ds_model_config *c, uint32_t layer) {
+    const bool global = !ds_config_window(c, layer);
+    struct ds_kv_shape shape = {.kv_heads = c->kv_heads, .head_dim = c->head_dim, .source = layer};
+    if (global && c->global_head_dim) shape.head_dim = c->global_head_dim;
+    if (global && c->global_kv_heads) shape.kv_heads = c->global_kv_heads;
+    if (layer < c->layers - c->shared_layers) return shape;
+    /* The last layer of its kind that has its own; the reader has checked that there is one. */
+    shape.source = c->layers - c->shared_layers - 1;
+    while (shape.source > 0 && !ds_config_window(c, shape.source) != global) shape.source--;
+    return shape;
+}
+
+uint32_t ds_config_feed_forward(const struct ds_model_config *c, uint32_t layer) {
+    return c->double_wide && layer >= c->layers - c->shared_layers ? 2 * c->feed_forward : c->feed_forward;
+}
 
 void ds_config_slide(struct ds_model_config *c, uint32_t layer) { c->sliding[layer / 8] |= (uint8_t)(1u << layer % 8); }
 

@@ -17,6 +17,9 @@ ds_status ds_config_size_or(const struct ds_naming *naming, const char *hf, cons
 /* A flag of config.json; GGUF has none and gives the default. */
 ds_status ds_config_flag(const struct ds_naming *naming, const char *hf, bool fallback, bool *out, struct ds_error *err);
 
+/* A number above 0 that may be null or absent (then 0). */
+ds_status ds_config_real_or_none(const struct ds_naming *naming, const char *hf, const char *gguf, float *out, struct ds_error *err);
+
 /* hidden, layers, heads, context, rms_eps: what every family has under the same keys. */
 ds_status ds_config_sizes(const struct ds_naming *naming, struct ds_model_config *config, struct ds_error *err);
 ds_status ds_config_check_heads(const struct ds_naming *naming, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, struct ds_error *err);

@@ -10,13 +10,13 @@
 /* Names of the model's own tensors ("model." or blk.) and of those beside it (lm_head). */
 struct ds_naming ds_decoder_naming(const struct ds_model *model);
 
-/* config.vocabulary and config.tied; needs config.hidden for its message. */
-ds_status ds_decoder_vocabulary(struct ds_model *model, const struct ds_naming *naming, struct ds_error *err);
+/* config.vocabulary and config.tied (`tied`: unless config.json says otherwise); needs config.hidden for its message. */
+ds_status ds_decoder_vocabulary(struct ds_model *model, const struct ds_naming *naming, bool tied, struct ds_error *err);
 /* ds_config_read_family and the vocabulary. */
 ds_status ds_decoder_configure(struct ds_model *model, const struct ds_family *family, struct ds_error *err);
 
-/* Embedding, final norm, head. */
-ds_status ds_decoder_load_ends(struct ds_model *model, struct ds_loader *loader, struct ds_error *err);
+/* Embedding, final norm (`offset` is added to it), head. */
+ds_status ds_decoder_load_ends(struct ds_model *model, struct ds_loader *loader, float offset, struct ds_error *err);
 ds_status ds_decoder_load(struct ds_model *model, struct ds_loader *loader, struct ds_error *err); /* and layers of layer.h */
 
 /* A pass: begin gives the embedded rows; layer_done goes behind every layer; finish norms, and makes logits where they are wanted. */

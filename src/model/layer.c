@@ -38,18 +38,29 @@ uint32_t ds_layer_tensors(const struct ds_model_config *c, struct ds_layer_tenso
     return n;
 }
 
-ds_status ds_layer_load(struct ds_layer *layer, const struct ds_model_config *c, const struct ds_naming *naming, uint32_t index,
-                        struct ds_loader *loader, struct ds_error *err) {
+static ds_status load_tensors(struct ds_layer *layer, const struct ds_model_config *c, const struct ds_naming *naming, uint32_t index,
+                              bool dense, struct ds_loader *loader, struct ds_error *err) {
     struct ds_layer_tensor tensors[DS_LAYER_TENSORS];
     const uint32_t n = ds_layer_tensors(c, tensors);
     layer->window = ds_config_window(c, index);
     for (uint32_t i = 0; i < n; i++) {
         const struct ds_layer_tensor *t = &tensors[i];
         void *const out = (char *)layer + t->offset;
+        if (!dense && (strstr(t->hf, ".mlp.") != NULL)) continue;
         if (t->rows) DS_TRY(ds_naming_matrix(naming, loader, t->hf, t->gguf, index, t->rows, t->cols, out, err));
         else DS_TRY(ds_naming_vector(naming, loader, t->hf, t->gguf, index, t->cols, out, err));
     }
     return DS_OK;
+}
+
+ds_status ds_layer_load(struct ds_layer *layer, const struct ds_model_config *c, const struct ds_naming *naming, uint32_t index,
+                        struct ds_loader *loader, struct ds_error *err) {
+    return load_tensors(layer, c, naming, index, true, loader, err);
+}
+
+ds_status ds_layer_load_attention(struct ds_layer *layer, const struct ds_model_config *c, const struct ds_naming *naming, uint32_t index,
+                                  struct ds_loader *loader, struct ds_error *err) {
+    return load_tensors(layer, c, naming, index, false, loader, err);
 }
 
 static void rotate(struct ds_graph *graph, const struct ds_layer_context *context, struct ds_view x, struct ds_slice count) {

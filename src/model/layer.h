@@ -22,6 +22,7 @@ struct ds_naming {
 /* The tensor with this shape, or an error; the names may hold one %u for the layer. */
 ds_status ds_naming_tensor(const struct ds_naming *naming, const char *hf, const char *gguf, uint32_t layer, uint32_t dims,
                            const uint64_t *shape, const struct ds_ckpt_tensor **out, struct ds_error *err);
+const struct ds_ckpt_tensor *ds_naming_find(const struct ds_naming *naming, const char *hf, const char *gguf, uint32_t layer); /* NULL: absent */
 bool ds_naming_has(const struct ds_naming *naming, const char *hf, const char *gguf, uint32_t layer);
 /* Matrix [rows, cols] or vector [n] straight into a loader. */
 ds_status ds_naming_matrix(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t layer,
@@ -61,6 +62,10 @@ uint32_t ds_layer_tensors(const struct ds_model_config *config, struct ds_layer_
 
 ds_status ds_layer_load(struct ds_layer *layer, const struct ds_model_config *config, const struct ds_naming *naming, uint32_t index,
                         struct ds_loader *loader, struct ds_error *err);
+
+/* Without the feed-forward's matrices: for layers that have experts instead. */
+ds_status ds_layer_load_attention(struct ds_layer *layer, const struct ds_model_config *config, const struct ds_naming *naming, uint32_t index,
+                                  struct ds_loader *loader, struct ds_error *err);
 
 struct ds_layer_context {
     const struct ds_model_config *config;

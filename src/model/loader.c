@@ -4,13 +4,16 @@
 #include <string.h>
 
 struct request {
-    enum { MATRIX, VECTOR, CONSTANT } kind;
+    enum { MATRIX, EXPERTS, VECTOR, CONSTANT, SCALAR /* read already */ } kind;
     const struct ds_ckpt *ckpt;
     const struct ds_ckpt_tensor *tensor;
     float *values; /* CONSTANT: owned */
     uint64_t count;
     ds_type type; /* MATRIX: on the device */
-    uint32_t rows, cols; /* MATRIX */
+    uint32_t rows, cols; /* MATRIX, EXPERTS */
+    float scale, shift;  /* VECTOR */
+    struct ds_loader_piece *pieces; /* EXPERTS: owned */
+    uint32_t experts, outputs;
     uint64_t offset, bytes;
     bool shared; /* another request fills this place */
     struct ds_weight *weight;
@@ -39,7 +42,10 @@ ds_status ds_loader_create(struct ds_device *device, bool widen, struct ds_loade
 
 void ds_loader_destroy(struct ds_loader *loader) {
     if (!loader) return;
-    for (size_t i = 0; i < loader->count; i++) free(loader->requests[i].values);
+    for (size_t i = 0; i < loader->count; i++) {
+        free(loader->requests[i].values);
+        free(loader->requests[i].pieces);
+    }
     free(loader->requests);
     loader->device->fns->buffer_destroy(loader->slab);
     free(loader);
@@ -111,12 +117,53 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
     return add_request(loader, &r, &out->at, err);
 }
 
+ds_status ds_loader_experts(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_loader_piece *pieces, uint32_t experts,
+                            uint32_t outputs, uint32_t cols, struct ds_weight *out, struct ds_error *err) {
+    const ds_type stored = pieces[0].tensor->type;
+    for (uint32_t e = 0; e < experts; e++) {
+        DS_TRY(require_numbers(ckpt, pieces[e].tensor, err));
+        if (pieces[e].tensor->type != stored)
+            return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is %s, '%s' %s; the experts of a layer must have one type", ds_ckpt_path(ckpt),
+                           pieces[0].tensor->name, ds_type_get(stored)->name, pieces[e].tensor->name, ds_type_get(pieces[e].tensor->type)->name);
+    }
+    const uint64_t rows = (uint64_t)experts * ds_expert_rows(outputs);
+    struct request r = {.kind = EXPERTS, .ckpt = ckpt, .weight = out, .rows = (uint32_t)rows, .cols = cols, .experts = experts, .outputs = outputs};
+    r.type = loader->widen ? DS_TYPE_F32 : stored;
+    r.bytes = rows <= UINT32_MAX ? loader->device->fns->weight_bytes(loader->device, r.type, r.rows, cols) : 0;
+    if (!r.bytes)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' and its like (%u experts, %s [%u, %u]) cannot be run on this device",
+                       ds_ckpt_path(ckpt), pieces[0].tensor->name, experts, ds_type_get(stored)->name, outputs, cols);
+    r.pieces = malloc(experts * sizeof *r.pieces);
+    if (!r.pieces) return ds_fail_memory(err, experts * sizeof *r.pieces, "the list of experts");
+    memcpy(r.pieces, pieces, experts * sizeof *r.pieces);
+    *out = (struct ds_weight){.type = r.type, .rows = r.rows, .cols = cols};
+    const ds_status status = add_request(loader, &r, &out->at, err);
+    if (status != DS_OK) free(r.pieces);
+    return status;
+}
+
+ds_status ds_loader_scalar(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, float *out,
+                           struct ds_error *err) {
+    DS_TRY(require_numbers(ckpt, tensor, err));
+    if (ds_type_get(tensor->type)->block != 1)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is %s; expected one float", ds_ckpt_path(ckpt), tensor->name, ds_type_get(tensor->type)->name);
+    ds_dequantize_row(tensor->type, tensor->data, 1, out);
+    struct ds_slice place;
+    return add_request(loader, &(struct request){.kind = SCALAR, .ckpt = ckpt, .tensor = tensor, .shared = true}, &place, err);
+}
+
 ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_slice *out, struct ds_error *err) {
+    return ds_loader_vector_affine(loader, ckpt, tensor, 1.0f, 0.0f, out, err);
+}
+
+ds_status ds_loader_vector_affine(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, float scale,
+                                  float offset, struct ds_slice *out, struct ds_error *err) {
     DS_TRY(require_numbers(ckpt, tensor, err));
     uint64_t count = 1;
     for (uint32_t i = 0; i < tensor->dims; i++) count *= tensor->shape[i]; /* cannot overflow: the tensor lies in a file */
-    const struct request r = {.kind = VECTOR, .ckpt = ckpt, .tensor = tensor, .count = count, .bytes = 4 * count, .slice = out};
+    const struct request r = {.kind = VECTOR, .ckpt = ckpt, .tensor = tensor, .count = count, .bytes = 4 * count, .scale = scale, .shift = offset,
+                              .slice = out};
     return add_request(loader, &r, out, err);
 }
 
@@ -130,6 +177,11 @@ ds_status ds_loader_constant(struct ds_loader *loader, const float *values, uint
     return status;
 }
 
+static void mark_used(const struct request *r, const struct ds_ckpt_tensor *first, bool *used) {
+    if (r->kind != EXPERTS) used[r->tensor - first] = true;
+    else for (uint32_t e = 0; e < r->experts; e++) used[r->pieces[e].tensor - first] = true;
+}
+
 ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
                                 const struct ds_ckpt_tensor **out, struct ds_error *err) {
     *out = NULL;
@@ -139,7 +191,7 @@ ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_
     bool *used = calloc(count, sizeof *used);
     if (!used) return ds_fail_memory(err, count, "the list of tensors");
     for (size_t i = 0; i < loader->count; i++)
-        if (loader->requests[i].ckpt == ckpt) used[loader->requests[i].tensor - first] = true;
+        if (loader->requests[i].ckpt == ckpt) mark_used(&loader->requests[i], first, used);
     for (size_t i = 0; i < count && !*out; i++)
         if (!used[i] && !spare(first[i].name)) *out = &first[i];
     free(used);
@@ -184,22 +236,61 @@ static ds_status write_matrix(struct ds_loader *loader, const struct request *r,
     return DS_OK;
 }
 
+/* Rows of a tensor in the form that weight_write takes. */
+static void stage_rows(const struct request *r, ds_type stored, const uint8_t *from, uint64_t row_bytes, uint64_t n, void *staging) {
+    if (r->type != stored) {
+        for (uint64_t i = 0; i < n; i++) ds_dequantize_row(stored, from + i * row_bytes, r->cols, (float *)staging + i * r->cols);
+        return;
+    }
+    memcpy(staging, from, (size_t)(n * row_bytes));
+}
+
+/* One expert's rows, padded with zeros to whole groups. */
+static ds_status write_expert(struct ds_loader *loader, const struct request *r, uint32_t expert, struct ds_stream *stream, uint8_t *staging,
+                              uint64_t staging_bytes, struct progress *progress, struct ds_error *err) {
+    const struct ds_loader_piece *piece = &r->pieces[expert];
+    uint64_t row_bytes = 0;
+    (void)ds_type_size(piece->tensor->type, 1, r->cols, &row_bytes);
+    const uint64_t staged_row = r->type == piece->tensor->type ? row_bytes : 4 * (uint64_t)r->cols, padded = ds_expert_rows(r->outputs);
+    const uint64_t step = DS_MAX(staging_bytes / staged_row / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS, (uint64_t)DS_WEIGHT_ROWS);
+    for (uint64_t first = 0; first < padded; first += step) {
+        const uint64_t n = DS_MIN(step, padded - first), stored = first < r->outputs ? DS_MIN(n, r->outputs - first) : 0;
+        stage_rows(r, piece->tensor->type, piece->tensor->data + (piece->first_row + first) * row_bytes, row_bytes, stored, staging);
+        memset(staging + stored * staged_row, 0, (size_t)((n - stored) * staged_row));
+        DS_TRY(loader->device->fns->weight_write(stream, r->weight, (uint32_t)(expert * padded + first), (uint32_t)n, staging, err));
+        DS_TRY(report(progress, stored * row_bytes, err));
+    }
+    return DS_OK;
+}
+
+static ds_status write_experts(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, void *staging,
+                               uint64_t staging_bytes, struct progress *progress, struct ds_error *err) {
+    for (uint32_t e = 0; e < r->experts; e++) {
+        DS_TRY(write_expert(loader, r, e, stream, staging, staging_bytes, progress, err));
+        if (e + 1 == r->experts || r->pieces[e].tensor != r->pieces[e + 1].tensor) ds_ckpt_release(r->ckpt, r->pieces[e].tensor);
+    }
+    return DS_OK;
+}
+
 static ds_status write_vector(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, struct ds_error *err) {
     if (r->kind == CONSTANT) return loader->device->fns->write(stream, *r->slice, r->values, r->bytes, err);
     float *values = malloc((size_t)DS_MAX(r->bytes, 1));
     if (!values) return ds_fail_memory(err, (size_t)r->bytes, r->tensor->name);
     ds_dequantize_row(r->tensor->type, r->tensor->data, r->count, values);
+    if (r->scale != 1.0f || r->shift != 0.0f)
+        for (uint64_t i = 0; i < r->count; i++) values[i] = values[i] * r->scale + r->shift;
     const ds_status status = loader->device->fns->write(stream, *r->slice, values, r->bytes, err);
     free(values);
     return status;
 }
 
-/* The largest piece write_matrix stages; what is not widened goes to the device from where it lies in the file. */
+/* The largest piece that is staged: experts, and what is widened. All else goes to the device from where it lies in the file. */
 static uint64_t staging_size(const struct ds_loader *loader) {
     uint64_t largest = 0;
     for (size_t i = 0; i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
-        if (r->kind == MATRIX && r->type != r->tensor->type) largest = DS_MAX(largest, DS_MAX((uint64_t)STAGING_BYTES, 4 * (uint64_t)r->cols * DS_WEIGHT_ROWS));
+        const bool staged = r->kind == EXPERTS || (r->kind == MATRIX && r->type != r->tensor->type);
+        if (staged) largest = DS_MAX(largest, DS_MAX((uint64_t)STAGING_BYTES, 4 * (uint64_t)r->cols * DS_WEIGHT_ROWS));
     }
     return largest;
 }
@@ -207,9 +298,17 @@ static uint64_t staging_size(const struct ds_loader *loader) {
 static void point_at(struct ds_loader *loader, struct ds_buffer *buffer) {
     for (size_t i = 0; i < loader->count; i++) {
         struct request *r = &loader->requests[i];
-        if (r->kind == MATRIX) r->weight->at.buffer = buffer;
-        else r->slice->buffer = buffer;
+        if (r->kind == MATRIX || r->kind == EXPERTS) r->weight->at.buffer = buffer;
+        else if (r->kind != SCALAR) r->slice->buffer = buffer;
     }
+}
+
+/* Of a request's matrices in the file: what progress counts. */
+static uint64_t stored_bytes(const struct request *r) {
+    uint64_t row_bytes = 0;
+    if (r->kind == MATRIX) return r->tensor->bytes;
+    if (r->kind == EXPERTS) (void)ds_type_size(r->pieces[0].tensor->type, 1, r->cols, &row_bytes);
+    return row_bytes * r->outputs * r->experts;
 }
 
 ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, ds_progress_fn progress_fn, void *user,
@@ -217,7 +316,7 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     if (loader->slab || !loader->planned.bytes) return DS_OK;
     struct progress progress = {.fn = progress_fn, .user = user};
     for (size_t i = 0; i < loader->count; i++)
-        if (loader->requests[i].kind == MATRIX && !loader->requests[i].shared) progress.total += loader->requests[i].tensor->bytes;
+        if (!loader->requests[i].shared) progress.total += stored_bytes(&loader->requests[i]);
 
     const uint64_t staging_bytes = staging_size(loader);
     void *staging = staging_bytes ? malloc((size_t)staging_bytes) : NULL;
@@ -226,7 +325,9 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     if (status == DS_OK) point_at(loader, loader->slab);
     for (size_t i = 0; status == DS_OK && i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
-        if (r->kind != MATRIX) status = write_vector(loader, r, stream, err);
+        if (r->kind == SCALAR) continue;
+        if (r->kind == EXPERTS) status = write_experts(loader, r, stream, staging, staging_bytes, &progress, err);
+        else if (r->kind != MATRIX) status = write_vector(loader, r, stream, err);
         else if (!r->shared) status = write_matrix(loader, r, stream, staging, &progress, err);
         if (r->tensor) ds_ckpt_release(r->ckpt, r->tensor);
     }

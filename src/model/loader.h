@@ -26,6 +26,22 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
 /* A vector, widened to f32. */
 ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_slice *out, struct ds_error *err);
+/* The same with every element x replaced by x * scale + offset. */
+ds_status ds_loader_vector_affine(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, float scale,
+                                  float offset, struct ds_slice *out, struct ds_error *err);
+/* The value of a tensor of one element, at once: for parameters of a graph. */
+ds_status ds_loader_scalar(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, float *out,
+                           struct ds_error *err);
+/*
+ * The matrices of all experts as one (ds_op_expert_linear): piece e is expert e's, rows [first_row, first_row + outputs) of its tensor
+ * seen as a matrix of `cols` columns, which the caller has checked. All of one type.
+ */
+struct ds_loader_piece {
+    const struct ds_ckpt_tensor *tensor;
+    uint64_t first_row;
+};
+ds_status ds_loader_experts(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_loader_piece *pieces, uint32_t experts,
+                            uint32_t outputs, uint32_t cols, struct ds_weight *out, struct ds_error *err);
 /* Numbers that we made (rope tables): copied now into the loader. */
 ds_status ds_loader_constant(struct ds_loader *loader, const float *values, uint64_t count, struct ds_slice *out, struct ds_error *err);
 

@@ -7,7 +7,8 @@
 #include <string.h>
 
 /* Every target architecture: one file and one line. */
-static const struct ds_model_arch *const architectures[] = {&ds_arch_qwen3, &ds_arch_qwen2, &ds_arch_llama, &ds_arch_mistral};
+static const struct ds_model_arch *const architectures[] = {&ds_arch_qwen3, &ds_arch_qwen2, &ds_arch_llama, &ds_arch_mistral,
+                                                           &ds_arch_qwen3moe, &ds_arch_gemma3, &ds_arch_gemma4};
 
 /* What the file calls itself: GGUF's general.architecture, or architectures[0] of config.json. */
 static ds_status read_name(const struct ds_ckpt *ckpt, char *name, size_t capacity, struct ds_error *err) {
@@ -51,7 +52,8 @@ ds_status ds_model_open(const struct ds_ckpt *ckpt, struct ds_model **out, struc
     const struct ds_model_arch *arch = NULL;
     for (size_t i = 0; i < DS_COUNT(architectures) && !arch; i++) {
         const bool gguf = ds_ckpt_get_format(ckpt) == DS_CKPT_GGUF;
-        if (strcmp(name, gguf ? architectures[i]->name : architectures[i]->hf_name) == 0) arch = architectures[i];
+        const struct ds_model_arch *a = architectures[i];
+        if (strcmp(name, gguf ? a->name : a->hf_name) == 0 || (!gguf && a->hf_multimodal && strcmp(name, a->hf_multimodal) == 0)) arch = a;
     }
     if (!arch) return unknown_architecture(ckpt, name, err);
     struct ds_model *model = calloc(1, sizeof *model);
@@ -76,6 +78,7 @@ ds_status ds_model_open(const struct ds_ckpt *ckpt, struct ds_model **out, struc
 void ds_model_close(struct ds_model *model) {
     if (!model) return;
     free(model->layers);
+    free(model->family);
     free(model);
 }
 
@@ -108,6 +111,8 @@ static ds_status refuse_unused(const struct ds_model *model, const struct ds_loa
 ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err) {
     model->rope_positions = positions;
     DS_TRY(ds_rope_load_from(model->ckpt, &model->config.rope, positions, loader, &model->rope_cos, &model->rope_sin, err));
+    if (model->config.local_rope.n_rot)
+        DS_TRY(ds_rope_load(&model->config.local_rope, positions, loader, &model->local_cos, &model->local_sin, err));
     DS_TRY(model->arch->load(model, loader, err));
     return refuse_unused(model, loader, err);
 }

@@ -9,10 +9,18 @@
 
 #include "graph/graph.h"
 #include "model/loader.h"
+#include "model/pages.h"
 #include "model/rows.h"
 #include "ops/rope_table.h"
 
 enum { DS_MAX_TAPS = 16, DS_MAX_STOPS = 16, DS_MOST_LAYERS = 1024 };
+
+/* A mixture of experts; experts 0: none. */
+struct ds_expert_config {
+    uint32_t experts, slots; /* slots: experts a row uses */
+    uint32_t feed_forward;   /* width of one expert */
+    bool normalise;          /* a row's weights sum to 1 */
+};
 
 /* Hyper-parameters every decoder has. Filled by the architecture's `configure`; sizes are checked against the tensors. */
 struct ds_model_config {
@@ -26,7 +34,20 @@ struct ds_model_config {
     bool qkv_bias, o_bias, mlp_bias;
     uint32_t window;       /* positions that sliding layers see, their own included; 0: there are none such */
     uint8_t sliding[DS_MOST_LAYERS / 8]; /* a bit a layer: ds_config_window */
+    struct ds_expert_config expert;
+    /* Gemma; 0: as other models have it */
+    struct ds_rope_config local_rope;        /* of sliding layers */
+    uint32_t global_head_dim, global_kv_heads; /* of layers that do not slide */
+    uint32_t shared_layers;                  /* so many last layers read the keys and values of earlier ones */
+    uint32_t per_layer;                      /* width of the per-layer inputs */
+    float embedding_scale, attention_scale;  /* attention_scale 0: 1 / sqrt(head_dim) */
+    float attention_softcap, logit_softcap;
+    bool k_eq_v;                             /* global layers have no V of their own: it is K before norm and rope */
+    bool double_wide;                        /* layers that share keys and values have twice the feed-forward */
 };
+
+struct ds_kv_shape ds_config_kv_shape(const struct ds_model_config *config, uint32_t layer);
+uint32_t ds_config_feed_forward(const struct ds_model_config *config, uint32_t layer);
 
 /* The window of a layer; 0: it sees everything. */
 static inline uint32_t ds_config_window(const struct ds_model_config *config, uint32_t layer) {
@@ -61,6 +82,7 @@ struct ds_model_outputs {
 struct ds_model_arch {
     const char *name;    /* GGUF's architecture; several may share one, the first listed then reads GGUF files */
     const char *hf_name; /* Hugging Face's `architectures[0]` */
+    const char *hf_multimodal; /* the same model inside one that also sees or hears, or NULL */
     ds_status (*configure)(struct ds_model *model, struct ds_error *err);
     ds_status (*load)(struct ds_model *model, struct ds_loader *loader, struct ds_error *err);
     void (*build)(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
@@ -75,8 +97,10 @@ struct ds_model {
     struct ds_weight embedding, head;
     struct ds_slice final_norm;
     struct ds_slice rope_cos, rope_sin;
+    struct ds_slice local_cos, local_sin; /* of sliding layers, where these have a rope of their own */
     uint32_t rope_positions; /* rows of the tables */
     struct ds_layer *layers; /* [config.layers], owned */
+    void *family;            /* what the architecture keeps besides; freed with free() */
     int32_t stop_ids[DS_MAX_STOPS];
     uint32_t n_stops;
 };
@@ -87,6 +111,6 @@ void ds_model_close(struct ds_model *model); /* accepts NULL */
 /* Asks for all weights and for rope tables of `positions` rows. */
 ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err);
 
-extern const struct ds_model_arch ds_arch_llama, ds_arch_mistral, ds_arch_qwen2, ds_arch_qwen3;
+extern const struct ds_model_arch ds_arch_llama, ds_arch_mistral, ds_arch_qwen2, ds_arch_qwen3, ds_arch_qwen3moe, ds_arch_gemma3, ds_arch_gemma4;
 
 #endif

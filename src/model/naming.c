@@ -25,9 +25,13 @@ ds_status ds_naming_tensor(const struct ds_naming *naming, const char *hf, const
     return ds_ckpt_require(naming->ckpt, tensor_name(naming, hf, gguf, layer, name), dims, shape, out, err);
 }
 
-bool ds_naming_has(const struct ds_naming *naming, const char *hf, const char *gguf, uint32_t layer) {
+const struct ds_ckpt_tensor *ds_naming_find(const struct ds_naming *naming, const char *hf, const char *gguf, uint32_t layer) {
     char name[NAME_MAX_BYTES];
-    return ds_ckpt_find(naming->ckpt, tensor_name(naming, hf, gguf, layer, name)) != NULL;
+    return ds_ckpt_find(naming->ckpt, tensor_name(naming, hf, gguf, layer, name));
+}
+
+bool ds_naming_has(const struct ds_naming *naming, const char *hf, const char *gguf, uint32_t layer) {
+    return ds_naming_find(naming, hf, gguf, layer) != NULL;
 }
 
 ds_status ds_naming_matrix(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t layer,

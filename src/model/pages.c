@@ -104,32 +104,61 @@ uint64_t ds_cache_page_bytes(const struct ds_kv *kv) {
     return (uint64_t)kv->kv_heads * kv->head_dim * DS_PAGE * (kv->f16 ? 2 : 4);
 }
 
+uint64_t ds_cache_pages_bytes(const struct ds_cache_memory *cache) {
+    uint64_t bytes = 0;
+    for (uint32_t l = 0; l < cache->n; l++)
+        if (cache->sources[l] == l) bytes += 2 * ds_cache_page_bytes(&cache->layers[l]);
+    return bytes;
+}
+
 static void lay_out(struct ds_cache_memory *cache, struct ds_buffer *buffer) {
     uint64_t offset = 0;
     for (uint32_t l = 0; l < cache->n; l++) {
-        cache->layers[l].k = (struct ds_slice){buffer, offset};
-        offset += layer_bytes(&cache->layers[l]);
-        cache->layers[l].v = (struct ds_slice){buffer, offset};
-        offset += layer_bytes(&cache->layers[l]);
+        struct ds_kv *kv = &cache->layers[l];
+        if (cache->sources[l] != l) { /* an earlier layer's */
+            kv->k = cache->layers[cache->sources[l]].k;
+            kv->v = cache->layers[cache->sources[l]].v;
+            continue;
+        }
+        kv->k = (struct ds_slice){buffer, offset};
+        offset += layer_bytes(kv);
+        kv->v = (struct ds_slice){buffer, offset};
+        offset += layer_bytes(kv);
     }
 }
 
-ds_status ds_cache_plan(struct ds_cache_memory *cache, struct ds_device *device, uint32_t layers, uint32_t kv_heads, uint32_t head_dim,
-                        uint32_t pages, bool f16, struct ds_error *err) {
-    *cache = (struct ds_cache_memory){.device = device, .n = layers};
-    cache->layers = calloc(layers, sizeof *cache->layers);
-    if (!cache->layers) return ds_fail_memory(err, layers * sizeof *cache->layers, "the cache's layers");
-    for (uint32_t l = 0; l < layers; l++)
-        cache->layers[l] = (struct ds_kv){.f16 = f16, .pages = pages, .kv_heads = kv_heads, .head_dim = head_dim};
-    uint64_t per_page;
-    if (!ds_mul_u64(2 * (uint64_t)layers, ds_cache_page_bytes(&cache->layers[0]), &per_page) ||
-        !ds_mul_u64(per_page, pages, &cache->planned.bytes)) {
+ds_status ds_cache_plan_layers(struct ds_cache_memory *cache, struct ds_device *device, const struct ds_kv_shape *layers, uint32_t count,
+                               uint32_t pages, bool f16, struct ds_error *err) {
+    *cache = (struct ds_cache_memory){.device = device, .n = count};
+    cache->layers = calloc(count, sizeof *cache->layers);
+    cache->sources = calloc(count, sizeof *cache->sources);
+    if (!cache->layers || !cache->sources) {
         ds_cache_free(cache);
-        return ds_fail(err, DS_ERROR_MEMORY, "the cache of %u layers for %u pages of %d positions is larger than any memory", layers, pages,
+        return ds_fail_memory(err, count * sizeof *cache->layers, "the cache's layers");
+    }
+    for (uint32_t l = 0; l < count; l++) {
+        assert(layers[l].source <= l);
+        cache->layers[l] = (struct ds_kv){.f16 = f16, .pages = pages, .kv_heads = layers[l].kv_heads, .head_dim = layers[l].head_dim};
+        cache->sources[l] = layers[l].source;
+    }
+    /* Configurations bound layers, heads and their dimensions to 2^10 each, so the sum over layers fits. */
+    if (!ds_mul_u64(ds_cache_pages_bytes(cache), pages, &cache->planned.bytes)) {
+        ds_cache_free(cache);
+        return ds_fail(err, DS_ERROR_MEMORY, "the cache of %u layers for %u pages of %d positions is larger than any memory", count, pages,
                        DS_PAGE);
     }
     lay_out(cache, &cache->planned);
     return DS_OK;
+}
+
+ds_status ds_cache_plan(struct ds_cache_memory *cache, struct ds_device *device, uint32_t layers, uint32_t kv_heads, uint32_t head_dim,
+                        uint32_t pages, bool f16, struct ds_error *err) {
+    struct ds_kv_shape *alike = malloc(layers * sizeof *alike);
+    if (!alike) return ds_fail_memory(err, layers * sizeof *alike, "the cache's layers");
+    for (uint32_t l = 0; l < layers; l++) alike[l] = (struct ds_kv_shape){kv_heads, head_dim, l};
+    const ds_status status = ds_cache_plan_layers(cache, device, alike, layers, pages, f16, err);
+    free(alike);
+    return status;
 }
 
 ds_status ds_cache_allocate(struct ds_cache_memory *cache, struct ds_error *err) {
@@ -141,5 +170,6 @@ ds_status ds_cache_allocate(struct ds_cache_memory *cache, struct ds_error *err)
 void ds_cache_free(struct ds_cache_memory *cache) {
     ds_buffer_drop(&cache->buffer);
     free(cache->layers);
+    free(cache->sources);
     *cache = (struct ds_cache_memory){0};
 }

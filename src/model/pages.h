@@ -47,13 +47,23 @@ struct ds_cache_memory {
     struct ds_device *device;
     struct ds_buffer planned, *buffer;
     struct ds_kv *layers; /* [n], owned */
+    uint32_t *sources;    /* [n], owned: the layer whose places a layer has; itself, mostly */
     uint32_t n;
 };
+/* Keys and values of one layer. `source`: the layer that stores them, itself or an earlier one of the same shape. */
+struct ds_kv_shape {
+    uint32_t kv_heads, head_dim, source;
+};
+ds_status ds_cache_plan_layers(struct ds_cache_memory *cache, struct ds_device *device, const struct ds_kv_shape *layers, uint32_t count,
+                               uint32_t pages, bool f16, struct ds_error *err);
+/* All layers alike. */
 ds_status ds_cache_plan(struct ds_cache_memory *cache, struct ds_device *device, uint32_t layers, uint32_t kv_heads, uint32_t head_dim,
                         uint32_t pages, bool f16, struct ds_error *err);
 ds_status ds_cache_allocate(struct ds_cache_memory *cache, struct ds_error *err);
 void ds_cache_free(struct ds_cache_memory *cache);
 /* Bytes of one page of one layer, keys or values alone. */
 uint64_t ds_cache_page_bytes(const struct ds_kv *kv);
+/* Of a page of all layers that have places of their own, keys and values. */
+uint64_t ds_cache_pages_bytes(const struct ds_cache_memory *cache);
 
 #endif

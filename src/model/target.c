@@ -83,13 +83,20 @@ static void lay_out_outputs(struct ds_target *target, struct ds_buffer *buffer) 
     target->planned_outputs.bytes = bytes;
 }
 
-static ds_status plan(struct ds_target *target, struct ds_error *err) {
+static ds_status plan_cache(struct ds_target *target, struct ds_error *err) {
     const struct ds_target_params *p = &target->params;
     const struct ds_model_config *c = &target->model->config;
+    struct ds_kv_shape layers[DS_MOST_LAYERS];
+    for (uint32_t l = 0; l < c->layers; l++) layers[l] = ds_config_kv_shape(c, l);
+    return ds_cache_plan_layers(&target->cache, p->device, layers, c->layers, p->pager->pages, p->kv_f16, err);
+}
+
+static ds_status plan(struct ds_target *target, struct ds_error *err) {
+    const struct ds_target_params *p = &target->params;
     ds_page_table_plan(&target->pages, p->device, p->pager);
     DS_TRY(ds_rows_plan(&target->rows, p->device, p->rows, p->out_rows, ds_page_table_slice(&target->pages), p->pager->sequences,
                         p->pager->pages_per_sequence, err));
-    DS_TRY(ds_cache_plan(&target->cache, p->device, c->layers, c->kv_heads, c->head_dim, p->pager->pages, p->kv_f16, err));
+    DS_TRY(plan_cache(target, err));
     lay_out_outputs(target, &target->planned_outputs);
     target->n_buckets = ds_row_buckets(p->rows, target->buckets);
     return build_graphs(target, (struct ds_slice){0}, target->graphs, err);

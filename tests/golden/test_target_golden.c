@@ -89,22 +89,44 @@ static void check_random_prompt(struct golden_report *report, const struct golde
     check_greedy(report->label, engine, prompt, "greedy_margin", golden_tolerance(golden, "logits"));
 }
 
-static void check_random(const char *name) {
+/* `path`: the folder of the vectors' model, or the same model in another container. */
+static void check_model(const char *name, const char *kind, const char *path) {
     const char *devices[GOLDEN_MOST_DEVICES];
     const size_t n_devices = golden_devices(devices);
     struct golden golden;
     golden_open(&golden, name, "vectors");
-    char *path = golden_path("tests/golden/%s", name);
     for (size_t d = 0; d < n_devices; d++) {
         struct golden_report report = {0};
-        snprintf(report.label, sizeof report.label, "%s on %s", name, devices[d]);
+        snprintf(report.label, sizeof report.label, "%s%s on %s", name, kind, devices[d]);
         ds_engine *engine = open_target(path, devices[d]);
         for (size_t p = 0; p < json_array_size(golden_member(golden.json, "prompts")); p++) check_random_prompt(&report, &golden, engine, p);
         ds_engine_destroy(engine);
         golden_print(&report);
     }
-    free(path);
     golden_close(&golden);
+}
+
+static void check_random(const char *name) {
+    char *path = golden_path("tests/golden/%s", name);
+    check_model(name, "", path);
+    free(path);
+}
+
+static void check_gguf(const char *name) {
+    char *path = golden_path("tests/golden/gguf-random/%s.gguf", name);
+    check_model(name, " as GGUF", path);
+    free(path);
+}
+
+static void gguf_files_of_every_architecture_give_the_references_logits_hidden_states_and_tokens(void **state) {
+    (void)state;
+    check_gguf("target-qwen2");
+    check_gguf("target-llama3-rope"); /* q and k reordered, frequencies scaled by a tensor */
+    check_gguf("target-qwen3-moe");   /* experts stacked */
+    check_gguf("target-gemma3-text");
+    check_gguf("target-gemma4-text");
+    check_gguf("target-gemma4-ple");
+    check_gguf("target-gemma4-moe"); /* gate and up of an expert in one matrix */
 }
 
 static void qwen3_gives_the_references_logits_hidden_states_and_tokens(void **state) {
@@ -130,6 +152,31 @@ static void llama3_gives_the_references_logits_hidden_states_and_tokens(void **s
 static void mistral_gives_the_references_logits_hidden_states_and_tokens(void **state) {
     (void)state;
     check_random("target-mistral-swa");
+}
+
+static void qwen3_moe_gives_the_references_logits_hidden_states_and_tokens(void **state) {
+    (void)state;
+    check_random("target-qwen3-moe");
+}
+
+static void gemma3_gives_the_references_logits_hidden_states_and_tokens(void **state) {
+    (void)state;
+    check_random("target-gemma3-text");
+}
+
+static void gemma4_gives_the_references_logits_hidden_states_and_tokens(void **state) {
+    (void)state;
+    check_random("target-gemma4-text");
+}
+
+static void gemma4_with_per_layer_inputs_gives_the_references_logits_hidden_states_and_tokens(void **state) {
+    (void)state;
+    check_random("target-gemma4-ple");
+}
+
+static void gemma4_with_experts_gives_the_references_logits_hidden_states_and_tokens(void **state) {
+    (void)state;
+    check_random("target-gemma4-moe");
 }
 
 /* --- the trained target: five rows of each prompt with its answer --- */
@@ -209,6 +256,12 @@ int main(void) {
         cmocka_unit_test(qwen2_gives_the_references_logits_hidden_states_and_tokens),
         cmocka_unit_test(llama3_gives_the_references_logits_hidden_states_and_tokens),
         cmocka_unit_test(mistral_gives_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(qwen3_moe_gives_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(gemma3_gives_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(gemma4_gives_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(gemma4_with_per_layer_inputs_gives_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(gemma4_with_experts_gives_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(gguf_files_of_every_architecture_give_the_references_logits_hidden_states_and_tokens),
         cmocka_unit_test(trained_target_gives_the_references_logits_hidden_states_and_tokens),
     };
     return cmocka_run_group_tests_name("target_golden", tests, NULL, NULL);
