@@ -96,15 +96,27 @@ float *golden_reals(const json_t *object, const char *key, size_t *count) {
 
 /* --- devices and engines --- */
 
+const char *golden_modules(void) { return getenv("DSPARK_TEST_MODULES"); }
+
+/* Whether a comma-separated list has the name; no list has every name. */
+static bool is_meant(const char *name) {
+    const char *list = getenv("DSPARK_TEST_DEVICES");
+    const size_t n = strlen(name);
+    for (const char *at = list; at; at = strchr(at, ','), at += at != NULL)
+        if (strncmp(at, name, n) == 0 && (at[n] == 0 || at[n] == ',')) return true;
+    return !list;
+}
+
 size_t golden_devices(const char *names[GOLDEN_MOST_DEVICES]) {
     const char *all[GOLDEN_MOST_DEVICES];
-    const size_t found = DS_MIN(ds_device_names(NULL, all, GOLDEN_MOST_DEVICES), (uint32_t)GOLDEN_MOST_DEVICES);
+    const size_t found = DS_MIN(ds_device_names(golden_modules(), all, GOLDEN_MOST_DEVICES), (uint32_t)GOLDEN_MOST_DEVICES);
     size_t count = 0;
     for (size_t i = 0; i < found; i++) {
         struct ds_device *device;
         struct ds_device_limits limits;
         struct ds_error err;
-        check_ok(ds_device_create(all[i], &(struct ds_device_params){0}, &device, &err), &err);
+        if (!is_meant(all[i])) continue;
+        check_ok(ds_device_create(all[i], &(struct ds_device_params){.modules = golden_modules()}, &device, &err), &err);
         device->fns->limits(device, &limits);
         if (limits.exact) names[count++] = all[i];
         else print_message("# device %s is left out: %s\n", all[i], limits.note);

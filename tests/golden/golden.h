@@ -39,7 +39,12 @@ float *golden_reals(const json_t *object, const char *key, size_t *count);
 /* --- devices and engines --- */
 
 enum { GOLDEN_MOST_DEVICES = 16 };
-/* Names of the devices that honour the numerics contract here; others refuse to open. */
+/* The folder to take modules from: what DSPARK_TEST_MODULES says; NULL: none is named. */
+const char *golden_modules(void);
+/*
+ * Names of the devices that honour the numerics contract here; others refuse to open. DSPARK_TEST_DEVICES, "cpu,emu:0", names those that
+ * are meant.
+ */
 size_t golden_devices(const char *names[GOLDEN_MOST_DEVICES]);
 /* How many of `count` cases to run on the device: "ref" computes one number at a time and gets at most `few`. */
 size_t golden_share(const char *device, size_t count, size_t few);

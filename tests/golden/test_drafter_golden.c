@@ -15,6 +15,7 @@ static ds_engine *open_pair(const char *target, const char *drafter, const char 
     params.target = target;
     params.drafter = drafter;
     params.device = device;
+    params.modules = golden_modules();
     params.kv = DS_KV_F32;
     params.weights = DS_WEIGHTS_F32;
     ds_engine *engine;

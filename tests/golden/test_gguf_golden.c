@@ -12,6 +12,7 @@ static ds_engine *open_target(const char *path, const char *device, ds_weights w
     ds_engine_params params = ds_engine_defaults();
     params.target = path;
     params.device = device;
+    params.modules = golden_modules();
     params.kv = kv;
     params.weights = weights;
     return golden_engine(&params);
@@ -177,6 +178,7 @@ static ds_token *answers(const char *drafter, const char *device, const json_t *
     params.target = target_path;
     params.drafter = draft_path;
     params.device = device;
+    params.modules = golden_modules();
     ds_engine *engine = golden_engine(&params);
     ds_session *session = golden_session(engine, DS_SPEC_AUTO);
     ds_token *out = malloc(json_array_size(prompts) * ANSWER * sizeof *out);

@@ -35,6 +35,7 @@ static ds_engine *open_target(const char *path, const char *device) {
     ds_engine_params params = ds_engine_defaults();
     params.target = path;
     params.device = device;
+    params.modules = golden_modules();
     params.kv = DS_KV_F32;
     params.weights = DS_WEIGHTS_F32;
     return golden_engine(&params);
