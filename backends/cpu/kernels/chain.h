@@ -62,7 +62,7 @@ DS_INLINE vi chain_vector(const uint8_t *low, const uint8_t *high, const struct 
     return x;
 }
 
-/* All of a record's vectors, for kernels of several rows to load. */
+/* All of a record's vectors as bytes. */
 DS_INLINE void chain_unpack(const uint8_t *record, const struct ds_chain_kind kind, uint8_t *out) {
     const uint8_t *high = record + DS_RUN * DS_TILE / 8 * kind.low_bits;
     for (int b = 0; b < 8; b++) {
@@ -88,14 +88,20 @@ DS_INLINE void chain_scales(const struct ds_pack *pack, const uint8_t *record, c
 
 /* --- narrow weights --- */
 
+/* Fetches an eighth of a record that comes later: in small portions, since a processor has few outstanding reads. */
+DS_INLINE void chain_fetch(const uint8_t *ahead, const int bits, int b) {
+    DS_UNROLL for (int i = 0; i < bits + 1; i++) __builtin_prefetch(ahead + (b * (bits + 1) + i) * 64);
+}
+
 /* Dots of the eight vectors of block b with n rows: int16 pairs summed by chain, then out[r] += chain * factor. */
 DS_INLINE void chain_block(const struct ds_tile *tile, const uint8_t *low, const uint8_t *high, const struct ds_chain_kind unpack,
-                           const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, int b, vi *out) {
+                           const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, int b, uint8_t *keep, vi *out) {
     DS_UNROLL for (int c = 0; c < 8 / kind.length; c++) {
         vi acc[DS_ROW_BLOCK];
         DS_UNROLL for (int v = 0; v < kind.length; v++) {
             const int j = c * kind.length + v;
             const vi w = chain_vector(low, high, unpack, j);
+            if (keep) vi_store(keep + (b * 8 + j) * 64, w);
             DS_UNROLL for (int r = 0; r < n; r++) {
                 const vi pairs = vi_maddubs(w, chain_word(row_q(rows, r) + b * 32 + j * 4));
                 if (v > 0) acc[r] = vi_add16(acc[r], pairs);
@@ -115,22 +121,27 @@ DS_INLINE vi chain_minimum(const struct ds_tile *tile, const uint8_t *prepared, 
     return sum;
 }
 
-/* total[r] += the sums of one run, meanings as in tile.h, for n rows. `unpack` says what lies at `record`: planes, or bytes already. */
-DS_INLINE void chain_run(const struct ds_tile *tile, const uint8_t *record, const struct ds_chain_kind unpack,
-                         const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
+/*
+ * total[r] += the sums of one run, meanings as in tile.h, for n rows. `unpack` says what lies at `record`: planes, or bytes already.
+ * The first rows take weights from the planes in registers, fetch what lies `ahead`, and keep the bytes for more rows if there are any
+ * (`keep`, else NULL): writing them costs nothing beside the products.
+ */
+DS_INLINE void chain_run(const struct ds_tile *tile, const uint8_t *record, const struct ds_chain_kind unpack, const uint8_t *ahead,
+                         const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, uint8_t *keep, float (*total)[DS_TILE]) {
     const uint8_t *low = record, *high = record + DS_RUN * DS_TILE / 8 * unpack.low_bits;
     vi isum[DS_ROW_BLOCK];
     vf sum[DS_ROW_BLOCK];
     DS_UNROLL for (int r = 0; r < n; r++) isum[r] = vi_set1(0);
     DS_UNROLL for (int r = 0; r < n; r++) sum[r] = vf_zero();
     for (int b = 0; b < 8; b++, low += unpack.low_bits * 64, high += unpack.high_bits * 64) {
+        if (unpack.low_bits < 8) chain_fetch(ahead, unpack.low_bits + unpack.high_bits, b);
         if (kind.groups) {
-            chain_block(tile, low, high, unpack, rows, n, kind, b, isum);
+            chain_block(tile, low, high, unpack, rows, n, kind, b, keep, isum);
             continue;
         }
         vi dot[DS_ROW_BLOCK];
         DS_UNROLL for (int r = 0; r < n; r++) dot[r] = vi_set1(0);
-        chain_block(tile, low, high, unpack, rows, n, kind, b, dot);
+        chain_block(tile, low, high, unpack, rows, n, kind, b, keep, dot);
         DS_UNROLL for (int r = 0; r < n; r++) {
             vf t = vf_mul(vi_to_float(dot[r]), vf_load(tile->d[b]));
             if (kind.minimum) {
@@ -164,7 +175,7 @@ DS_INLINE void chain_wide_block(const uint8_t *u, const struct ds_chain_rows *ro
     }
 }
 
-DS_INLINE void chain_wide_run(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, const int n,
+DS_INLINE void chain_wide_run(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows *rows, const int n,
                               const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
     vi isum[DS_ROW_BLOCK];
     vf sum[DS_ROW_BLOCK];
@@ -173,6 +184,7 @@ DS_INLINE void chain_wide_run(const struct ds_tile *tile, const uint8_t *u, cons
     for (int b = 0; b < 8; b++) {
         vi dot[DS_ROW_BLOCK];
         DS_UNROLL for (int r = 0; r < n; r++) dot[r] = chain_word(row_prepared(rows, r) + 2 * DS_RUN + b * 4);
+        if (ahead) chain_fetch(ahead, kind.low_bits, b);
         chain_wide_block(u, rows, n, b, dot);
         DS_UNROLL for (int r = 0; r < n; r++) {
             if (kind.groups) {

@@ -113,6 +113,7 @@ void DS_CPU_NAME(linear)(const struct ds_cpu_work *work, const union ds_op_param
         if (first < end && ds_elem_is_q8(p->x.elem)) prepare_rows(p, r, n, work->scratch);
         for (uint64_t tile = first; tile < end; tile++) {
             _Alignas(64) totals total;
+            for (uint32_t i = 0; i < n; i++) __builtin_prefetch((float *)ds_host_row(&p->y, r + i) + tile * DS_TILE, 1);
             tile_of(p, work->scratch, weights + tile * tile_bytes, r, n, total);
             finish(p, (uint32_t)tile * DS_TILE, r, n, total);
         }

@@ -7,8 +7,8 @@
 #include "kernels/chain.h"
 #include "kernels/chain_prepare.h"
 
-/* One record of weights for n rows. */
-typedef void (*record_fn)(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
+/* One record of weights for n rows; `ahead` is a record that will be needed soon. */
+typedef void (*record_fn)(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
                           float (*total)[DS_TILE]);
 
 static const struct ds_chain_kind whole_bytes = {.low_bits = 8};
@@ -18,38 +18,42 @@ DS_INLINE struct ds_chain_rows rows_from(const struct ds_chain_rows *rows, uint3
                                   .prepared = rows->prepared + r * rows->step, .step = rows->step};
 }
 
-DS_INLINE void some_rows(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, const uint32_t first, const int n,
-                         const struct ds_chain_kind kind, const bool wide, float (*total)[DS_TILE]) {
+/* Rows `first` to first + n - 1 from bytes. */
+DS_INLINE void some_rows(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows *rows, const uint32_t first,
+                         const int n, const struct ds_chain_kind kind, const bool wide, float (*total)[DS_TILE]) {
     const struct ds_chain_rows from = rows_from(rows, first);
-    if (wide) chain_wide_run(tile, u, &from, n, kind, total + first);
-    else chain_run(tile, u, whole_bytes, &from, n, kind, total + first);
+    if (wide) chain_wide_run(tile, u, ahead, &from, n, kind, total + first);
+    else chain_run(tile, u, whole_bytes, ahead, &from, n, kind, NULL, total + first);
 }
 
-/* As many rows at a time as registers hold, then fewer. */
-DS_INLINE void all_rows(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, uint32_t n, const struct ds_chain_kind kind,
-                        const bool wide, float (*total)[DS_TILE]) {
-    uint32_t r = 0;
+/* Rows from `r` on, as many at a time as registers hold, then fewer. */
+DS_INLINE void more_rows(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, uint32_t r, uint32_t n,
+                         const struct ds_chain_kind kind, const bool wide, float (*total)[DS_TILE]) {
     if (DS_ROW_BLOCK >= 8)
-        for (; n - r >= 8; r += 8) some_rows(tile, u, rows, r, DS_MIN(DS_ROW_BLOCK, 8), kind, wide, total);
-    for (; n - r >= 4; r += 4) some_rows(tile, u, rows, r, 4, kind, wide, total);
-    for (; n - r >= 2; r += 2) some_rows(tile, u, rows, r, 2, kind, wide, total);
-    if (r < n) some_rows(tile, u, rows, r, 1, kind, wide, total);
+        for (; n - r >= 8; r += 8) some_rows(tile, u, NULL, rows, r, DS_MIN(DS_ROW_BLOCK, 8), kind, wide, total);
+    for (; n - r >= 4; r += 4) some_rows(tile, u, NULL, rows, r, 4, kind, wide, total);
+    for (; n - r >= 2; r += 2) some_rows(tile, u, NULL, rows, r, 2, kind, wide, total);
+    if (r < n) some_rows(tile, u, NULL, rows, r, 1, kind, wide, total);
 }
 
-/* One or two rows take the weights from the planes in registers; for more they are unpacked once. */
-#define NARROW(name, ...)                                                                                                      \
-    static void name(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, \
-                     uint32_t n, float (*total)[DS_TILE]) {                                                                    \
-        const struct ds_chain_kind kind = {__VA_ARGS__};                                                                       \
-        chain_scales(pack, record, kind, tile);                                                                                \
-        if (n == 1) {                                                                                                          \
-            chain_run(tile, record, kind, rows, 1, kind, total);                                                               \
-        } else if (n == 2) {                                                                                                   \
-            chain_run(tile, record, kind, rows, 2, kind, total);                                                               \
-        } else {                                                                                                               \
-            chain_unpack(record, kind, tile->unpacked);                                                                        \
-            all_rows(tile, tile->unpacked, rows, n, kind, false, total);                                                       \
-        }                                                                                                                      \
+DS_INLINE void narrow_record(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
+                             const struct ds_chain_rows *rows, uint32_t n, const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
+    chain_scales(pack, record, kind, tile);
+    if (n == 1) {
+        chain_run(tile, record, kind, ahead, rows, 1, kind, NULL, total);
+    } else if (n < 4) {
+        chain_run(tile, record, kind, ahead, rows, 2, kind, tile->unpacked, total);
+        if (n == 3) more_rows(tile, tile->unpacked, rows, 2, n, kind, false, total);
+    } else {
+        chain_run(tile, record, kind, ahead, rows, 4, kind, tile->unpacked, total);
+        more_rows(tile, tile->unpacked, rows, 4, n, kind, false, total);
+    }
+}
+
+#define NARROW(name, ...)                                                                                                             \
+    static void name(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,                   \
+                     const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {                                         \
+        narrow_record(pack, record, ahead, tile, rows, n, (struct ds_chain_kind){__VA_ARGS__}, total);                                \
     }
 NARROW(record_q4_0, .low_bits = 4, .length = 8, .start = true)
 NARROW(record_q4_1, .low_bits = 4, .length = 8, .minimum = true)
@@ -61,29 +65,39 @@ NARROW(record_q4_k, .low_bits = 4, .groups = 8, .length = 8, .minimum = true)
 NARROW(record_q5_k, .low_bits = 4, .high_bits = 1, .groups = 8, .length = 4, .minimum = true)
 NARROW(record_q6_k, .low_bits = 4, .high_bits = 2, .groups = 16, .length = 4, .start = true)
 
-static void record_q8_0(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
-                        float (*total)[DS_TILE]) {
+/* The first rows fetch what lies ahead. */
+DS_INLINE void wide_rows(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows *rows, uint32_t n,
+                         const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
+    if (n >= 4) some_rows(tile, u, ahead, rows, 0, 4, kind, true, total);
+    else if (n >= 2) some_rows(tile, u, ahead, rows, 0, 2, kind, true, total);
+    else some_rows(tile, u, ahead, rows, 0, 1, kind, true, total);
+    const uint32_t done = n >= 4 ? 4 : n >= 2 ? 2 : 1;
+    if (done < n) more_rows(tile, u, rows, done, n, kind, true, total);
+}
+
+static void record_q8_0(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
+                        const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {
     const struct ds_chain_kind kind = {.low_bits = 8, .fine = true};
     chain_scales(pack, record, kind, tile);
-    all_rows(tile, record, rows, n, kind, true, total);
+    wide_rows(tile, record, ahead, rows, n, kind, total);
 }
 
 /* Codebooks, with float scales of 32 or integer ones. */
-DS_INLINE void record_of_levels(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows,
-                                uint32_t n, const int groups, float (*total)[DS_TILE]) {
+DS_INLINE void record_of_levels(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
+                                const struct ds_chain_rows *rows, uint32_t n, const int groups, float (*total)[DS_TILE]) {
     const struct ds_chain_kind kind = {.low_bits = 4, .groups = groups};
     chain_scales(pack, record, kind, tile);
     chain_unpack(record, kind, tile->unpacked);
     ds_tile_levels(pack, tile);
-    all_rows(tile, tile->unpacked, rows, n, kind, true, total);
+    wide_rows(tile, tile->unpacked, ahead, rows, n, kind, total);
 }
-static void record_levels_32(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
-                             float (*total)[DS_TILE]) {
-    record_of_levels(pack, record, tile, rows, n, 0, total);
+static void record_levels_32(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
+                             const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {
+    record_of_levels(pack, record, ahead, tile, rows, n, 0, total);
 }
-static void record_levels_256(const struct ds_pack *pack, const uint8_t *record, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
-                              float (*total)[DS_TILE]) {
-    record_of_levels(pack, record, tile, rows, n, 8, total);
+static void record_levels_256(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
+                              const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {
+    record_of_levels(pack, record, ahead, tile, rows, n, 8, total);
 }
 
 static record_fn record_of(ds_type type) {
@@ -141,9 +155,8 @@ static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *prepared
                               .step = runs * each};
     struct ds_tile tile;
     for (uint32_t i = 0; i < runs; i++, packed += pack->run_bytes) {
-        /* The hardware's prefetcher stops at page ends, and unpacking leaves it gaps. */
-        for (uint32_t at = 0; at < pack->run_bytes; at += 64) __builtin_prefetch(packed + pack->run_bytes + at);
-        record(pack, packed, &tile, &x, rows, total);
+        /* Two records ahead: one is over before memory has answered. The hardware's own prefetcher stops at page ends. */
+        record(pack, packed, packed + 2 * pack->run_bytes, &tile, &x, rows, total);
         x.q += DS_RUN;
         x.d += 4 * scales;
         x.prepared += each;
