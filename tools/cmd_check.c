@@ -116,6 +116,26 @@ static const char *tokenizer_verdict(const struct pair *p) {
     return p->draft_tokenizer ? "the same as the target's" : "the target's";
 }
 
+static const char *dialect_name(const struct ds_draft_model *draft) {
+    static const char *const names[] = {[DS_DIALECT_DEEPSPEC] = "deepspec", [DS_DIALECT_DFLASH] = "dflash", [DS_DIALECT_SPECULATORS] = "speculators",
+                                        [DS_DIALECT_GGUF] = "gguf"};
+    return (size_t)draft->dialect < DS_COUNT(names) ? names[draft->dialect] : "?";
+}
+
+/* A block has a row more than drafts where the anchor's slot predicts nothing. */
+static bool samples_from_anchor(const struct ds_draft_model *draft) { return draft->block_rows == draft->block_size; }
+
+static const char *anchor_text(const struct ds_draft_model *draft) {
+    if (draft->arch->steps) return "drafts come one after the other, from the feature in front of the anchor";
+    return samples_from_anchor(draft) ? "its slot predicts the first draft (sample_from_anchor: true)" : "its slot predicts nothing (sample_from_anchor: false)";
+}
+
+static void print_windows(const struct ds_model_config *c) {
+    uint32_t sliding = 0;
+    for (uint32_t l = 0; l < c->layers; l++) sliding += ds_config_window(c, l) > 0;
+    if (sliding) printf("%-14s  %" PRIu32 " positions in %" PRIu32 " of %" PRIu32 " layers\n", "  window", c->window, sliding, c->layers);
+}
+
 static void print_taps(const struct ds_draft_model *draft, const char *between) {
     for (uint32_t i = 0; i < draft->n_taps; i++) printf("%s%" PRId32, i ? between : "", draft->tap_layers[i]);
 }
@@ -136,17 +156,21 @@ static void print_text(const struct pair *p) {
     printf("%-14s  %s\n", "  tokenizer", p->tokenizer ? "there" : "none: only token ids can be used");
     printf("%-14s  %s\n", "  template", chat ? ds_chat_name(chat) : p->tokenizer && ds_tokenizer_chat_template(p->tokenizer) ? "not known here: name one with --template" : "none");
     if (d) {
-        printf("%-14s  %s, %" PRIu32 " layers\n", "drafter", d->arch->name, d->config.layers);
+        printf("%-14s  %s, %" PRIu32 " layer%s, as %s writes it\n", "drafter", d->arch->name, d->config.layers, d->config.layers == 1 ? "" : "s", dialect_name(d));
         printf("%-14s  ", "  taps");
         print_taps(d, ", ");
         puts(" (outputs of decoder layers counted from 0; -1 is the embedding)");
-        printf("%-14s  %" PRIu32 " drafts a round, mask token %" PRId32 "\n", "  block", d->block_size, d->mask_token);
-        printf("%-14s  its slot predicts the first draft (sample_from_anchor: true)\n", "  anchor");
+        printf("%-14s  %" PRIu32 " drafts a round", "  block", d->block_size);
+        if (d->arch->steps) putchar('\n');
+        else printf(", mask token %" PRId32 "\n", d->mask_token);
+        printf("%-14s  %s\n", "  anchor", anchor_text(d));
         printf("%-14s  ", "  head");
         if (d->markov == DS_MARKOV_NONE) puts("no sequential head");
         else printf("%s Markov head of rank %" PRIu32 "\n", head_name(d), d->markov_rank);
         printf("%-14s  %s\n", "  confidence", !d->has_confidence ? "no head" : d->confidence_with_markov && d->markov != DS_MARKOV_NONE ? "a head with Markov features" : "a head without Markov features");
-        printf("%-14s  %" PRIu32 " tokens, all of the target's\n", "  vocabulary", d->config.vocabulary);
+        if (d->vocabulary_map) printf("%-14s  %" PRIu32 " of the target's %" PRIu32 " tokens (d2t)\n", "  vocabulary", d->draft_vocabulary, d->config.vocabulary);
+        else printf("%-14s  %" PRIu32 " tokens, all of the target's\n", "  vocabulary", d->config.vocabulary);
+        print_windows(&d->config);
         print_rope("  rope", &d->config);
         printf("%-14s  %s\n", "  tokenizer", tokenizer_verdict(p));
         puts("The drafter fits the target.");
@@ -167,10 +191,10 @@ static void print_json(const struct pair *p) {
     if (d) {
         printf(", \"drafter\": {\"kind\": \"%s\", \"layers\": %" PRIu32 ", \"taps\": [", d->arch->name, d->config.layers);
         print_taps(d, ", ");
-        printf("], \"block_size\": %" PRIu32 ", \"mask_token\": %" PRId32 ", \"sample_from_anchor\": true, \"markov_head\": \"%s\", \"markov_rank\": %" PRIu32
+        printf("], \"dialect\": \"%s\", \"block_size\": %" PRIu32 ", \"mask_token\": %" PRId32 ", \"sample_from_anchor\": %s, \"markov_head\": \"%s\", \"markov_rank\": %" PRIu32
                ", \"confidence_head\": %s, \"confidence_with_markov\": %s, \"vocabulary\": %" PRIu32 ", \"rope\": {\"theta\": ",
-               d->block_size, d->mask_token, head_name(d), d->markov_rank, d->has_confidence ? "true" : "false",
-               d->has_confidence && d->confidence_with_markov && d->markov != DS_MARKOV_NONE ? "true" : "false", d->config.vocabulary);
+               dialect_name(d), d->block_size, d->mask_token, d->arch->steps ? "null" : samples_from_anchor(d) ? "true" : "false", head_name(d), d->markov_rank, d->has_confidence ? "true" : "false",
+               d->has_confidence && d->confidence_with_markov && d->markov != DS_MARKOV_NONE ? "true" : "false", d->draft_vocabulary);
         ds_cli_json_double(stdout, d->config.rope.theta);
         printf(", \"interleaved\": %s, \"scaling\": \"%s\"}, \"tokenizer\": ", d->config.interleaved ? "true" : "false", rope_name(&d->config.rope));
         ds_cli_json_text(stdout, tokenizer_verdict(p));

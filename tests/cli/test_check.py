@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 
-from cli import DRAFTER, TARGET, CliTest, main
+from cli import DRAFTER, ROOT, TARGET, CliTest, main
 
 
 class Check(CliTest):
@@ -52,6 +52,7 @@ class Check(CliTest):
         gguf = self.expect(0, "check", "-m", TARGET, "-d", path, "--json").json()
         self.assertEqual(gguf["drafter"].pop("tokenizer"), "the same as the target's")
         self.assertEqual(folder["drafter"].pop("tokenizer"), "the target's")
+        self.assertEqual((folder["drafter"].pop("dialect"), gguf["drafter"].pop("dialect")), ("deepspec", "gguf"))
         self.assertEqual(gguf, folder)
 
     def test_what_does_not_fit_is_named_with_key_expected_and_found(self):
@@ -73,6 +74,25 @@ class Check(CliTest):
         refused = self.expect(1, "check", "-m", TARGET, "-d", path, "--json").json()
         self.assertFalse(refused["good"])
         self.assertIn("markov", refused["message"])
+
+    def test_every_kind_of_drafter_is_understood(self):
+        def found(name):
+            return self.expect(0, "check", "-m", TARGET, "-d", os.path.join(os.path.dirname(TARGET), name), "--json").json()["drafter"]
+
+        dflash, eagle3 = found("dflash"), found("eagle3")
+        self.assertEqual((dflash["kind"], dflash["markov_head"], dflash["sample_from_anchor"]), ("dflash", "none", True))
+        self.assertEqual((eagle3["kind"], eagle3["taps"], eagle3["sample_from_anchor"]), ("eagle3", [0, 2, 4, 5, 6], None))
+
+    def test_gated_and_rnn_heads_survive_the_way_to_gguf_and_back(self):
+        for name in "gated", "rnn":
+            with self.subTest(name=name):
+                pair = os.path.join(ROOT, "tests", "golden", "random-dspark-" + name)
+                gguf, back = os.path.join(self.folder, name + ".gguf"), os.path.join(self.folder, name)
+                self.expect(0, "convert", os.path.join(pair, "draft"), gguf, "--type", "bf16")
+                self.expect(0, "convert", gguf, back, "--type", "bf16", "--layout", "deepspec", "--target", os.path.join(pair, "target"))
+                for path in gguf, back:
+                    seen = self.expect(0, "check", "-m", os.path.join(pair, "target"), "-d", path, "--json").json()["drafter"]
+                    self.assertEqual(seen["markov_head"], name)
 
     def test_a_tokenizer_with_other_tokens_is_refused(self):
         path = self.drafter()
