@@ -1,6 +1,6 @@
 /*
  * Drafters of whole blocks: DSpark (arXiv 2607.05147, section 3; DeepSpec's Qwen3DSparkModel) and DFlash (arXiv 2602.06036), which is the
- * same without a sequential head. Qwen3 layers over [context | block], block rows not causal among themselves.
+ * same without a sequential head. Layers of the target's family over [context | block], block rows not causal among themselves.
  *
  *   context row     c = RMSNorm(W_fc [taps]; hidden_norm);  K = rope(k_norm(W_k c)), V = W_v c at the token's own position
  *   block           embeddings of [anchor, mask, mask, ..] at positions n..n+g-1, each row sees all context < n and the block
@@ -10,6 +10,7 @@
  * drafts. In the original form (`sample_from_anchor` false) row k predicts its own position n+k, and the anchor's row nothing.
  */
 #include "draft/dialect.h"
+#include "draft/layers.h"
 #include "draft/markov.h"
 
 #include <string.h>
@@ -73,6 +74,7 @@ static ds_status read_windows(struct ds_draft_model *draft, struct ds_error *err
 static ds_status read_layers(struct ds_draft_model *draft, struct ds_error *err) {
     struct ds_family family = {.qk_norm = true};
     const char *kind = "qwen3";
+    if (draft->gemma) return ds_draft_gemma_read(draft, err);
     if (draft->dialect == DS_DIALECT_SPECULATORS) DS_TRY(ds_ckpt_string(draft->ckpt, "transformer_layer_config.model_type", &kind, err));
     if (strcmp(kind, "llama") == 0) family.qk_norm = false;
     else if (strcmp(kind, "qwen3") != 0)
@@ -105,27 +107,21 @@ static ds_status load(struct ds_draft_model *draft, const struct ds_model *targe
     DS_TRY(ds_naming_matrix(&naming, loader, "fc.weight", "fc.weight", 0, c->hidden, draft->n_taps * draft->target_hidden, &draft->fc, err));
     DS_TRY(ds_naming_vector(&naming, loader, "hidden_norm.weight", "enc.output_norm.weight", 0, c->hidden, &draft->hidden_norm, err));
     DS_TRY(ds_naming_vector(&naming, loader, "norm.weight", "output_norm.weight", 0, c->hidden, &draft->final_norm, err));
-    for (uint32_t l = 0; l < c->layers; l++) DS_TRY(ds_layer_load(&draft->layers[l], c, &naming, l, loader, err));
+    DS_TRY(ds_draft_layers_load(draft, loader, err));
     return ds_markov_load(draft, loader, err);
 }
 
 /* --- graphs --- */
 
-static struct ds_layer_context layer_context(const struct ds_draft_model *draft, const struct ds_rows *rows) {
-    return (struct ds_layer_context){.config = &draft->config, .rows = rows, .rope_cos = draft->rope_cos, .rope_sin = draft->rope_sin,
-                                     .rope_positions = draft->rope_positions};
-}
-
 static void build_context(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_rows *rows,
                           const struct ds_cache *cache, struct ds_view features, struct ds_view feature_out) {
     const struct ds_model_config *c = &draft->config;
-    const struct ds_layer_context context = layer_context(draft, rows);
     ds_graph_set_count(graph, rows->count);
     ds_graph_set_flags(graph, rows->flags);
     const struct ds_view mixed = ds_graph_linear(graph, &draft->fc, features, (struct ds_slice){0}, (struct ds_view){0});
     const struct ds_view feature = ds_graph_rms_norm(graph, mixed, c->hidden, draft->hidden_norm, c->rms_eps);
     ds_draft_keep(graph, feature, feature_out, 0);
-    for (uint32_t l = 0; l < c->layers; l++) ds_layer_store(graph, &context, &draft->layers[l], &cache->layers[l], feature);
+    for (uint32_t l = 0; l < c->layers; l++) ds_draft_layer_store(draft, graph, rows, cache, l, feature);
 }
 
 static void build_block(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows,
@@ -136,17 +132,16 @@ static void build_block(const struct ds_draft_model *draft, struct ds_graph *gra
     causal.visible = rows->rows.causal;
     ds_graph_set_count(graph, none); /* a block is always whole */
     ds_graph_set_flags(graph, rows->rows.flags);
-    struct ds_view x = ds_graph_embed(graph, &draft->embedding, rows->rows.ids, rows->rows.rows, 1.0f);
+    struct ds_view x = ds_draft_embed(draft, graph, rows->rows.ids, rows->rows.rows);
     for (uint32_t l = 0; l < c->layers; l++) {
-        const bool forward = draft->causal_windows && draft->layers[l].window;
-        const struct ds_layer_context context = layer_context(draft, forward ? &causal : &rows->rows);
-        x = ds_layer_build(graph, &context, &draft->layers[l], &cache->layers[l], x);
+        const bool forward = draft->causal_windows && ds_config_window(c, l);
+        x = ds_draft_layer_build(draft, graph, forward ? &causal : &rows->rows, cache, l, x);
     }
     const uint32_t silent = (draft->block_rows - draft->block_size) * rows->sequences;
     x = ds_view_part(x, silent, x.rows - silent, 0, x.cols);
     const struct ds_view h = ds_graph_rms_norm(graph, x, c->hidden, draft->final_norm, c->rms_eps);
     ds_draft_keep(graph, h, out->hidden, 0);
-    const struct ds_view base = ds_graph_linear(graph, &draft->head, h, none, (struct ds_view){0});
+    const struct ds_view base = ds_draft_head(draft, graph, h);
     ds_draft_keep(graph, base, out->base_logits, 0);
     ds_markov_build(draft, graph, rows, h, base, out);
 }

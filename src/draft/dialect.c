@@ -10,8 +10,8 @@ static bool is_gguf(const struct ds_ckpt *ckpt) { return ds_ckpt_get_format(ckpt
 
 static ds_status not_a_drafter(const struct ds_ckpt *ckpt, struct ds_error *err) {
     return ds_fail(err, DS_ERROR_UNSUPPORTED,
-                   "%s is not a drafter this version runs; it runs DSpark, DFlash and Eagle3: folders of DeepSpec (architectures [\"Qwen3DSparkModel\"] "
-                   "or [\"Qwen3Eagle3Model\"]), of DFlash ([\"DFlashDraftModel\"]) and of speculators (speculators_model_type), and GGUF files with "
+                   "%s is not a drafter this version runs; it runs DSpark, DFlash and Eagle3: folders of DeepSpec (architectures [\"Qwen3DSparkModel\"], "
+                   "[\"Qwen3Eagle3Model\"] and Gemma 4's), of DFlash ([\"DFlashDraftModel\"]) and of speculators (speculators_model_type), and GGUF files with "
                    "general.architecture 'dflash' or 'eagle3'",
                    ds_ckpt_path(ckpt));
 }
@@ -48,33 +48,36 @@ static bool text_is(const struct ds_text *text, const char *word) {
     return text->length == strlen(word) && memcmp(text->data, word, text->length) == 0;
 }
 
-static ds_status recognise_folder(const struct ds_ckpt *ckpt, const struct ds_draft_arch **arch, ds_dialect *dialect, struct ds_error *err) {
+static ds_status recognise_folder(const struct ds_ckpt *ckpt, struct ds_draft_kind *kind, struct ds_error *err) {
     static const struct {
         const char *name;
         const struct ds_draft_arch *arch;
         ds_dialect dialect;
+        bool gemma;
     } known[] = {{"Qwen3DSparkModel", &ds_draft_dspark, DS_DIALECT_DEEPSPEC},
                  {"Qwen3Eagle3Model", &ds_draft_eagle3, DS_DIALECT_DEEPSPEC},
                  {"Eagle3DraftModel", &ds_draft_eagle3, DS_DIALECT_DEEPSPEC},
+                 {"Gemma4DSparkModel", &ds_draft_dspark, DS_DIALECT_DEEPSPEC, true},
+                 {"Gemma4Eagle3Model", &ds_draft_eagle3, DS_DIALECT_DEEPSPEC, true},
                  {"DFlashDraftModel", &ds_draft_dflash, DS_DIALECT_DFLASH}};
     const struct ds_value *value = ds_ckpt_value(ckpt, "architectures");
     if (!value || value->kind != DS_VALUE_ARRAY || value->element != DS_VALUE_STRING || value->length < 1) return not_a_drafter(ckpt, err);
     for (size_t i = 0; i < DS_COUNT(known); i++) {
         if (!text_is(value->array, known[i].name)) continue;
-        *arch = known[i].arch;
-        *dialect = known[i].dialect;
+        *kind = (struct ds_draft_kind){known[i].arch, known[i].dialect, known[i].gemma};
         return DS_OK;
     }
     return not_a_drafter(ckpt, err);
 }
 
-ds_status ds_draft_recognise(const struct ds_ckpt *ckpt, const struct ds_draft_arch **arch, ds_dialect *dialect, struct ds_error *err) {
-    *dialect = DS_DIALECT_GGUF;
-    if (is_gguf(ckpt)) return recognise_gguf(ckpt, arch, err);
+ds_status ds_draft_recognise(const struct ds_ckpt *ckpt, struct ds_draft_kind *kind, struct ds_error *err) {
+    *kind = (struct ds_draft_kind){.dialect = DS_DIALECT_GGUF};
+    if (is_gguf(ckpt)) return recognise_gguf(ckpt, &kind->arch, err);
     const char *type;
     DS_TRY(ds_ckpt_string_or(ckpt, "speculators_model_type", "", &type, err));
-    *dialect = DS_DIALECT_SPECULATORS;
-    return *type ? recognise_speculators(ckpt, type, arch, err) : recognise_folder(ckpt, arch, dialect, err);
+    if (!*type) return recognise_folder(ckpt, kind, err);
+    kind->dialect = DS_DIALECT_SPECULATORS;
+    return recognise_speculators(ckpt, type, &kind->arch, err);
 }
 
 /* --- names --- */

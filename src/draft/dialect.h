@@ -8,7 +8,12 @@
 #include "draft/draft.h"
 
 /* What the checkpoint is. DS_ERROR_UNSUPPORTED for what is not run, with the way out where there is one. */
-ds_status ds_draft_recognise(const struct ds_ckpt *ckpt, const struct ds_draft_arch **arch, ds_dialect *dialect, struct ds_error *err);
+struct ds_draft_kind {
+    const struct ds_draft_arch *arch;
+    ds_dialect dialect;
+    bool gemma; /* layers are Gemma 4's */
+};
+ds_status ds_draft_recognise(const struct ds_ckpt *ckpt, struct ds_draft_kind *kind, struct ds_error *err);
 
 /* Names of tensors and keys; keys of the layers lie in an object of their own in speculators' config.json. */
 struct ds_naming ds_draft_naming(const struct ds_draft_model *draft);

@@ -1,24 +1,26 @@
 #include "draft/dialect.h"
 
 #include "base/quote.h"
+#include "model/gemma.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *target, struct ds_draft_model **out, struct ds_error *err) {
     *out = NULL;
-    const struct ds_draft_arch *arch = NULL;
-    ds_dialect dialect = DS_DIALECT_GGUF;
-    DS_TRY(ds_draft_recognise(ckpt, &arch, &dialect, err));
+    struct ds_draft_kind kind;
+    DS_TRY(ds_draft_recognise(ckpt, &kind, err));
     struct ds_draft_model *draft = calloc(1, sizeof *draft);
     if (!draft) return ds_fail_memory(err, sizeof *draft, "the drafter");
-    draft->arch = arch;
-    draft->dialect = dialect;
+    draft->arch = kind.arch;
+    draft->dialect = kind.dialect;
+    draft->gemma = kind.gemma;
     draft->ckpt = ckpt;
-    ds_status status = arch->configure(draft, target, err);
+    ds_status status = draft->arch->configure(draft, target, err);
     if (status == DS_OK) {
-        draft->layers = calloc(draft->config.layers, sizeof *draft->layers);
-        if (!draft->layers) status = ds_fail_memory(err, draft->config.layers * sizeof *draft->layers, "the drafter's layers");
+        if (draft->gemma) draft->gemma_layers = calloc(draft->config.layers, sizeof *draft->gemma_layers);
+        else draft->layers = calloc(draft->config.layers, sizeof *draft->layers);
+        if (!draft->layers && !draft->gemma_layers) status = ds_fail_memory(err, draft->config.layers, "the drafter's layers");
     }
     if (status != DS_OK) {
         ds_draft_close(draft);
@@ -31,6 +33,7 @@ ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *targe
 void ds_draft_close(struct ds_draft_model *draft) {
     if (!draft) return;
     free(draft->vocabulary_map);
+    free(draft->gemma_layers);
     free(draft->layers);
     free(draft);
 }

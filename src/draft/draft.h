@@ -23,6 +23,7 @@ enum { DS_MAX_BLOCK_ROWS = 64 };
 #define DS_LOGIT_ABSENT (-1e30f)
 
 struct ds_draft_model;
+struct ds_gemma_layer;
 
 /* The rows of a drafting pass, slot-major: row k * sequences + s is slot k of sequence s. */
 struct ds_draft_rows {
@@ -81,7 +82,9 @@ struct ds_draft_model {
     struct ds_slice hidden_norm, final_norm, input_norm, confidence_bias, markov_bias, vocabulary_ids;
     struct ds_slice rope_cos, rope_sin;
     uint32_t rope_positions;
-    struct ds_layer *layers; /* [config.layers], owned */
+    bool gemma;                         /* layers are Gemma 4's */
+    struct ds_layer *layers;            /* [config.layers], owned; the other one is NULL */
+    struct ds_gemma_layer *gemma_layers;
 };
 
 /* Recognises the drafter and checks that it fits the target: DS_ERROR_MISMATCH names the key, the expected and the found value. */

@@ -78,7 +78,8 @@ static ds_status plan(struct ds_drafter *d, struct ds_error *err) {
     const struct ds_slice table = ds_page_table_slice(&d->pages);
     DS_TRY(ds_rows_plan(&d->context, d->params.device, rows, 1, table, pager->sequences, pager->pages_per_sequence, err));
     DS_TRY(ds_rows_plan(&d->block, d->params.device, d->model->block_rows, g, table, pager->sequences, pager->pages_per_sequence, err));
-    DS_TRY(ds_cache_plan(&d->cache, d->params.device, c->layers, c->kv_heads, c->head_dim, pager->pages, d->params.kv_f16, err));
+    const struct ds_kv_shape shape = ds_config_kv_shape(c, 0); /* all layers are alike */
+    DS_TRY(ds_cache_plan(&d->cache, d->params.device, c->layers, shape.kv_heads, shape.head_dim, pager->pages, d->params.kv_f16, err));
     lay_out_outputs(d, &d->planned_outputs);
     d->following = malloc(rows * sizeof *d->following);
     if (!d->following) return ds_fail_memory(err, rows * sizeof *d->following, "tokens behind context rows");

@@ -14,6 +14,7 @@
 #include "draft/dialect.h"
 
 #include "base/quote.h"
+#include "draft/layers.h"
 #include "model/config.h"
 
 #include <string.h>
@@ -24,6 +25,7 @@ enum { DEFAULT_STEPS = 7 };
 
 static ds_status read_layer(struct ds_draft_model *draft, struct ds_error *err) {
     const struct ds_naming naming = ds_draft_naming(draft);
+    if (draft->gemma) return ds_draft_gemma_read(draft, err);
     const struct ds_family family = {.qk_norm = ds_naming_has(&naming, "layers.0.self_attn.q_norm.weight", "blk.%u.attn_q_norm.weight", 0),
                                      .interleaved = true};
     if (draft->dialect == DS_DIALECT_SPECULATORS) {
@@ -35,9 +37,13 @@ static ds_status read_layer(struct ds_draft_model *draft, struct ds_error *err) 
     }
     if (draft->dialect == DS_DIALECT_DEEPSPEC && !family.qk_norm)
         return ds_fail(err, DS_ERROR_FORMAT, "%s: there is no tensor 'layers.0.self_attn.q_norm.weight'", ds_ckpt_path(draft->ckpt));
-    DS_TRY(ds_config_read_family(&naming, &family, &draft->config, err));
-    if (draft->config.layers == 1) return DS_OK;
+    return ds_config_read_family(&naming, &family, &draft->config, err);
+}
+
+static ds_status require_one_layer(const struct ds_draft_model *draft, struct ds_error *err) {
+    const struct ds_naming naming = ds_draft_naming(draft);
     char key[DS_KEY_MAX];
+    if (draft->config.layers == 1) return DS_OK;
     return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: %s is %u; an Eagle3 drafter has 1 layer", ds_ckpt_path(draft->ckpt),
                    ds_naming_key(&naming, "num_hidden_layers", "block_count", key), draft->config.layers);
 }
@@ -74,6 +80,8 @@ static ds_status read_taps(struct ds_draft_model *draft, const struct ds_model *
 
 static ds_status configure(struct ds_draft_model *draft, const struct ds_model *target, struct ds_error *err) {
     DS_TRY(read_layer(draft, err));
+    DS_TRY(require_one_layer(draft, err));
+    draft->config.attention_inputs = 2 * draft->config.hidden; /* token and feature */
     /* Another width is possible where no table of the target is used. */
     const struct ds_naming own = ds_draft_naming_own(draft);
     const bool own_tables = ds_naming_has(&own, "embed_tokens.weight", "token_embd.weight", 0) && ds_naming_has(&own, "lm_head.weight", "output.weight", 0);
@@ -89,32 +97,16 @@ static ds_status configure(struct ds_draft_model *draft, const struct ds_model *
 
 /* --- weights --- */
 
-/* As ds_layer_load, but q, k and v read token and feature. */
-static ds_status load_layer(struct ds_draft_model *draft, struct ds_loader *loader, struct ds_error *err) {
-    const struct ds_naming naming = ds_draft_naming(draft);
-    struct ds_layer *layer = &draft->layers[0];
-    struct ds_layer_tensor tensors[DS_LAYER_TENSORS];
-    const uint32_t n = ds_layer_tensors(&draft->config, tensors);
-    layer->window = ds_config_window(&draft->config, 0);
-    for (uint32_t i = 0; i < n; i++) {
-        const struct ds_layer_tensor *t = &tensors[i];
-        void *const out = (char *)layer + t->offset;
-        const bool wide = out == &layer->q || out == &layer->k || out == &layer->v;
-        if (t->rows) DS_TRY(ds_naming_matrix(&naming, loader, t->hf, t->gguf, 0, t->rows, wide ? 2 * t->cols : t->cols, out, err));
-        else DS_TRY(ds_naming_vector(&naming, loader, t->hf, t->gguf, 0, t->cols, out, err));
-    }
-    return ds_naming_vector(&naming, loader, "layers.0.hidden_norm.weight", "blk.%u.attn_norm_2.weight", 0, draft->config.hidden, &draft->hidden_norm, err);
-}
-
 static ds_status load(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, struct ds_error *err) {
-    const struct ds_naming own = ds_draft_naming_own(draft);
+    const struct ds_naming own = ds_draft_naming_own(draft), naming = ds_draft_naming(draft);
     const uint32_t hidden = draft->config.hidden, inputs = draft->n_taps * draft->target_hidden;
     DS_TRY(ds_draft_load_vocabulary(draft, target, loader, err));
     DS_TRY(ds_naming_matrix(&own, loader, "fc.weight", "fc.weight", 0, hidden, inputs, &draft->fc, err));
     if (draft->norm_before_fc)
         DS_TRY(ds_naming_vector(&own, loader, "input_norm.weight", "enc.input_norm.weight", 0, inputs, &draft->input_norm, err));
     DS_TRY(ds_naming_vector(&own, loader, "norm.weight", "output_norm.weight", 0, hidden, &draft->final_norm, err));
-    return load_layer(draft, loader, err);
+    DS_TRY(ds_naming_vector(&naming, loader, "layers.0.hidden_norm.weight", "blk.%u.attn_norm_2.weight", 0, hidden, &draft->hidden_norm, err));
+    return ds_draft_layers_load(draft, loader, err);
 }
 
 /* --- graphs --- */
@@ -129,25 +121,19 @@ static struct ds_view pair(const struct ds_draft_model *draft, struct ds_graph *
     const uint32_t hidden = draft->config.hidden, rows = feature.rows;
     const float eps = draft->config.rms_eps;
     const struct ds_view both = ds_graph_tensor(graph, DS_ELEM_F32, rows, 2 * hidden);
-    const struct ds_view token = ds_graph_embed(graph, &draft->embedding, ids, rows, 1.0f);
-    norm_into(graph, token, draft->layers[0].attn_norm, eps, count, ds_view_part(both, 0, rows, 0, hidden));
+    const struct ds_view token = ds_draft_embed(draft, graph, ids, rows);
+    norm_into(graph, token, ds_draft_attention_norm(draft, 0), eps, count, ds_view_part(both, 0, rows, 0, hidden));
     norm_into(graph, feature, draft->hidden_norm, eps, count, ds_view_part(both, 0, rows, hidden, hidden));
     return both;
 }
 
-static struct ds_layer_context layer_context(const struct ds_draft_model *draft, const struct ds_rows *rows) {
-    return (struct ds_layer_context){.config = &draft->config, .rows = rows, .rope_cos = draft->rope_cos, .rope_sin = draft->rope_sin,
-                                     .rope_positions = draft->rope_positions};
-}
-
 static void build_context(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_rows *rows,
                           const struct ds_cache *cache, struct ds_view features, struct ds_view feature_out) {
-    const struct ds_layer_context context = layer_context(draft, rows);
     ds_graph_set_count(graph, rows->count);
     ds_graph_set_flags(graph, rows->flags);
     if (draft->norm_before_fc) features = ds_graph_rms_norm(graph, features, features.cols, draft->input_norm, draft->config.rms_eps);
     ds_graph_linear_into(graph, &draft->fc, features, (struct ds_slice){0}, (struct ds_view){0}, feature_out);
-    ds_layer_store(graph, &context, &draft->layers[0], &cache->layers[0], pair(draft, graph, rows->ids, rows->count, feature_out));
+    ds_draft_layer_store(draft, graph, rows, cache, 0, pair(draft, graph, rows->ids, rows->count, feature_out));
 }
 
 /* The rows of step k among those of all steps. */
@@ -165,12 +151,9 @@ static struct ds_rows rows_of_step(const struct ds_draft_rows *all, uint32_t k) 
 
 static struct ds_view build_step(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
                                  struct ds_slice ids, struct ds_view feature) {
-    const struct ds_layer *layer = &draft->layers[0];
-    const struct ds_layer_context context = layer_context(draft, rows);
     const struct ds_view both = pair(draft, graph, ids, rows->count, feature);
-    const struct ds_view attended = ds_layer_attend(graph, &context, layer, &cache->layers[0], both);
     const struct ds_view residual = draft->norm_before_residual ? ds_view_part(both, 0, both.rows, draft->config.hidden, draft->config.hidden) : feature;
-    return ds_layer_feed_forward(graph, &context, layer, ds_graph_linear(graph, &layer->o, attended, layer->o_bias, residual));
+    return ds_draft_layer_build_from(draft, graph, rows, cache, 0, both, residual);
 }
 
 static void build_block(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows,
@@ -185,7 +168,7 @@ static void build_block(const struct ds_draft_model *draft, struct ds_graph *gra
         z = build_step(draft, graph, &step, cache, ids, z);
         ds_draft_keep(graph, z, out->hidden, k * n);
         const struct ds_view normed = ds_graph_rms_norm(graph, z, draft->config.hidden, draft->final_norm, draft->config.rms_eps);
-        const struct ds_view logits = ds_graph_linear(graph, &draft->head, normed, (struct ds_slice){0}, (struct ds_view){0});
+        const struct ds_view logits = ds_draft_head(draft, graph, normed);
         ds_draft_keep(graph, logits, out->logits, k * n);
         ds_draft_sample(draft, graph, rows, k, logits);
     }

@@ -37,6 +37,9 @@ ds_status ds_gemma_layer_load(struct ds_gemma_layer *layer, const struct ds_mode
 /* The layer's output for rows x. `inputs`: f32 [rows, config.per_layer], or absent. */
 struct ds_view ds_gemma_layer_build(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer,
                                     uint32_t index, const struct ds_kv *kv, struct ds_view x, struct ds_view inputs);
+/* The same where attention reads `normed` (already normalised), and the residual is another. */
+struct ds_view ds_gemma_layer_build_from(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer,
+                                         uint32_t index, const struct ds_kv *kv, struct ds_view normed, struct ds_view residual, struct ds_view inputs);
 /* K and V of rows `x` (already normalised), rotated and stored: what a drafter does with its context. */
 void ds_gemma_layer_store(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer,
                           uint32_t index, const struct ds_kv *kv, struct ds_view x);

@@ -34,13 +34,14 @@ static ds_status load_norms(struct ds_gemma_layer *l, const struct ds_model_conf
 static ds_status load_attention(struct ds_gemma_layer *l, const struct ds_model_config *c, const struct ds_kv_shape *shape, const struct reader *r,
                                 struct ds_error *err) {
     const uint32_t q = c->heads * shape->head_dim, kv = shape->kv_heads * shape->head_dim;
-    DS_TRY(matrix(r, "layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight", q, c->hidden, &l->q, err));
+    const uint32_t inputs = c->attention_inputs ? c->attention_inputs : c->hidden;
+    DS_TRY(matrix(r, "layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight", q, inputs, &l->q, err));
     DS_TRY(matrix(r, "layers.%u.self_attn.o_proj.weight", "blk.%u.attn_output.weight", c->hidden, q, &l->o, err));
     if (shape->source != r->layer) return DS_OK;
     DS_TRY(norm(r, "layers.%u.self_attn.k_norm.weight", "blk.%u.attn_k_norm.weight", shape->head_dim, &l->k_norm, err));
-    DS_TRY(matrix(r, "layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight", kv, c->hidden, &l->k, err));
+    DS_TRY(matrix(r, "layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight", kv, inputs, &l->k, err));
     if (c->k_eq_v && !ds_config_window(c, r->layer)) return DS_OK;
-    return matrix(r, "layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight", kv, c->hidden, &l->v, err);
+    return matrix(r, "layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight", kv, inputs, &l->v, err);
 }
 
 /* The stored factor of the layer's output, read now: it is a parameter of the graph. */
@@ -164,8 +165,14 @@ struct ds_view ds_gemma_layer_build(struct ds_graph *graph, const struct ds_gemm
                                     uint32_t index, const struct ds_kv *kv, struct ds_view x, struct ds_view inputs) {
     const struct ds_model_config *c = context->config;
     const struct ds_view normed = ds_graph_rms_norm(graph, x, c->hidden, layer->attn_norm, c->rms_eps);
+    return ds_gemma_layer_build_from(graph, context, layer, index, kv, normed, x, inputs);
+}
+
+struct ds_view ds_gemma_layer_build_from(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer,
+                                         uint32_t index, const struct ds_kv *kv, struct ds_view normed, struct ds_view residual, struct ds_view inputs) {
+    const struct ds_model_config *c = context->config;
     const struct ds_view attended = ds_graph_linear(graph, &layer->o, attend(graph, context, layer, index, kv, normed), none, no_view);
-    x = ds_graph_rms_norm_add(graph, attended, c->hidden, layer->attn_post_norm, c->rms_eps, x);
+    struct ds_view x = ds_graph_rms_norm_add(graph, attended, c->hidden, layer->attn_post_norm, c->rms_eps, residual);
     x = ds_graph_rms_norm_add(graph, feed_forward(graph, context, layer, x), c->hidden, layer->ffn_post_norm, c->rms_eps, x);
     if (inputs.at.buffer) x = add_inputs(graph, c, layer, x, inputs);
     if (layer->scaled) ds_graph_scale(graph, x, layer->scale, 0);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 uint32_t ds_layer_tensors(const struct ds_model_config *c, struct ds_layer_tensor out[DS_LAYER_TENSORS]) {
-    const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, inputs = c->attention_inputs ? c->attention_inputs : c->hidden;
 #define AT(member) offsetof(struct ds_layer, member)
     const struct {
         bool present;
@@ -16,9 +16,9 @@ uint32_t ds_layer_tensors(const struct ds_model_config *c, struct ds_layer_tenso
         {c->qk_norm, {"layers.%u.self_attn.q_norm.weight", "blk.%u.attn_q_norm.weight", 0, c->head_dim, AT(q_norm)}},
         {c->qk_norm, {"layers.%u.self_attn.k_norm.weight", "blk.%u.attn_k_norm.weight", 0, c->head_dim, AT(k_norm)}},
         {true, {"layers.%u.post_attention_layernorm.weight", "blk.%u.ffn_norm.weight", 0, c->hidden, AT(ffn_norm)}},
-        {true, {"layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight", q, c->hidden, AT(q)}},
-        {true, {"layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight", kv, c->hidden, AT(k)}},
-        {true, {"layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight", kv, c->hidden, AT(v)}},
+        {true, {"layers.%u.self_attn.q_proj.weight", "blk.%u.attn_q.weight", q, inputs, AT(q)}},
+        {true, {"layers.%u.self_attn.k_proj.weight", "blk.%u.attn_k.weight", kv, inputs, AT(k)}},
+        {true, {"layers.%u.self_attn.v_proj.weight", "blk.%u.attn_v.weight", kv, inputs, AT(v)}},
         {true, {"layers.%u.self_attn.o_proj.weight", "blk.%u.attn_output.weight", c->hidden, q, AT(o)}},
         {true, {"layers.%u.mlp.gate_proj.weight", "blk.%u.ffn_gate.weight", c->feed_forward, c->hidden, AT(gate)}},
         {true, {"layers.%u.mlp.up_proj.weight", "blk.%u.ffn_up.weight", c->feed_forward, c->hidden, AT(up)}},

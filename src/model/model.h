@@ -42,6 +42,7 @@ struct ds_model_config {
     uint32_t per_layer;                      /* width of the per-layer inputs */
     float embedding_scale, attention_scale;  /* attention_scale 0: 1 / sqrt(head_dim) */
     float attention_softcap, logit_softcap;
+    uint32_t attention_inputs;               /* what q, k and v read; 0: hidden (drafters read token and feature side by side) */
     bool k_eq_v;                             /* global layers have no V of their own: it is K before norm and rope */
     bool double_wide;                        /* layers that share keys and values have twice the feed-forward */
 };

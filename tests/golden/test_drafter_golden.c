@@ -315,6 +315,16 @@ static void eagle3_drafts_as_the_reference(void **state) {
     check_random("random-eagle3");
 }
 
+static void gemma4_dspark_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_random("random-dspark-gemma4");
+}
+
+static void gemma4_eagle3_drafts_as_the_reference(void **state) {
+    (void)state;
+    check_random("random-eagle3-gemma4");
+}
+
 static void trained_dspark_drafts_as_the_reference(void **state) {
     (void)state;
     check_case("pair-dspark", "models/tiny/target", "models/tiny/dspark");
@@ -394,6 +404,8 @@ int main(void) {
         cmocka_unit_test(dflash_drafts_as_the_reference),
         cmocka_unit_test(original_dflash_predicts_with_its_mask_slots),
         cmocka_unit_test(eagle3_drafts_as_the_reference),
+        cmocka_unit_test(gemma4_dspark_drafts_as_the_reference),
+        cmocka_unit_test(gemma4_eagle3_drafts_as_the_reference),
         cmocka_unit_test(trained_dspark_drafts_as_the_reference),
         cmocka_unit_test(trained_dflash_drafts_as_the_reference),
         cmocka_unit_test(trained_eagle3_drafts_as_the_reference),
