@@ -1,5 +1,7 @@
 #include "text/bpe.h"
 
+#include "text/utf8.h"
+
 #include <string.h>
 
 enum { NONE = -1 };
@@ -134,6 +136,31 @@ static size_t start_symbols(const struct ds_bpe *bpe, struct ds_bpe_work *work, 
     return n;
 }
 
+static void append_symbol(struct ds_bpe_work *work, size_t *n, int32_t id) {
+    work->symbols[*n] = (struct ds_bpe_symbol){.id = id, .previous = (uint32_t)*n - 1, .next = (uint32_t)*n + 1};
+    (*n)++;
+}
+
+/* The same by characters: each a token, or its bytes' tokens if all of them are there, or unknown. */
+static size_t start_characters(const struct ds_bpe *bpe, struct ds_bpe_work *work, const char *piece, size_t length) {
+    size_t n = 0;
+    bool after_unknown = false;
+    for (size_t i = 0, size; i < length; i += size) {
+        size = DS_MAX(ds_utf8_classify(piece + i, length - i).length, (size_t)1);
+        int32_t id = ds_string_map_find(&bpe->singles, (struct ds_text){piece + i, size});
+        bool bytes = id < 0;
+        for (size_t k = 0; k < size && bytes; k++) bytes = bpe->byte_ids[(uint8_t)piece[i + k]] >= 0;
+        const bool unknown = id < 0 && !bytes;
+        if (unknown) id = bpe->unknown;
+        if (bytes)
+            for (size_t k = 0; k < size; k++) append_symbol(work, &n, bpe->byte_ids[(uint8_t)piece[i + k]]);
+        else if (id >= 0 && !(unknown && after_unknown && bpe->fuse_unknown)) append_symbol(work, &n, id);
+        after_unknown = unknown;
+    }
+    if (n) work->symbols[n - 1].next = UINT32_MAX;
+    return n;
+}
+
 static void merge_all(const struct ds_bpe *bpe, struct ds_bpe_work *work, size_t n) {
     struct ds_bpe_symbol *symbols = work->symbols;
     work->n_heap = 0;
@@ -162,7 +189,7 @@ ds_status ds_bpe_encode(const struct ds_bpe *bpe, struct ds_bpe_work *work, cons
         if (id >= 0) return ds_ids_push(out, id, err);
     }
     DS_TRY(reserve(work, length, err));
-    const size_t n = start_symbols(bpe, work, piece, length);
+    const size_t n = bpe->characters ? start_characters(bpe, work, piece, length) : start_symbols(bpe, work, piece, length);
     if (n == 0) return DS_OK;
     merge_all(bpe, work, n);
     DS_TRY(ds_ids_reserve(out, n, err));

@@ -15,6 +15,8 @@ struct ds_bpe {
     int32_t byte_ids[256];      /* -1: the vocabulary lacks this byte */
     int32_t unknown;            /* stands for a byte it lacks; -1: such a byte gives nothing, as in the reference */
     bool fuse_unknown;          /* neighbouring unknown bytes give one `unknown` */
+    bool characters;            /* pieces start as characters, those that are no token as bytes */
+    struct ds_string_map singles; /* characters that are tokens, for that */
     bool whole_words;           /* "ignore_merges": a piece that is a token is taken whole */
     struct ds_string_map words; /* bytes to id, for whole_words only */
 };

@@ -1,6 +1,7 @@
 #include "base/quote.h"
 #include "text/byte_alphabet.h"
 #include "text/tokenizer_internal.h"
+#include "text/utf8.h"
 
 #include <string.h>
 
@@ -10,11 +11,22 @@ ds_status ds_token_builder_begin(struct ds_token_builder *builder, struct ds_tok
     tokenizer->tokens = ds_arena_array(&tokenizer->arena, count, sizeof *tokenizer->tokens);
     if (!tokenizer->tokens) return ds_fail_memory(err, count * sizeof *tokenizer->tokens, "the vocabulary");
     tokenizer->count = count;
+    tokenizer->bpe.characters = tokenizer->pieces.used;
+    if (tokenizer->pieces.used) DS_TRY(ds_string_map_init(&tokenizer->bpe.singles, texts, &tokenizer->arena, err));
     return ds_string_map_init(&builder->ids, texts, &builder->scratch, err);
 }
 
 void ds_token_builder_end(struct ds_token_builder *builder) {
     ds_arena_free(&builder->scratch);
+}
+
+/* A token of one character is what pieces start as. */
+static ds_status add_single(struct ds_tokenizer *tokenizer, struct ds_text text, int32_t id, struct ds_error *err) {
+    if (text.length == 0 || ds_utf8_classify(text.data, text.length).length != text.length) return DS_OK;
+    const char *own = ds_arena_copy(&tokenizer->arena, text.data, text.length); /* the map keeps it */
+    if (!own) return ds_fail_memory(err, text.length, "the vocabulary");
+    ds_string_map_add(&tokenizer->bpe.singles, (struct ds_text){own, text.length}, id);
+    return DS_OK;
 }
 
 /* Sets what token `id` decodes to. */
@@ -24,6 +36,11 @@ static ds_status set_bytes(struct ds_tokenizer *tokenizer, struct ds_text text, 
     char *bytes = ds_arena_copy(&tokenizer->arena, text.data, text.length);
     if (!bytes) return ds_fail_memory(err, text.length, "the vocabulary");
     size_t length = text.length;
+    if (tokenizer->pieces.used) {
+        length = ds_pieces_decode(text.data, text.length, bytes);
+        *entry = (struct ds_token_entry){.bytes = bytes, .length = (uint32_t)length, .is_word = in_model};
+        return in_model ? add_single(tokenizer, text, id, err) : DS_OK;
+    }
     /* Shorter or equal, and in place: a character of two bytes becomes one. */
     const bool in_alphabet = ds_byte_alphabet_decode(text.data, text.length, bytes, &length);
     if (!in_alphabet) {
@@ -85,6 +102,11 @@ static ds_status searched_content(struct ds_tokenizer *tokenizer, const struct d
         text = form.data;
         length = form.length;
     }
+    if (spec->normalized && status == DS_OK && tokenizer->pieces.used) {
+        status = ds_pieces_escape(&(struct ds_pieces){.used = true}, content.data, content.length, false, &form, err);
+        text = form.data;
+        length = form.length;
+    }
     if (status == DS_OK) {
         *out = (struct ds_text){ds_arena_copy(&tokenizer->arena, text, length), length};
         if (!out->data) status = ds_fail_memory(err, length, "added tokens");
@@ -126,6 +148,12 @@ ds_status ds_token_builder_add_special(struct ds_token_builder *builder, const s
 
 void ds_token_builder_find_bytes(struct ds_token_builder *builder) {
     struct ds_bpe *bpe = &builder->tokenizer->bpe;
+    for (unsigned byte = 0; byte < 256 && bpe->characters; byte++) {
+        char text[7];
+        ds_pieces_byte_token((uint8_t)byte, text);
+        bpe->byte_ids[byte] = ds_string_map_find(&builder->ids, (struct ds_text){text, 6});
+    }
+    if (bpe->characters) return;
     for (unsigned byte = 0; byte < 256; byte++) {
         char text[2];
         const size_t length = ds_byte_alphabet_encode((uint8_t)byte, text);

@@ -19,6 +19,7 @@ struct encoder {
     struct ds_pretokenizer_work pre;
     struct ds_bpe_work bpe;
     struct ds_buffer normal;
+    bool started; /* something of the text has been encoded */
 };
 
 static ds_status encode_word(void *user, const char *word, size_t length, struct ds_error *err) {
@@ -29,8 +30,15 @@ static ds_status encode_word(void *user, const char *word, size_t length, struct
 /* Text without added tokens, as far as they are found before it is normalised. */
 static ds_status encode_plain(struct encoder *encoder, const char *text, size_t length, struct ds_error *err) {
     const struct ds_tokenizer *tokenizer = encoder->tokenizer;
+    const bool first = !encoder->started;
+    encoder->started = true;
     if (!ds_is_normalized(tokenizer->form, text, length)) {
         DS_TRY(ds_normalize(tokenizer->form, text, length, &encoder->normal, err));
+        text = encoder->normal.data;
+        length = encoder->normal.length;
+    }
+    if (tokenizer->pieces.used) {
+        DS_TRY(ds_pieces_escape(&tokenizer->pieces, text, length, first, &encoder->normal, err));
         text = encoder->normal.data;
         length = encoder->normal.length;
     }
@@ -48,6 +56,7 @@ static ds_status encode_plain(struct encoder *encoder, const char *text, size_t 
 static ds_status encode_valid(struct encoder *encoder, const char *text, size_t length, struct ds_error *err) {
     struct ds_added_scan scan = {.set = &encoder->tokenizer->raw, .text = text, .length = length, .filter = encoder->filter};
     for (struct ds_segment segment; ds_added_next(&scan, &segment);) {
+        if (segment.id >= 0) encoder->started = true;
         if (segment.id >= 0)
             DS_TRY(ds_ids_push(encoder->out, segment.id, err));
         else
@@ -141,11 +150,14 @@ ds_status ds_tokenizer_decode(const struct ds_tokenizer *tokenizer, const int32_
     struct ds_buffer out = {0};
     struct ds_utf8_stream stream = {0};
     ds_status status = DS_OK;
+    bool strips = tokenizer->pieces.strips_first;
     for (size_t i = 0; i < count && status == DS_OK; i++) {
         const struct ds_token_entry *entry = entry_of(tokenizer, ids[i]);
         if (skip_special && entry->special) continue;
+        const size_t skipped = strips && entry->length && entry->bytes[0] == ' ';
+        strips = false;
         status = ds_buffer_reserve(&out, 3 * ((size_t)entry->length + 4), err);
-        if (status == DS_OK) out.length += ds_utf8_push(&stream, entry->bytes, entry->length, out.data + out.length);
+        if (status == DS_OK) out.length += ds_utf8_push(&stream, entry->bytes + skipped, entry->length - skipped, out.data + out.length);
     }
     if (status == DS_OK) status = ds_buffer_reserve(&out, 12 + 1, err);
     if (status != DS_OK) {

@@ -1,5 +1,5 @@
 /*
- * Tokenizers: byte-level BPE from a Hugging Face tokenizer.json or from GGUF metadata.
+ * Tokenizers: byte-level and SentencePiece-style BPE from a Hugging Face tokenizer.json or from GGUF metadata.
  *
  * Text in, ids out, and back, exactly as the reference implementation (the `tokenizers` library) does, special and added
  * tokens, normaliser and pre-tokenizer included. Merging a piece of n bytes costs O(n log n).

@@ -52,6 +52,17 @@ static ds_status add_tokens(struct ds_token_builder *builder, const struct ds_te
     return ds_token_builder_add_special(builder, specs, n_specs, err);
 }
 
+/* A vocabulary without merges has scores. */
+static ds_status read_scores(struct ds_token_builder *builder, const struct ds_ckpt *ckpt, const struct ds_text *texts, size_t count,
+                             struct ds_error *err) {
+    static const char key[] = "tokenizer.ggml.scores";
+    const void *scores;
+    size_t n;
+    DS_TRY(array_of(ckpt, key, DS_VALUE_REAL, "numbers", &scores, &n, err));
+    if (n != count) return ds_fail(err, DS_ERROR_FORMAT, "%s: expected %zu scores, one a token, found %zu", key, count, n);
+    return ds_pieces_merges_of_scores(builder, texts, scores, count, err);
+}
+
 static ds_status read_vocabulary(struct ds_token_builder *builder, const struct ds_ckpt *ckpt, struct ds_tokenizer *tokenizer,
                                  struct ds_error *err) {
     const void *texts, *types, *merges;
@@ -66,10 +77,12 @@ static ds_status read_vocabulary(struct ds_token_builder *builder, const struct 
     DS_TRY(ds_token_builder_begin(builder, tokenizer, (uint32_t)count, count, err));
     DS_TRY(add_tokens(builder, texts, types, count, err));
     ds_token_builder_find_bytes(builder);
+    tokenizer->bpe.fuse_unknown = tokenizer->pieces.used;
+    tokenizer->bpe.unknown = tokenizer->pieces.used ? ds_string_map_find(&builder->ids, (struct ds_text){"<unk>", 5}) : -1;
+    if (tokenizer->pieces.used && n_merges == 0) return read_scores(builder, ckpt, texts, count, err);
     DS_TRY(ds_bpe_init(&tokenizer->bpe, n_merges, &tokenizer->arena, err));
     for (size_t i = 0; i < n_merges; i++)
         DS_TRY(ds_token_builder_merge_line(builder, (uint32_t)i, ((const struct ds_text *)merges)[i], err));
-    tokenizer->bpe.unknown = -1;
     return tokenizer->bpe.whole_words ? ds_token_builder_index_words(builder, err) : DS_OK;
 }
 
@@ -94,6 +107,17 @@ static ds_status read_pre(const struct ds_ckpt *ckpt, struct ds_tokenizer *token
     tokenizer->form = pre->form;
     tokenizer->bpe.whole_words = pre->whole_words;
     *adds_bos = pre->adds_bos;
+    return DS_OK;
+}
+
+static ds_status read_pieces(const struct ds_ckpt *ckpt, bool prefix, struct ds_tokenizer *tokenizer, bool *adds_bos, struct ds_error *err) {
+    static const char key[] = "tokenizer.ggml.remove_extra_whitespaces";
+    bool removes;
+    DS_TRY(ds_ckpt_bool_or(ckpt, "tokenizer.ggml.add_space_prefix", prefix, &prefix, err));
+    DS_TRY(ds_ckpt_bool_or(ckpt, key, false, &removes, err));
+    if (removes) return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s is true, which is not supported", key);
+    tokenizer->pieces = (struct ds_pieces){.used = true, .prefix = prefix ? DS_PREFIX_EVERY : DS_PREFIX_NONE, .strips_first = prefix};
+    *adds_bos = true;
     return DS_OK;
 }
 
@@ -127,11 +151,13 @@ static ds_status read_all(const struct ds_ckpt *ckpt, struct ds_tokenizer *token
     const char *model;
     bool adds_bos = false;
     DS_TRY(ds_ckpt_string(ckpt, key_model, &model, err));
-    if (strcmp(model, "gpt2") != 0)
+    const bool pieces = strcmp(model, "llama") == 0 || strcmp(model, "gemma4") == 0;
+    if (!pieces && strcmp(model, "gpt2") != 0)
         return ds_fail(err, DS_ERROR_UNSUPPORTED,
-                       "%s: expected \"gpt2\" (byte-level BPE), found \"%s\", which is not supported yet", key_model,
-                       ds_quote_name(model).text);
-    DS_TRY(read_pre(ckpt, tokenizer, &adds_bos, err));
+                       "%s: expected \"gpt2\" (byte-level BPE), \"llama\" or \"gemma4\" (SentencePiece-style BPE), found \"%s\", which is not "
+                       "supported", key_model, ds_quote_name(model).text);
+    if (pieces) DS_TRY(read_pieces(ckpt, strcmp(model, "llama") == 0, tokenizer, &adds_bos, err));
+    else DS_TRY(read_pre(ckpt, tokenizer, &adds_bos, err));
     struct ds_token_builder builder = {.tokenizer = tokenizer};
     const ds_status status = read_vocabulary(&builder, ckpt, tokenizer, err);
     ds_token_builder_end(&builder);

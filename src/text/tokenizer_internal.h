@@ -5,13 +5,14 @@
 #include "text/added.h"
 #include "text/bpe.h"
 #include "text/normalize.h"
+#include "text/pieces.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
 
 struct ds_token_entry {
     const char *bytes; /* what it decodes to; NULL: no such token */
     uint32_t length;
-    bool is_word; /* of the model's vocabulary, written in the byte alphabet */
+    bool is_word; /* of the model's vocabulary; where that is byte-level, written in the byte alphabet */
     bool special;
 };
 
@@ -23,6 +24,7 @@ struct ds_tokenizer {
     struct ds_added_set normalized; /* found in normalised text */
     ds_normal_form form;
     struct ds_pretokenizer pre;
+    struct ds_pieces pieces;
     struct ds_bpe bpe;
     int32_t bos, eos;
     bool adds_bos;
@@ -35,7 +37,7 @@ ds_status ds_tokenizer_encode_filtered(const struct ds_tokenizer *tokenizer, con
 
 /*
  * --- building ---
- * Order of calls: begin, tokens, added tokens, byte tokens, merges, then the rest of the struct directly. The texts handed in
+ * Set tokenizer->pieces before. Order of calls: begin, tokens, added tokens, byte tokens, merges, then the rest of the struct directly. The texts handed in
  * are borrowed until the builder is gone. On failure close the tokenizer.
  */
 struct ds_token_spec { /* an added token, as files describe it */

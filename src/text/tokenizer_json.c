@@ -25,13 +25,9 @@ static ds_status check_model(const json_t *model, struct ds_error *err) {
     for (size_t i = 0; i < DS_COUNT(affixes); i++) {
         DS_TRY(ds_json_text(model, "model", affixes[i], &affix, err));
         if (affix.length)
-            return ds_fail(err, DS_ERROR_UNSUPPORTED, "model.%s is \"%s\": only byte-level BPE, which has none, is supported",
+            return ds_fail(err, DS_ERROR_UNSUPPORTED, "model.%s is \"%s\": only BPE without it is supported",
                            affixes[i], ds_quote(affix.data, affix.length).text);
     }
-    bool byte_fallback;
-    DS_TRY(ds_json_bool(model, "model", "byte_fallback", false, &byte_fallback, err));
-    if (byte_fallback)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "model.byte_fallback is true: SentencePiece-style BPE is not supported yet");
     const json_t *dropout = json_object_get(model, "dropout");
     if (!is_absent(dropout) && !(json_is_number(dropout) && json_number_value(dropout) == 0))
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "model.dropout is set: ids would be random; set it to null");
@@ -189,9 +185,12 @@ static ds_status build(struct ds_token_builder *builder, const json_t *root, con
     if (!vocab) return ds_json_unexpected("model", "vocab", "an object", NULL, err);
     DS_TRY(ds_json_member(model, "model", "merges", JSON_ARRAY, &merges, err));
     if (!merges) return ds_json_unexpected("model", "merges", "an array", NULL, err);
-    DS_TRY(ds_json_normalizer(json_object_get(root, "normalizer"), &tokenizer->form, err));
-    DS_TRY(ds_json_pre_tokenizer(json_object_get(root, "pre_tokenizer"), &tokenizer->pre, err));
-    DS_TRY(ds_json_decoder(json_object_get(root, "decoder"), err));
+    DS_TRY(ds_json_pieces(root, &tokenizer->pieces, &tokenizer->pre, err));
+    if (!tokenizer->pieces.used) {
+        DS_TRY(ds_json_normalizer(json_object_get(root, "normalizer"), &tokenizer->form, err));
+        DS_TRY(ds_json_pre_tokenizer(json_object_get(root, "pre_tokenizer"), &tokenizer->pre, err));
+        DS_TRY(ds_json_decoder(json_object_get(root, "decoder"), err));
+    }
 
     /* Each token takes more bytes of the file than one: ids without wide gaps stay below its size. */
     const uint32_t bound = (uint32_t)DS_MAX(size, (size_t)1 << 16);

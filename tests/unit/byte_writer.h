@@ -5,7 +5,7 @@
 #include "check.h"
 
 struct bytes {
-    uint8_t data[4096];
+    uint8_t data[1 << 14];
     size_t size;
 };
 
