@@ -10,7 +10,7 @@
 
 static const char *const type_names[] = {"f32", "bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k", "q4_k_m", NULL};
 
-static const char *const layout_names[] = {"gguf", "deepspec", "speculators", NULL};
+static const char *const layout_names[] = {"gguf", "packed", "deepspec", "speculators", NULL};
 
 struct convert_options {
     int type, layout; /* indices into the lists of names */
@@ -29,7 +29,9 @@ static const struct ds_cli_option convert_options[] = {
     {.name = "no-embeddings", .kind = DS_CLI_FLAG, AT(no_embeddings),
      .help = "of a drafter: leave its embedding and head out, so that it uses its target's"},
     {.name = "layout", .kind = DS_CLI_ENUM, AT(layout), .choices = layout_names,
-     .help = "of a drafter: a GGUF file, or a folder with config.json and model.safetensors as DeepSpec or speculators lay it out (default: gguf)"},
+     .help = "`packed`: a GGUF file with matrices as device `cpu` keeps them: mapped, ready at once and shared by all processes that use it, but no "
+             "other program and no other device reads it; of a drafter also a folder with config.json and model.safetensors as DeepSpec or speculators "
+             "lay it out (default: gguf)"},
     {.name = "pre", .value = "NAME", .kind = DS_CLI_STRING, AT(pre),
      .help = "GGUF's name for how the tokenizer splits text into words (default: recognised)"},
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, .max = 256, AT(threads), .help = "CPU threads (default: one per processor)"},

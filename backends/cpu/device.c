@@ -197,6 +197,8 @@ static void destroy(struct ds_device *base) {
     free(device);
 }
 
+static const struct ds_weight_layout layout = {.name = "cpu", .version = DS_PACK_VERSION};
+
 static const struct ds_device_fns fns = {
     .version = DS_DEVICE_VERSION,
     .destroy = destroy,
@@ -216,6 +218,8 @@ static const struct ds_device_fns fns = {
     .graph_create = graph_create,
     .graph_run = graph_run,
     .graph_destroy = graph_destroy,
+    .weight_layout = &layout,
+    .buffer_import = ds_host_buffer_import,
     .op =
         {
 #define DS_OP(name, text) [DS_OP_##name] = run_##name,

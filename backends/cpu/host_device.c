@@ -31,12 +31,24 @@ ds_status ds_host_buffer_create(struct ds_device *device, uint64_t bytes, struct
     return DS_OK;
 }
 
+ds_status ds_host_buffer_import(struct ds_device *device, const void *data, uint64_t bytes, struct ds_buffer **out, struct ds_error *err) {
+    *out = NULL;
+    if ((uintptr_t)data % DS_ALIGN != 0)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "memory for a device buffer starts at %p, which is no multiple of %d", data, DS_ALIGN);
+    struct ds_host_buffer *buffer = malloc(sizeof *buffer);
+    if (!buffer) return ds_fail_memory(err, sizeof *buffer, "a device buffer");
+    /* As a number, since a const pointer may not be made another: nothing writes there. */
+    *buffer = (struct ds_host_buffer){.base = {.device = device, .bytes = bytes}, .data = (uint8_t *)(uintptr_t)data, .imported = true};
+    *out = &buffer->base;
+    return DS_OK;
+}
+
 void ds_host_buffer_destroy(struct ds_buffer *base) {
     if (!base) return;
     struct ds_host_buffer *buffer = (struct ds_host_buffer *)base;
     if (buffer->pages)
         ds_os_free_pages(buffer->data, base->bytes);
-    else
+    else if (!buffer->imported)
         free(buffer->data);
     free(buffer);
 }

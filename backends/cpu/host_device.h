@@ -11,7 +11,8 @@
 struct ds_host_buffer {
     struct ds_buffer base;
     uint8_t *data;
-    bool pages; /* from ds_os_alloc_pages: large; else from aligned_alloc */
+    bool pages;    /* from ds_os_alloc_pages: large; else from aligned_alloc */
+    bool imported; /* somebody else's */
 };
 
 struct ds_stream {
@@ -21,6 +22,7 @@ struct ds_stream {
 /* --- slots of ds_device_fns --- */
 
 ds_status ds_host_buffer_create(struct ds_device *device, uint64_t bytes, struct ds_buffer **out, struct ds_error *err);
+ds_status ds_host_buffer_import(struct ds_device *device, const void *data, uint64_t bytes, struct ds_buffer **out, struct ds_error *err);
 void ds_host_buffer_destroy(struct ds_buffer *buffer);
 void *ds_host_data(struct ds_buffer *buffer);
 ds_status ds_host_stream_create(struct ds_device *device, struct ds_stream **out, struct ds_error *err);

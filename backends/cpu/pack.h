@@ -30,6 +30,9 @@ struct ds_pack {
     uint32_t high_at, scale_at, minimum_at, d_at, dmin_at, run_bytes; /* bytes within a record */
 };
 
+/* Files keep this layout (`dspark convert --layout packed`): a change of any bit of it, or of a size, is another version. */
+enum { DS_PACK_VERSION = 1 };
+
 /* The layout of a type; never NULL. */
 const struct ds_pack *ds_pack_get(ds_type type);
 

@@ -243,6 +243,7 @@ static ds_status create(const char *path, struct ds_ckpt **out, struct ds_error 
 /* The last step of opening: what `status` says so far, then the index. Closes on failure. */
 static ds_status complete(struct ds_ckpt *ckpt, ds_status status, struct ds_ckpt **out, struct ds_error *err) {
     if (status == DS_OK) status = ds_ckpt_finish(ckpt, err);
+    if (status == DS_OK) status = ds_packed_read(ckpt, err);
     if (status != DS_OK) {
         ds_ckpt_close(ckpt);
         ckpt = NULL;

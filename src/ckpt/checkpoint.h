@@ -25,6 +25,7 @@ struct ds_ckpt_tensor {
     uint64_t bytes;
     uint32_t file;                  /* index of the mapped file */
     uint64_t offset;                /* of data in that file */
+    bool packed;                    /* data is not rows of `type`, but a matrix in the layout of ds_ckpt_get_layout */
 };
 
 struct ds_ckpt; /* opaque */
@@ -37,6 +38,12 @@ ds_ckpt_format ds_ckpt_get_format(const struct ds_ckpt *ckpt);
 const char *ds_ckpt_path(const struct ds_ckpt *ckpt);
 uint64_t ds_ckpt_file_bytes(const struct ds_ckpt *ckpt); /* of all mapped files */
 uint32_t ds_ckpt_file_count(const struct ds_ckpt *ckpt);
+/* The layout of packed tensors, which belongs to a kind of device (struct ds_weight_layout); NULL: none is packed. */
+struct ds_ckpt_layout {
+    const char *name; /* lives as long as the checkpoint */
+    uint32_t version;
+};
+const struct ds_ckpt_layout *ds_ckpt_get_layout(const struct ds_ckpt *ckpt);
 /* Path and size (NULL: not wanted) of a mapped file. */
 const char *ds_ckpt_file_at(const struct ds_ckpt *ckpt, uint32_t index, uint64_t *bytes);
 

@@ -28,6 +28,7 @@ struct ds_ckpt {
     ds_ckpt_format format;
     const char *path;
     const char *config_path; /* where the values come from, for messages */
+    struct ds_ckpt_layout layout; /* name NULL: no tensor is packed */
     struct ds_ckpt_file *files;
     struct ds_ckpt_tensor *tensors; /* sorted by (file, offset) once finished */
     struct ds_ckpt_skipped *skipped;
@@ -71,6 +72,8 @@ ds_status ds_ckpt_check_overlap(const struct ds_ckpt *ckpt, uint32_t file, uint6
 /* One container in an added file. Messages do not name the file: the caller does. */
 ds_status ds_gguf_read(struct ds_ckpt *ckpt, uint32_t file, struct ds_error *err);
 ds_status ds_safetensors_read(struct ds_ckpt *ckpt, uint32_t file, struct ds_error *err);
+/* Packed tensors of a GGUF file become the matrices they hold. Behind ds_ckpt_finish. Messages name the file. */
+ds_status ds_packed_read(struct ds_ckpt *ckpt, struct ds_error *err);
 /* A folder: which files it consists of, their tensors and its configuration. Messages name the files. */
 ds_status ds_folder_read(struct ds_ckpt *ckpt, const char *folder, struct ds_error *err);
 /* The members of an object as values, nested ones joined by '.' behind `prefix`. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 3, ALIGNMENT = 32 };
+enum { VERSION = 3, ALIGNMENT = 32, MOST_ALIGNMENT = 4096 };
 /* GGUF's numbers for the types of values that we write. */
 enum { VALUE_U32 = 4, VALUE_I32 = 5, VALUE_F32 = 6, VALUE_BOOL = 7, VALUE_STRING = 8, VALUE_ARRAY = 9 };
 
@@ -23,6 +23,7 @@ struct ds_gguf_writer {
     uint64_t *sizes;            /* of the tensors' data */
     size_t n_tensors, tensor_capacity;
     uint64_t data_bytes; /* of all tensors so far, padding included */
+    uint64_t alignment;  /* of each of them */
     struct ds_os_writer file;
     bool open;
     size_t current;   /* the tensor whose data is being written */
@@ -70,7 +71,11 @@ static ds_status grow(void **array, size_t count, size_t *capacity, size_t size,
 
 /* --- life --- */
 
-struct ds_gguf_writer *ds_gguf_writer_create(void) { return calloc(1, sizeof(struct ds_gguf_writer)); }
+struct ds_gguf_writer *ds_gguf_writer_create(void) {
+    struct ds_gguf_writer *writer = calloc(1, sizeof *writer);
+    if (writer) writer->alignment = ALIGNMENT;
+    return writer;
+}
 
 void ds_gguf_writer_destroy(struct ds_gguf_writer *writer) {
     if (!writer) return;
@@ -154,6 +159,14 @@ ds_status ds_gguf_add_stored(struct ds_gguf_writer *writer, const char *key, con
     return append(&writer->values, value->stored.data, value->stored.length, err);
 }
 
+ds_status ds_gguf_set_alignment(struct ds_gguf_writer *writer, uint32_t alignment, struct ds_error *err) {
+    if (writer->n_tensors > 0 || alignment < ALIGNMENT || alignment > MOST_ALIGNMENT || (alignment & (alignment - 1)) != 0)
+        return ds_fail(err, DS_ERROR_INTERNAL, "an alignment of %u behind %zu tensors", alignment, writer->n_tensors);
+    DS_TRY(ds_gguf_add_u32(writer, "general.alignment", alignment, err));
+    writer->alignment = alignment;
+    return DS_OK;
+}
+
 /* --- tensors --- */
 
 ds_status ds_gguf_add_tensor(struct ds_gguf_writer *writer, const char *name, ds_type type, uint32_t dims, const uint64_t *shape,
@@ -162,7 +175,7 @@ ds_status ds_gguf_add_tensor(struct ds_gguf_writer *writer, const char *name, ds
     bool fits = dims <= DS_CKPT_MAX_DIMS;
     for (uint32_t i = 0; fits && i + 1 < dims; i++) fits = ds_mul_u64(rows, shape[i], &rows);
     if (!fits || !ds_type_size(type, rows, dims ? shape[dims - 1] : 1, &bytes) || !ds_add_u64(writer->data_bytes, bytes, &end) ||
-        end > INT64_MAX - ALIGNMENT)
+        end > INT64_MAX - MOST_ALIGNMENT)
         return ds_fail(err, DS_ERROR_ARGUMENT, "tensor '%s': rows of %s blocks of its shape do not fit a file", name, ds_type_get(type)->name);
     void *sizes = writer->sizes;
     DS_TRY(grow(&sizes, writer->n_tensors, &writer->tensor_capacity, sizeof *writer->sizes, err));
@@ -173,15 +186,15 @@ ds_status ds_gguf_add_tensor(struct ds_gguf_writer *writer, const char *name, ds
     for (uint32_t i = dims; i-- > 0;) DS_TRY(append_number(&writer->infos, shape[i], 8, err)); /* innermost first */
     DS_TRY(append_number(&writer->infos, ds_type_get(type)->gguf_id, 4, err));
     DS_TRY(append_number(&writer->infos, writer->data_bytes, 8, err));
-    writer->data_bytes = DS_ALIGN_UP(end, ALIGNMENT);
+    writer->data_bytes = DS_ALIGN_UP(end, writer->alignment);
     return DS_OK;
 }
 
 /* --- the file --- */
 
 static ds_status pad(struct ds_gguf_writer *writer, uint64_t length, struct ds_error *err) {
-    static const uint8_t zeros[ALIGNMENT] = {0};
-    return ds_os_write(&writer->file, zeros, (size_t)(DS_ALIGN_UP(length, ALIGNMENT) - length), err);
+    static const uint8_t zeros[MOST_ALIGNMENT] = {0};
+    return ds_os_write(&writer->file, zeros, (size_t)(DS_ALIGN_UP(length, writer->alignment) - length), err);
 }
 
 /* Tensors without elements take no data, and so no turn. */

@@ -26,6 +26,9 @@ ds_status ds_gguf_add_strings(struct ds_gguf_writer *writer, const char *key, co
 ds_status ds_gguf_add_stored(struct ds_gguf_writer *writer, const char *key, const struct ds_value *value, struct ds_error *err);
 bool ds_gguf_has_key(const struct ds_gguf_writer *writer, const char *key);
 
+/* Where tensors begin: multiples of `alignment`, a power of two of at least 32 (which it is otherwise). Before any tensor; writes the key. */
+ds_status ds_gguf_set_alignment(struct ds_gguf_writer *writer, uint32_t alignment, struct ds_error *err);
+
 /* --- tensors: row-major shapes, outermost dimension first --- */
 ds_status ds_gguf_add_tensor(struct ds_gguf_writer *writer, const char *name, ds_type type, uint32_t dims, const uint64_t *shape,
                              struct ds_error *err);

@@ -19,7 +19,7 @@ static void count(const struct ds_conversion *c, ds_convert_stats *stats) {
         stats->tensors++;
         stats->elements += n;
         stats->source_bytes += item->values ? bytes : item->source->bytes;
-        stats->bytes += bytes;
+        stats->bytes += item->packed ? item->packed : bytes;
     }
 }
 
@@ -40,8 +40,12 @@ static ds_status begin_file(struct ds_conversion *c, struct ds_error *err) {
     if (c->layout != DS_LAYOUT_GGUF) return ds_convert_layout_begin(c, err);
     DS_TRY(ds_convert_keys(c, err));
     DS_TRY(ds_convert_tokenizer(c, err));
-    for (size_t i = 0; i < c->n_items; i++)
-        DS_TRY(ds_gguf_add_tensor(c->writer, c->items[i].name, c->items[i].type, c->items[i].dims, c->items[i].shape, err));
+    for (size_t i = 0; i < c->n_items; i++) {
+        const struct ds_plan_item *item = &c->items[i];
+        const uint64_t words = item->packed / 4; /* as integers, which nobody takes for weights */
+        if (item->packed) DS_TRY(ds_gguf_add_tensor(c->writer, item->name, DS_TYPE_I32, 1, &words, err));
+        else DS_TRY(ds_gguf_add_tensor(c->writer, item->name, item->type, item->dims, item->shape, err));
+    }
     return ds_gguf_begin(c->writer, c->params->output, err);
 }
 
@@ -75,6 +79,8 @@ static ds_status open_all(struct ds_conversion *c, struct ds_ckpt **source, stru
     DS_TRY(ds_convert_layout_find(c, err));
     DS_TRY(ds_ckpt_open(params->input, source, err));
     c->source = *source;
+    if (ds_ckpt_get_layout(*source))
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: its weights are packed, which cannot be converted; use the file that it was made from", params->input);
     if (params->target) DS_TRY(ds_ckpt_open(params->target, target, err));
     c->target = *target;
     c->writer = ds_gguf_writer_create();
@@ -93,12 +99,14 @@ ds_status ds_convert(const ds_convert_params *params, ds_progress_fn progress, v
     const struct ds_float_state host = ds_os_float_begin();
     ds_status status = open_all(&c, &source, &target, err);
     if (status == DS_OK) status = ds_convert_plan(&c, err);
+    if (status == DS_OK) status = ds_convert_plan_packing(&c, err);
     if (status == DS_OK) warn_about_loss(&c);
     if (status == DS_OK) status = write_guarded(&c, progress, user, err);
     if (status == DS_OK && stats) {
         *stats = (ds_convert_stats){.size = sizeof *stats};
         count(&c, stats);
     }
+    ds_convert_end_packing(&c);
     ds_gguf_writer_destroy(c.writer);
     ds_os_write_abort(&c.file);
     if (status != DS_OK && c.made_folder) ds_os_remove_empty_folder(params->output);

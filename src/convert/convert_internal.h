@@ -11,6 +11,7 @@
 #include "ckpt/gguf_writer.h"
 #include "dspark_dev.h"
 #include "model/layer.h"
+#include "ops/device.h"
 
 /* What --type names: the type of most matrices, and whether some get more bits. */
 struct ds_recipe {
@@ -32,6 +33,7 @@ struct ds_plan_item {
     uint64_t shape[DS_CKPT_MAX_DIMS];
     uint32_t head_rows;  /* rows of a head whose halves are put side by side, row i beside i + head_rows / 2; 0: as they are */
     const float *values; /* computed here, for there is no source; NULL: there is */
+    uint64_t packed;     /* bytes in the layout of the packer; 0: not packed */
 };
 
 /* A conversion under way. */
@@ -55,6 +57,8 @@ struct ds_conversion {
     bool confidence_with_markov;
     bool made_folder;
     struct ds_os_writer file;      /* of a folder: model.safetensors; fd -1: not begun */
+    struct ds_device *packer;      /* whose layout matrices get; NULL: they stay rows */
+    struct ds_stream *stream;      /* of it */
 };
 
 /* plan.c: recognises the source, fills arch, config and items (names, shapes, types). */
@@ -74,6 +78,10 @@ ds_status ds_convert_layout_find(struct ds_conversion *c, struct ds_error *err);
 ds_status ds_convert_layout_plan(struct ds_conversion *c, struct ds_error *err);
 ds_status ds_convert_layout_begin(struct ds_conversion *c, struct ds_error *err);
 ds_status ds_convert_layout_commit(struct ds_conversion *c, struct ds_error *err);
+/* packed.c: the device that packs and what becomes how large, where the parameters ask for it; and the keys that say so. */
+ds_status ds_convert_plan_packing(struct ds_conversion *c, struct ds_error *err);
+ds_status ds_convert_packing_keys(struct ds_conversion *c, struct ds_error *err);
+void ds_convert_end_packing(struct ds_conversion *c);
 /* data.c: every item's data into the begun writer. */
 ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err);
 

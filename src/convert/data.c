@@ -121,20 +121,28 @@ static ds_status emit(struct ds_conversion *c, const void *data, size_t bytes, s
     return c->layout == DS_LAYOUT_GGUF ? ds_gguf_write(c->writer, data, bytes, err) : ds_os_write(&c->file, data, bytes, err);
 }
 
-static ds_status convert_item(struct ds_conversion *c, const struct ds_plan_item *item, struct crew *crew, struct step *step, struct ds_error *err) {
+/* The rows of a chunk: into the file, or into the packer's matrix. */
+static ds_status put_chunk(struct ds_conversion *c, const struct chunk *chunk, const struct ds_weight *packed, struct ds_error *err) {
+    if (!packed->at.buffer) return emit(c, chunk->out, (size_t)(chunk->count * chunk->row), err);
+    return c->packer->fns->weight_write(c->stream, packed, (uint32_t)chunk->first, (uint32_t)chunk->count, chunk->out, err);
+}
+
+static ds_status convert_rows(struct ds_conversion *c, const struct ds_plan_item *item, struct crew *crew, struct step *step,
+                              const struct ds_weight *packed, struct ds_error *err) {
     if (item->values) return emit(c, item->values, (size_t)(rows_of(item) * cols_of(item) * sizeof *item->values), err);
     const uint64_t rows = rows_of(item);
     struct chunk chunk = {.item = item, .cols = cols_of(item), .out = crew->out, .bad = UINT64_MAX};
     (void)ds_type_size(item->source->type, 1, chunk.cols, &chunk.source_row); /* both checked: by the reader and by the writer */
     (void)ds_type_size(item->type, 1, chunk.cols, &chunk.row);
     chunk.grain = DS_MAX(GRAIN_ELEMENTS / chunk.cols, 1);
-    const uint64_t most = DS_MAX(CHUNK_BYTES / chunk.row, 1);
+    uint64_t most = DS_MAX(CHUNK_BYTES / chunk.row, 1);
+    if (item->packed) most = DS_MAX(most / DS_WEIGHT_ROWS, 1) * DS_WEIGHT_ROWS;
     for (chunk.first = 0; chunk.first < rows; chunk.first += chunk.count) {
         chunk.count = DS_MIN(most, rows - chunk.first);
         atomic_store(&chunk.next, 0);
         convert_chunk(crew, &chunk);
         if (atomic_load(&chunk.bad) != UINT64_MAX) return explain_bad(c, &chunk, crew->values, err);
-        DS_TRY(emit(c, chunk.out, (size_t)(chunk.count * chunk.row), err));
+        DS_TRY(put_chunk(c, &chunk, packed, err));
         struct ds_ckpt_tensor part = *item->source;
         part.offset += chunk.first * chunk.source_row;
         part.bytes = chunk.count * chunk.source_row;
@@ -143,6 +151,18 @@ static ds_status convert_item(struct ds_conversion *c, const struct ds_plan_item
         if (step->progress && !step->progress(step->user, step->done, step->total)) return ds_fail(err, DS_ERROR_CANCELLED, "interrupted; nothing was written");
     }
     return DS_OK;
+}
+
+/* A packed matrix is made whole in memory, then written. */
+static ds_status convert_item(struct ds_conversion *c, const struct ds_plan_item *item, struct crew *crew, struct step *step, struct ds_error *err) {
+    struct ds_weight packed = {.type = item->type, .rows = (uint32_t)item->shape[0], .cols = (uint32_t)item->shape[1]};
+    if (!item->packed) return convert_rows(c, item, crew, step, &packed, err);
+    const struct ds_device_fns *fns = c->packer->fns;
+    DS_TRY(fns->buffer_create(c->packer, item->packed, &packed.at.buffer, err));
+    ds_status status = convert_rows(c, item, crew, step, &packed, err);
+    if (status == DS_OK) status = emit(c, fns->host(packed.at.buffer), (size_t)item->packed, err);
+    ds_buffer_drop(&packed.at.buffer);
+    return status;
 }
 
 ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void *user, struct ds_error *err) {
@@ -160,7 +180,7 @@ ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void
         largest_row = DS_MAX(largest_row, row);
         step.total += item->source->bytes;
     }
-    const uint64_t out_bytes = DS_MAX(largest_row, CHUNK_BYTES);
+    const uint64_t out_bytes = DS_MAX(largest_row * (c->packer ? DS_WEIGHT_ROWS : 1), CHUNK_BYTES);
     uint64_t value_bytes;
     if (!ds_mul_u64(widest * sizeof *crew.values, crew.count, &value_bytes)) return ds_fail_memory(err, SIZE_MAX, "rows");
     crew.values = malloc((size_t)value_bytes);

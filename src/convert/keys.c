@@ -126,5 +126,6 @@ ds_status ds_convert_keys(struct ds_conversion *c, struct ds_error *err) {
         if (c->is_drafter) DS_TRY(add_drafter(c, err));
     }
     DS_TRY(ds_gguf_add_u32(c->writer, "general.quantization_version", 2, err));
-    return ds_gguf_add_u32(c->writer, "general.file_type", c->recipe->file_type, err);
+    DS_TRY(ds_gguf_add_u32(c->writer, "general.file_type", c->recipe->file_type, err));
+    return ds_convert_packing_keys(c, err);
 }

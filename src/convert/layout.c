@@ -13,10 +13,11 @@
 ds_status ds_convert_layout_find(struct ds_conversion *c, struct ds_error *err) {
     static const char *const names[] = {[DS_LAYOUT_GGUF] = "gguf", [DS_LAYOUT_DEEPSPEC] = "deepspec", [DS_LAYOUT_SPECULATORS] = "speculators"};
     const char *name = c->params->layout ? c->params->layout : "gguf";
+    if (strcmp(name, "packed") == 0) name = "gguf"; /* packed.c sees to the rest */
     size_t i = 0;
     while (i < DS_COUNT(names) && strcmp(names[i], name) != 0) i++;
     if (i == DS_COUNT(names))
-        return ds_fail(err, DS_ERROR_ARGUMENT, "layout '%s' is not known; expected gguf, deepspec or speculators", ds_quote_name(name).text);
+        return ds_fail(err, DS_ERROR_ARGUMENT, "layout '%s' is not known; expected gguf, packed, deepspec or speculators", ds_quote_name(name).text);
     c->layout = (int)i;
     const ds_type type = c->recipe->type;
     if (i == DS_LAYOUT_GGUF || type == DS_TYPE_F32 || type == DS_TYPE_F16 || type == DS_TYPE_BF16) return DS_OK;

@@ -83,7 +83,8 @@ typedef struct ds_convert_params {
     ds_log_fn log;        /* NULL: silent */
     void *log_user;
     ds_log_level log_level;
-    const char *layout;    /* of a drafter: "gguf" (NULL), or a folder `output` as "deepspec" or "speculators" write it, of type f32, bf16 or f16 */
+    const char *layout;    /* "gguf" (NULL); "packed": the same with matrices as device cpu keeps them, which only dspark reads; of a drafter
+                              also a folder `output` as "deepspec" or "speculators" write it, of type f32, bf16 or f16 */
     bool require_manifest; /* of the input, as in ds_engine_params */
     const char *trust;
 } ds_convert_params;

@@ -16,6 +16,7 @@ struct request {
     uint32_t experts, outputs;
     uint64_t offset, bytes;
     bool shared; /* another request fills this place */
+    struct ds_buffer *imported; /* MATRIX: packed, used where it lies in the file; owned */
     struct ds_weight *weight;
     struct ds_slice *slice;
 };
@@ -25,6 +26,7 @@ struct ds_loader {
     bool widen;
     struct request *requests;
     size_t count, capacity;
+    uint64_t imported; /* bytes of packed weights */
     struct ds_buffer planned; /* stands in for the slab until it exists */
     struct ds_buffer *slab;
 };
@@ -45,13 +47,14 @@ void ds_loader_destroy(struct ds_loader *loader) {
     for (size_t i = 0; i < loader->count; i++) {
         free(loader->requests[i].values);
         free(loader->requests[i].pieces);
+        loader->device->fns->buffer_destroy(loader->requests[i].imported);
     }
     free(loader->requests);
     loader->device->fns->buffer_destroy(loader->slab);
     free(loader);
 }
 
-uint64_t ds_loader_bytes(const struct ds_loader *loader) { return loader->planned.bytes; }
+uint64_t ds_loader_bytes(const struct ds_loader *loader) { return loader->planned.bytes + loader->imported; }
 
 static ds_status add_request(struct ds_loader *loader, const struct request *request, struct ds_slice *place, struct ds_error *err) {
     if (loader->count == loader->capacity) {
@@ -74,9 +77,9 @@ static ds_status add_request(struct ds_loader *loader, const struct request *req
 
 /* Within a checkpoint only the very same tensor is shared: its tensors are not searched for twins. */
 static bool same_content(const struct request *r, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor) {
-    if (r->kind != MATRIX || r->shared) return false;
+    if (r->kind != MATRIX || r->shared || r->imported) return false;
     if (r->ckpt == ckpt) return r->tensor == tensor;
-    return r->tensor->type == tensor->type && r->tensor->bytes == tensor->bytes &&
+    return r->tensor->type == tensor->type && r->tensor->packed == tensor->packed && r->tensor->bytes == tensor->bytes &&
            memcmp(r->tensor->shape, tensor->shape, sizeof tensor->shape) == 0 &&
            memcmp(r->tensor->data, tensor->data, tensor->bytes) == 0;
 }
@@ -94,6 +97,29 @@ static ds_status require_numbers(const struct ds_ckpt *ckpt, const struct ds_ckp
                    ds_type_get(tensor->type)->name);
 }
 
+/* A matrix that lies in the file as the device wants it: nothing is planned, read or copied. */
+static ds_status import_matrix(struct ds_loader *loader, struct request *r, struct ds_error *err) {
+    const struct ds_device_fns *fns = loader->device->fns;
+    const struct ds_ckpt_layout *have = ds_ckpt_get_layout(r->ckpt);
+    const struct ds_ckpt_tensor *tensor = r->tensor;
+    if (loader->widen)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: packed weights cannot be widened; use the file that this one was made from", ds_ckpt_path(r->ckpt));
+    struct ds_device_limits limits;
+    loader->device->fns->limits(loader->device, &limits);
+    if (!fns->weight_layout || strcmp(fns->weight_layout->name, have->name) != 0)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: weights are packed for device '%s', which device '%s' cannot read; use the file that this one was made from",
+                       ds_ckpt_path(r->ckpt), have->name, limits.name);
+    if (fns->weight_layout->version != have->version)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED,
+                       "%s: weights are packed in version %u of the layout of device '%s'; this program reads version %u: convert the original once more",
+                       ds_ckpt_path(r->ckpt), have->version, have->name, fns->weight_layout->version);
+    if (tensor->bytes != r->bytes || (uintptr_t)tensor->data % DS_ALIGN != 0)
+        return ds_fail(err, DS_ERROR_FORMAT, "%s: tensor '%s' (%s [%u, %u], packed): expected %llu bytes at a multiple of %d in the file, found %llu at %llu",
+                       ds_ckpt_path(r->ckpt), tensor->name, ds_type_get(tensor->type)->name, r->rows, r->cols, (unsigned long long)r->bytes, DS_ALIGN,
+                       (unsigned long long)tensor->bytes, (unsigned long long)tensor->offset);
+    return fns->buffer_import(loader->device, tensor->data, tensor->bytes, &r->imported, err);
+}
+
 ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_weight *out, struct ds_error *err) {
     if (tensor->dims < 1 || tensor->dims > 2 || tensor->shape[0] > UINT32_MAX || tensor->shape[1] > UINT32_MAX)
@@ -108,6 +134,16 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
     if (!r.bytes)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' (%s [%u, %u]) cannot be run on this device", ds_ckpt_path(ckpt),
                        tensor->name, ds_type_get(tensor->type)->name, rows, cols);
+    if (tensor->packed) {
+        DS_TRY(import_matrix(loader, &r, err));
+        *out = (struct ds_weight){.at = {.buffer = r.imported}, .type = r.type, .rows = rows, .cols = cols};
+        struct ds_slice unused;
+        r.bytes = 0;
+        const ds_status status = add_request(loader, &r, &unused, err);
+        if (status == DS_OK) loader->imported += tensor->bytes;
+        else loader->device->fns->buffer_destroy(r.imported);
+        return status;
+    }
     const struct request *twin = find_twin(loader, ckpt, tensor);
     if (twin) {
         r.shared = true;
@@ -117,10 +153,17 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
     return add_request(loader, &r, &out->at, err);
 }
 
+/* Only whole matrices are used as device `cpu` packs them. */
+static ds_status require_rows(const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, const char *expected, struct ds_error *err) {
+    if (!tensor->packed) return DS_OK;
+    return ds_fail(err, DS_ERROR_FORMAT, "%s: tensor '%s': expected %s, found a packed matrix", ds_ckpt_path(ckpt), tensor->name, expected);
+}
+
 ds_status ds_loader_experts(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_loader_piece *pieces, uint32_t experts,
                             uint32_t outputs, uint32_t cols, struct ds_weight *out, struct ds_error *err) {
     const ds_type stored = pieces[0].tensor->type;
     for (uint32_t e = 0; e < experts; e++) {
+        DS_TRY(require_rows(ckpt, pieces[e].tensor, "rows of experts", err));
         DS_TRY(require_numbers(ckpt, pieces[e].tensor, err));
         if (pieces[e].tensor->type != stored)
             return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is %s, '%s' %s; the experts of a layer must have one type", ds_ckpt_path(ckpt),
@@ -144,6 +187,7 @@ ds_status ds_loader_experts(struct ds_loader *loader, const struct ds_ckpt *ckpt
 
 ds_status ds_loader_scalar(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, float *out,
                            struct ds_error *err) {
+    DS_TRY(require_rows(ckpt, tensor, "one float", err));
     DS_TRY(require_numbers(ckpt, tensor, err));
     if (ds_type_get(tensor->type)->block != 1)
         return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is %s; expected one float", ds_ckpt_path(ckpt), tensor->name, ds_type_get(tensor->type)->name);
@@ -159,6 +203,7 @@ ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt,
 
 ds_status ds_loader_vector_affine(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, float scale,
                                   float offset, struct ds_slice *out, struct ds_error *err) {
+    DS_TRY(require_rows(ckpt, tensor, "a vector", err));
     DS_TRY(require_numbers(ckpt, tensor, err));
     uint64_t count = 1;
     for (uint32_t i = 0; i < tensor->dims; i++) count *= tensor->shape[i]; /* cannot overflow: the tensor lies in a file */
@@ -289,7 +334,7 @@ static uint64_t staging_size(const struct ds_loader *loader) {
     uint64_t largest = 0;
     for (size_t i = 0; i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
-        const bool staged = r->kind == EXPERTS || (r->kind == MATRIX && r->type != r->tensor->type);
+        const bool staged = r->kind == EXPERTS || (r->kind == MATRIX && !r->imported && r->type != r->tensor->type);
         if (staged) largest = DS_MAX(largest, DS_MAX((uint64_t)STAGING_BYTES, 4 * (uint64_t)r->cols * DS_WEIGHT_ROWS));
     }
     return largest;
@@ -298,6 +343,7 @@ static uint64_t staging_size(const struct ds_loader *loader) {
 static void point_at(struct ds_loader *loader, struct ds_buffer *buffer) {
     for (size_t i = 0; i < loader->count; i++) {
         struct request *r = &loader->requests[i];
+        if (r->imported) continue;
         if (r->kind == MATRIX || r->kind == EXPERTS) r->weight->at.buffer = buffer;
         else if (r->kind != SCALAR) r->slice->buffer = buffer;
     }
@@ -316,7 +362,7 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     if (loader->slab || !loader->planned.bytes) return DS_OK;
     struct progress progress = {.fn = progress_fn, .user = user};
     for (size_t i = 0; i < loader->count; i++)
-        if (!loader->requests[i].shared) progress.total += stored_bytes(&loader->requests[i]);
+        if (!loader->requests[i].shared && !loader->requests[i].imported) progress.total += stored_bytes(&loader->requests[i]);
 
     const uint64_t staging_bytes = staging_size(loader);
     void *staging = staging_bytes ? malloc((size_t)staging_bytes) : NULL;
@@ -325,7 +371,7 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     if (status == DS_OK) point_at(loader, loader->slab);
     for (size_t i = 0; status == DS_OK && i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
-        if (r->kind == SCALAR) continue;
+        if (r->kind == SCALAR || r->imported) continue;
         if (r->kind == EXPERTS) status = write_experts(loader, r, stream, staging, staging_bytes, &progress, err);
         else if (r->kind != MATRIX) status = write_vector(loader, r, stream, err);
         else if (!r->shared) status = write_matrix(loader, r, stream, staging, &progress, err);

@@ -19,7 +19,8 @@ void ds_loader_destroy(struct ds_loader *loader); /* gives the slab back, too; a
 /*
  * A matrix [rows, cols] for embed and linear. Its place is planned at once (buffer of the plan, not yet real). A second
  * request for the same tensor, or for one of equal type, shape and bytes in another checkpoint, shares the first one's
- * place: a tied head and a drafter's copies of the target's embedding cost nothing.
+ * place: a tied head and a drafter's copies of the target's embedding cost nothing. A packed one is used where it lies in the file, so that
+ * the checkpoint must outlive the loader; DS_ERROR_UNSUPPORTED where its layout is not this device's.
  */
 ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_weight *out, struct ds_error *err);
@@ -51,7 +52,7 @@ typedef bool (*ds_loader_spare_fn)(const char *name);
 ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
                                 const struct ds_ckpt_tensor **out, struct ds_error *err);
 
-uint64_t ds_loader_bytes(const struct ds_loader *loader); /* of the slab: the plan's total */
+uint64_t ds_loader_bytes(const struct ds_loader *loader); /* of the slab, and of packed weights in their files */
 
 /* Allocates the slab, fills it, and makes every request's place real. On failure the plan stands and it may be called again. */
 ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, ds_progress_fn progress, void *user,

@@ -73,6 +73,20 @@ struct ds_device_fns {
 
     /* One slot an op, in the order of ops.def; params->NAME is the one meant. */
     ds_status (*op[DS_OP_COUNT])(struct ds_stream *stream, const union ds_op_params *params, struct ds_error *err);
+
+    /*
+     * Optional, both or none: what weight_write makes, if files may keep it. It must depend on type and shape alone, not on the
+     * machine. buffer_import makes a buffer of memory that the caller keeps as long, unchanged, and that is only read; it starts
+     * at a multiple of DS_ALIGN.
+     */
+    const struct ds_weight_layout *weight_layout;
+    ds_status (*buffer_import)(struct ds_device *device, const void *data, uint64_t bytes, struct ds_buffer **out, struct ds_error *err);
+};
+
+/* The version changes with every bit of the layout. */
+struct ds_weight_layout {
+    const char *name;
+    uint32_t version;
 };
 
 /* Backends put this first in a struct of their own. */
