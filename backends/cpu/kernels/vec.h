@@ -172,6 +172,8 @@ DS_INLINE vf vf_round_f16(vf x) {
         const __m256 bounded = _mm256_max_ps(least, _mm256_min_ps(most, (__m256)x.p[i])); /* in this order a NaN stays */
         x.p[i] = (ds_pf)_mm256_cvtph_ps(_mm256_cvtps_ph(bounded, _MM_FROUND_TO_NEAREST_INT));
     }
+#elif defined(__aarch64__)
+    DS_EACH_PART x.p[i] = neon_round_f16(x.p[i]);
 #else
     float wide[16];
     memcpy(wide, &x, sizeof wide);

@@ -13,6 +13,12 @@ DS_INLINE ds_pf neon_fma(ds_pf a, ds_pf b, ds_pf c) { return (ds_pf)vfmaq_f32((f
 DS_INLINE ds_pf neon_load_f16(const uint16_t *from) { return (ds_pf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from))); }
 DS_INLINE ds_pf neon_load_bf16(const uint16_t *from) { return (ds_pf)vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from), 16)); }
 
+/* To nearest even with saturation, denormals too, and widened again; a NaN stays one. */
+DS_INLINE ds_pf neon_round_f16(ds_pf x) {
+    const float32x4_t bounded = vmaxq_f32(vdupq_n_f32(-65504.0f), vminq_f32(vdupq_n_f32(65504.0f), (float32x4_t)x));
+    return (ds_pf)vcvt_f32_f16(vcvt_f16_f32(bounded));
+}
+
 DS_INLINE void neon_widen_s8(const void *from, ds_pi *to) {
     const int8x16_t bytes = vld1q_s8(from);
     const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
