@@ -4,6 +4,7 @@
  * the reference's code.
  */
 #include "kernels.h"
+#include "kernels/transpose.h"
 #include "kernels/vec.h"
 #include "pack.h"
 
@@ -18,22 +19,45 @@ static void pack_words(uint32_t cols, const uint8_t *const rows[DS_TILE], uint32
         for (uint32_t lane = 0; lane < outputs; lane++) memcpy(&tile[(size_t)c * DS_TILE + lane], rows[lane] + (size_t)c * 4, 4);
 }
 
+static void bound_halves(uint16_t *halves, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) halves[i] = (uint16_t)ds_bf16_bounded(halves[i]);
+}
+
 static void pack_halves(uint32_t cols, const uint8_t *const rows[DS_TILE], uint32_t outputs, bool bound, uint16_t *tile) {
-    for (uint32_t c = 0; c < cols; c++, tile += DS_TILE) {
+    uint32_t c = 0;
+#if DS_PART > 16
+    for (; outputs == DS_TILE && c + 8 <= cols; c += 8, tile += 8 * DS_TILE) {
+        ds_turn_halves_8x8(rows, (size_t)c * 2, tile);
+        ds_turn_halves_8x8(rows + 8, (size_t)c * 2, tile + 8);
+        if (bound) bound_halves(tile, 8 * DS_TILE);
+    }
+#endif
+    for (; c < cols; c++, tile += DS_TILE) {
         for (uint32_t lane = 0; lane < outputs; lane++) memcpy(&tile[lane], rows[lane] + (size_t)c * 2, 2);
-        if (bound)
-            for (uint32_t lane = 0; lane < DS_TILE; lane++) tile[lane] = (uint16_t)ds_bf16_bounded(tile[lane]);
+        if (bound) bound_halves(tile, DS_TILE);
     }
 }
 
 /* --- block types --- */
+
+/* Scales as they are stored: what these do to an infinity is what the reference does, which widens it. */
+#if DS_PART > 16
+static float half_to_float(uint16_t half) { return _cvtsh_ss(half); }
+static uint16_t float_to_half(float x) { return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT); }
+#else
+static float half_to_float(uint16_t half) { return ds_f16_to_f32(half); }
+static uint16_t float_to_half(float x) { return (uint16_t)ds_f32_to_f16(x); }
+#endif
+
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint8_t bytes32 __attribute__((vector_size(32)));
 
 /* Each fills the fields of struct ds_unpacked_run that the type has. */
 static void unpack_q8_0(const uint8_t *block, uint32_t blocks, struct ds_unpacked_run *out) {
     for (uint32_t b = 0; b < blocks; b++, block += 34) {
         uint16_t d;
         memcpy(&d, block, 2);
-        out->block_d[b] = ds_f16_to_f32(d);
+        out->block_d[b] = half_to_float(d);
         memcpy(out->q + 32 * b, block + 2, 32);
     }
 }
@@ -42,11 +66,12 @@ static void unpack_q4_0(const uint8_t *block, uint32_t blocks, struct ds_unpacke
     for (uint32_t b = 0; b < blocks; b++, block += 18) {
         uint16_t d;
         memcpy(&d, block, 2);
-        out->block_d[b] = ds_f16_to_f32(d);
-        for (int i = 0; i < 16; i++) {
-            out->q[32 * b + i] = (int8_t)((block[2 + i] & 15) - 8);
-            out->q[32 * b + 16 + i] = (int8_t)((block[2 + i] >> 4) - 8);
-        }
+        out->block_d[b] = half_to_float(d);
+        bytes16 nibbles;
+        memcpy(&nibbles, block + 2, 16);
+        const bytes16 first = (nibbles & 15) - 8, second = (nibbles >> 4) - 8;
+        memcpy(out->q + 32 * b, &first, 16);
+        memcpy(out->q + 32 * b + 16, &second, 16);
     }
 }
 
@@ -63,36 +88,34 @@ static void unpack_six_bits(const uint8_t *packed, struct ds_unpacked_run *out) 
 static void unpack_q45_k(const uint8_t *block, const uint8_t *high, const uint8_t *nibbles, struct ds_unpacked_run *out) {
     uint16_t d[2];
     memcpy(d, block, 4);
-    out->d = ds_f16_to_f32(d[0]);
-    out->dmin = ds_f16_to_f32(d[1]);
+    out->d = half_to_float(d[0]);
+    out->dmin = half_to_float(d[1]);
     unpack_six_bits(block + 4, out);
-    for (int pair = 0; pair < 4; pair++) {
-        int8_t *q = out->q + 64 * pair;
-        for (int i = 0; i < 32; i++) {
-            q[i] = (int8_t)(nibbles[32 * pair + i] & 15);
-            q[32 + i] = (int8_t)(nibbles[32 * pair + i] >> 4);
-        }
-        for (int i = 0; high && i < 32; i++) {
-            q[i] = (int8_t)(q[i] | (high[i] >> (2 * pair) & 1) << 4);
-            q[32 + i] = (int8_t)(q[32 + i] | (high[i] >> (2 * pair + 1) & 1) << 4);
-        }
+    bytes32 top = {0};
+    if (high) memcpy(&top, high, 32);
+    DS_UNROLL for (int pair = 0; pair < 4; pair++) {
+        bytes32 both;
+        memcpy(&both, nibbles + 32 * pair, 32);
+        const bytes32 first = (both & 15) | (top >> (2 * pair) & 1) << 4, second = both >> 4 | (top >> (2 * pair + 1) & 1) << 4;
+        memcpy(out->q + 64 * pair, &first, 32);
+        memcpy(out->q + 64 * pair + 32, &second, 32);
     }
 }
 
 static void unpack_q6_k(const uint8_t *block, struct ds_unpacked_run *out) {
     uint16_t d;
     memcpy(&d, block + 208, 2);
-    out->d = ds_f16_to_f32(d);
+    out->d = half_to_float(d);
     for (int g = 0; g < 16; g++) out->scale[g] = (int8_t)block[192 + g];
     for (int half = 0; half < 2; half++) {
-        const uint8_t *low = block + 64 * half, *high = block + 128 + 32 * half;
-        int8_t *q = out->q + 128 * half;
-        for (int i = 0; i < 32; i++) {
-            q[i] = (int8_t)(((low[i] & 15) | (high[i] & 3) << 4) - 32);
-            q[32 + i] = (int8_t)(((low[32 + i] & 15) | (high[i] >> 2 & 3) << 4) - 32);
-            q[64 + i] = (int8_t)((low[i] >> 4 | (high[i] >> 4 & 3) << 4) - 32);
-            q[96 + i] = (int8_t)((low[32 + i] >> 4 | (high[i] >> 6) << 4) - 32);
-        }
+        bytes32 low[2], high, q[4];
+        memcpy(low, block + 64 * half, 64);
+        memcpy(&high, block + 128 + 32 * half, 32);
+        q[0] = ((low[0] & 15) | (high & 3) << 4) - 32;
+        q[1] = ((low[1] & 15) | (high >> 2 & 3) << 4) - 32;
+        q[2] = (low[0] >> 4 | (high >> 4 & 3) << 4) - 32;
+        q[3] = (low[1] >> 4 | high >> 6 << 4) - 32;
+        memcpy(out->q + 128 * half, q, 128);
     }
 }
 
@@ -128,22 +151,22 @@ static void to_unsigned(const struct ds_pack *pack, const int8_t *q, uint8_t *u)
 /* `bits` bits, from bit `from` up, of every u into a plane. */
 DS_INLINE void pack_plane(uint8_t (*u)[64], const int from, const int bits, uint8_t *plane) {
     const int each = 8 / bits;
+    const vi mask = vi_set1(0x01010101 * ((1 << bits) - 1));
     for (int v = 0; v < DS_TILE_GROUPS; v += each, plane += 64) {
-        for (int i = 0; i < 64; i++) {
-            unsigned byte = 0;
-            DS_UNROLL for (int j = 0; j < each; j++) byte |= (u[v + j][i] >> from & ((1u << bits) - 1)) << (j * bits);
-            plane[i] = (uint8_t)byte;
-        }
+        vi bytes = vi_set1(0);
+        DS_UNROLL for (int j = 0; j < each; j++)
+            bytes = vi_or(bytes, vi_shift_left16(vi_and(vi_shift_right16(vi_load(u[v + j]), from), mask), j * bits));
+        vi_store(plane, bytes);
     }
 }
 
-static void pack_weights(const struct ds_pack *pack, uint8_t (*u)[64], uint8_t *record) {
-    switch (pack->low_bits) {
-    case 8: memcpy(record, u, DS_RUN * DS_TILE); break;
-    case 4: pack_plane(u, 0, 4, record); break;
-    default: pack_plane(u, 0, 2, record); break;
-    }
+/* u of sixteen rows, then of [vector][output][4]. */
+static void pack_weights(const struct ds_pack *pack, uint32_t (*rows)[DS_TILE_GROUPS], uint8_t *record) {
+    _Alignas(64) uint8_t u[DS_TILE_GROUPS][64];
     uint8_t *high = record + pack->high_at;
+    ds_turn_words(rows[0], DS_TILE_GROUPS, DS_TILE_GROUPS, (uint32_t *)(void *)(pack->low_bits == 8 ? record : u[0]));
+    if (pack->low_bits == 4) pack_plane(u, 0, 4, record);
+    if (pack->low_bits == 2) pack_plane(u, 0, 2, record);
     if (pack->high_bits == 1 && pack->low_bits == 4) pack_plane(u, 4, 1, high);
     if (pack->high_bits == 1 && pack->low_bits == 2) pack_plane(u, 2, 1, high);
     if (pack->high_bits == 2) pack_plane(u, 4, 2, high);
@@ -158,8 +181,8 @@ static void pack_scales(const struct ds_pack *pack, const struct ds_unpacked_run
     if (pack->groups == 0) {
         for (uint32_t b = 0; b < DS_RUN_BLOCKS; b++) {
             const float d = run->block_d[b];
-            put_u16(record, pack->d_at, b, lane, pack->bf16_scale ? ds_bits(d) >> 16 : ds_f32_to_f16(d));
-            if (pack->minimum) put_u16(record, pack->dmin_at, b, lane, ds_f32_to_f16(run->block_m[b]));
+            put_u16(record, pack->d_at, b, lane, pack->bf16_scale ? ds_bits(d) >> 16 : float_to_half(d));
+            if (pack->minimum) put_u16(record, pack->dmin_at, b, lane, float_to_half(run->block_m[b]));
         }
         return;
     }
@@ -167,21 +190,23 @@ static void pack_scales(const struct ds_pack *pack, const struct ds_unpacked_run
         record[pack->scale_at + g * DS_TILE + lane] = (uint8_t)run->scale[g];
         if (pack->minimum) record[pack->minimum_at + g * DS_TILE + lane] = (uint8_t)run->minimum[g];
     }
-    put_u16(record, pack->d_at, 0, lane, ds_f32_to_f16(run->d));
-    if (pack->minimum) put_u16(record, pack->dmin_at, 0, lane, ds_f32_to_f16(run->dmin));
+    put_u16(record, pack->d_at, 0, lane, float_to_half(run->d));
+    if (pack->minimum) put_u16(record, pack->dmin_at, 0, lane, float_to_half(run->dmin));
 }
 
 static void pack_record(ds_type type, uint32_t cols, const uint8_t *const rows[DS_TILE], uint32_t outputs, uint32_t run, uint8_t *record) {
     const struct ds_pack *pack = ds_pack_get(type);
-    uint8_t u[DS_TILE_GROUPS][64];
-    memset(u, 0, sizeof u);
-    memset(record, 0, pack->run_bytes); /* scale 0 for outputs that do not exist */
+    _Alignas(64) uint32_t u[DS_TILE][DS_TILE_GROUPS];
+    if (outputs < DS_TILE) {
+        memset(u, 0, sizeof u);
+        memset(record, 0, pack->run_bytes); /* scale 0 for outputs that do not exist */
+    } else {
+        memset(record + pack->run_bytes - DS_ALIGN, 0, DS_ALIGN); /* what rounds it up */
+    }
     for (uint32_t lane = 0; lane < outputs; lane++) {
         struct ds_unpacked_run unpacked;
-        uint8_t values[DS_RUN];
         unpack(type, rows[lane], cols, run, &unpacked);
-        to_unsigned(pack, unpacked.q, values);
-        for (int v = 0; v < DS_TILE_GROUPS; v++) memcpy(&u[v][lane * 4], values + 4 * v, 4);
+        to_unsigned(pack, unpacked.q, (uint8_t *)u[lane]);
         pack_scales(pack, &unpacked, lane, record);
     }
     pack_weights(pack, u, record);
