@@ -6,7 +6,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-extern const struct ds_cpu_kernels ds_cpu_kernels_avx512vnni, ds_cpu_kernels_avx512, ds_cpu_kernels_avx2;
+extern const struct ds_cpu_kernels ds_cpu_kernels_avx512vnni, ds_cpu_kernels_avx512, ds_cpu_kernels_avxvnni, ds_cpu_kernels_avx2;
 
 /* clang's __builtin_cpu_supports does not know this one; where AVX2 may be used its registers are saved too. */
 static bool has_f16c(void) {
@@ -20,6 +20,11 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512dq");
 }
 static bool has_avx512vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+/* VNNI for registers of AVX2, on processors without AVX-512; compilers have no name for it that both gcc and clang know. */
+static bool has_avxvnni(void) {
+    unsigned eax, ebx, ecx, edx;
+    return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax & 1u << 4;
+}
 #elif defined(__aarch64__)
 #if defined(__linux__)
 #include <sys/auxv.h>
@@ -66,6 +71,7 @@ static const struct {
 } sets[] = {
 #if defined(__x86_64__)
     {{"avx512vnni", "AVX-512 VNNI", &ds_cpu_kernels_avx512vnni}, has_avx512vnni},
+    {{"avxvnni", "AVX-VNNI", &ds_cpu_kernels_avxvnni}, has_avxvnni},
     {{"avx512", "AVX-512", &ds_cpu_kernels_avx512}, has_avx512},
     {{"avx2", "AVX2", &ds_cpu_kernels_avx2}, has_avx2},
 #endif

@@ -3,7 +3,7 @@
  *     efficiency = max(weight bytes / read bandwidth, MACs / peak MACs per second) / time
  * with both limits measured in this run, just before, by the same number of threads.
  *
- *     bench_cpu [--threads N] [--isa NAME] [--type NAME] [--rows a,b,c]
+ *     bench_cpu [--threads N] [--isa NAME] [--type NAME] [--shape OUTPUTSxINPUTS] [--rows a,b,c]
  */
 #include "host_device.h"
 #include "roofline.h"
@@ -128,17 +128,21 @@ static uint32_t parse_rows(const char *text, uint32_t *rows) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {{"threads", required_argument, NULL, 't'}, {"isa", required_argument, NULL, 'i'},
-                                            {"type", required_argument, NULL, 'y'}, {"rows", required_argument, NULL, 'r'}, {0}};
+                                            {"type", required_argument, NULL, 'y'}, {"rows", required_argument, NULL, 'r'}, {"shape", required_argument, NULL, 's'}, {0}};
     static const ds_type types[] = {DS_TYPE_Q4_K, DS_TYPE_Q6_K, DS_TYPE_Q8_0, DS_TYPE_Q4_0, DS_TYPE_Q5_K, DS_TYPE_BF16, DS_TYPE_F16, DS_TYPE_F32};
     static const uint32_t shapes[][2] = {{1024, 2560}, {4096, 2560}, {9728, 2560}, {2560, 9728}, {151936, 2560}}; /* Qwen3-4B */
     uint32_t rows[MAX_ROWS] = {1, 2, 4, 8, 16, 64}, row_counts = 6;
     struct ds_device_params params = {0};
     const char *only = NULL;
+    uint32_t shape[2] = {0, 0}; /* all */
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
         case 't': params.threads = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'i': params.cpu_isa = optarg; break;
         case 'y': only = optarg; break;
+        case 's':
+            if (sscanf(optarg, "%ux%u", &shape[0], &shape[1]) != 2 || shape[0] == 0 || shape[1] == 0) return 2;
+            break;
         case 'r': row_counts = parse_rows(optarg, rows); break;
         default: return 2;
         }
@@ -157,7 +161,8 @@ int main(int argc, char **argv) {
     printf("\n");
     for (size_t t = 0; t < DS_COUNT(types); t++) {
         if (only && strcmp(only, ds_type_get(types[t])->name) != 0) continue;
-        for (size_t s = 0; s < DS_COUNT(shapes); s++) {
+        if (shape[0]) bench_linear(&b, types[t], shape[0], shape[1], rows, row_counts);
+        for (size_t s = 0; s < DS_COUNT(shapes) && !shape[0]; s++) {
             if (shapes[s][0] > 100000 && !only) continue; /* the head takes long: --type NAME */
             bench_linear(&b, types[t], shapes[s][0], shapes[s][1], rows, row_counts);
         }

@@ -68,9 +68,14 @@ static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *prepared
     const uint32_t sum_offset = fine ? ds_q8_32_sum_offset(cols) : ds_q8_sum_offset(cols), scales = fine ? DS_RUN / DS_Q8_BLOCK : 1;
     struct ds_tile tile;
     for (uint32_t i = 0; i < runs; i++, packed += pack->run_bytes) {
-        /* The hardware's prefetcher stops at page ends, and unpacking leaves it gaps. */
-        for (uint32_t at = 0; at < pack->run_bytes; at += 64) __builtin_prefetch(packed + pack->run_bytes + at);
+        /*
+         * Two records ahead, in two portions: one is over before memory has answered, and a processor has few outstanding reads. The
+         * hardware's own prefetcher stops at page ends.
+         */
+        const uint8_t *ahead = packed + 2 * pack->run_bytes;
+        for (uint32_t at = 0; at < pack->run_bytes / 2; at += 64) __builtin_prefetch(ahead + at);
         ds_tile_unpack(pack, packed, &tile);
+        for (uint32_t at = pack->run_bytes / 2 / 64 * 64; at < pack->run_bytes; at += 64) __builtin_prefetch(ahead + at);
         struct ds_tile_row x[DS_LINEAR_ROWS];
         for (uint32_t r = 0; r < rows; r++) {
             const uint8_t *row = ds_host_row(&p->x, first_row + r);

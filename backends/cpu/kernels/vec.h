@@ -32,7 +32,7 @@ enum { DS_ROW_BLOCK = 2 };
 enum { DS_PARTS = 64 / DS_PART, DS_WIDTH = 16 };
 
 /* Where there is no u8 x s8 dot that cannot saturate, 8-bit weights are kept signed: see vi_dot_signed. */
-#if DS_PART > 16 && !defined(__AVX512VNNI__)
+#if DS_PART > 16 && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
 #define DS_SIGNED_BYTES 1
 #else
 #define DS_SIGNED_BYTES 0
@@ -277,6 +277,8 @@ DS_INLINE vi vi_dot(vi acc, vi w, int32_t a) {
 #elif DS_PART == 64
     const __m512i pairs = _mm512_maddubs_epi16((__m512i)w.p[0], _mm512_set1_epi32(a));
     acc.p[0] += (ds_pi)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif defined(__AVXVNNI__) && DS_PART == 32
+    DS_EACH_PART acc.p[i] = (ds_pi)_mm256_dpbusd_avx_epi32((__m256i)acc.p[i], (__m256i)w.p[i], _mm256_set1_epi32(a));
 #elif DS_PART == 32
     DS_EACH_PART {
         const __m256i pairs = _mm256_maddubs_epi16((__m256i)w.p[i], _mm256_set1_epi32(a));
@@ -350,6 +352,8 @@ DS_INLINE vi vi_dot16(vi acc, vi m, int32_t s) {
     acc.p[0] = (ds_pi)_mm512_dpwssd_epi32((__m512i)acc.p[0], (__m512i)m.p[0], _mm512_set1_epi32(s));
 #elif DS_PART == 64
     acc.p[0] += (ds_pi)_mm512_madd_epi16((__m512i)m.p[0], _mm512_set1_epi32(s));
+#elif defined(__AVXVNNI__) && DS_PART == 32
+    DS_EACH_PART acc.p[i] = (ds_pi)_mm256_dpwssd_avx_epi32((__m256i)acc.p[i], (__m256i)m.p[i], _mm256_set1_epi32(s));
 #elif DS_PART == 32
     DS_EACH_PART acc.p[i] += (ds_pi)_mm256_madd_epi16((__m256i)m.p[i], _mm256_set1_epi32(s));
 #elif defined(__aarch64__)
