@@ -155,17 +155,66 @@ static inline void enter_race(struct race *race, uint32_t id, float t) {
     if (race->count == BATCH) score_batch(race);
 }
 
-/* The best of a stretch of the vocabulary, without filters. `largest` is the whole row's. */
-static void race_stretch(const struct row *row, const struct ds_sample_row *how, float largest, uint64_t first, uint64_t end, struct ds_sample_part *part) {
+enum { FOURS = BLOCK / 4 + 1 };
+
+/* ds_philox of FOURS counters, round by round, so that lanes are counters. */
+static void philox_of_fours(uint32_t k0, uint32_t k1, uint32_t c[4][FOURS]) {
+    for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
+        for (uint32_t i = 0; i < FOURS; i++) {
+            const uint64_t p0 = (uint64_t)0xd2511f53u * c[0][i], p1 = (uint64_t)0xcd9e8d57u * c[2][i];
+            const uint32_t c1 = c[1][i], c3 = c[3][i];
+            c[0][i] = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+            c[1][i] = (uint32_t)p1;
+            c[2][i] = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+            c[3][i] = (uint32_t)p0;
+        }
+    }
+}
+
+/* The random words of `n` tokens from `first` on, n at most BLOCK: four tokens share one evaluation. */
+static void words_of(const struct ds_sample_row *how, uint32_t first, uint32_t n, uint32_t *words) {
+    uint32_t c[4][FOURS];
+    for (uint32_t i = 0; i < FOURS; i++) {
+        c[0][i] = first / 4 + i;
+        c[1][i] = how->position;
+        c[2][i] = how->purpose;
+        c[3][i] = how->stream;
+    }
+    philox_of_fours(how->seed_low, how->seed_high, c);
+    uint32_t four = 0, word = first % 4;
+    for (uint32_t i = 0; i < n; i++) {
+        words[i] = c[word][four];
+        word = (word + 1) % 4;
+        four += word == 0;
+    }
+}
+
+/*
+ * Noise of at least x needs v <= exp(-x), v being a token's word in units of 2^32: from -log(-log1p(-v)) and -log1p(-v) >= v. So
+ * most words tell without a logarithm that their token stays below a score that another one has reached. The factor is wide
+ * enough for all roundings.
+ */
+static float largest_word(float t, float reached) { return ds_exp(ds_min(t - reached, 0.0f)) * (4294967296.0f * 1.001f) + 4.0f; }
+
+/* The best of a stretch of the vocabulary, without filters. The score of the whole row's largest logit is the first one to be reached. */
+static void race_stretch(const struct row *row, const struct ds_sample_row *how, const struct ds_sample_part *whole, uint64_t first, uint64_t end,
+                         struct ds_sample_part *part) {
+    const uint64_t seed = how->seed_low | (uint64_t)how->seed_high << 32;
+    const float leader = ds_gumbel(ds_philox_word(seed, (uint32_t)whole->id, how->position, how->purpose, how->stream));
     struct race race = race_of(how);
+    race.bound = DS_MAX(race.bound, leader - NOISE_MOST);
     for (uint32_t n; first < end; first += n) {
-        float t[BLOCK];
+        float t[BLOCK], limit[BLOCK];
+        uint32_t words[BLOCK];
         n = (uint32_t)DS_MIN(end - first, (uint64_t)BLOCK);
         biased_logits(row, (uint32_t)first, n, t);
-        for (uint32_t i = 0; i < n; i++) t[i] = (t[i] - largest) * how->inverse_temperature;
+        for (uint32_t i = 0; i < n; i++) t[i] = (t[i] - whole->largest) * how->inverse_temperature;
         if (!(ds_largest(t, n) >= race.bound)) continue;
+        const float reached = race.best_id == NONE ? leader : DS_MAX(leader, race.best);
+        words_of(how, (uint32_t)first, n, words);
+        for (uint32_t i = 0; i < n; i++) limit[i] = largest_word(t[i], reached);
         for (uint32_t i = 0; i < n; i++)
-            if (t[i] >= race.bound) enter_race(&race, (uint32_t)first + i, t[i]);
+            if (t[i] >= race.bound && (float)words[i] <= limit[i]) enter_race(&race, (uint32_t)first + i, t[i]);
     }
     score_batch(&race);
     part->winner = race.best_id;
@@ -241,7 +290,7 @@ void DS_CPU_NAME(sample)(const struct ds_cpu_work *work, const union ds_op_param
         const struct ds_sample_part part = combine(parts, rows, r, work->members);
         if (is_raced(p, r, &part)) {
             const struct row row = row_of(p, r);
-            race_stretch(&row, (const struct ds_sample_row *)ds_host_at(&p->rows) + r, part.largest, first, end, &mine[r]);
+            race_stretch(&row, (const struct ds_sample_row *)ds_host_at(&p->rows) + r, &part, first, end, &mine[r]);
             raced = true;
         } else if (r % work->members == work->member) {
             finish_row(work, p, r, part);
