@@ -140,6 +140,15 @@ void ds_cli_release_interrupt(void) {
 
 /* --- running --- */
 
+/* Where measurements are kept: $XDG_CACHE_HOME/dspark, else $HOME/.cache/dspark; NULL when neither is set, or is no absolute path. */
+static const char *cache_folder(char *path, size_t capacity) {
+    const char *const cache = getenv("XDG_CACHE_HOME"), *const home = getenv("HOME");
+    int length = -1;
+    if (cache && cache[0] == '/') length = snprintf(path, capacity, "%s/dspark", cache);
+    else if (home && home[0] == '/') length = snprintf(path, capacity, "%s/.cache/dspark", home);
+    return length > 0 && (size_t)length < capacity ? path : NULL;
+}
+
 int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine *options, const struct ds_cli_draft *draft,
                 ds_engine **out, ds_engine_info *info) {
     if (draft && !draft->drafter && draft->spec.mode != DS_SPEC_OFF)
@@ -161,6 +170,8 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
     params.require_manifest = options->trust.require_manifest;
     params.trust = options->trust.key;
     params.chat_template = options->chat_template;
+    char cache[4096];
+    params.cache = cache_folder(cache, sizeof cache);
     params.log = ds_cli_log;
     params.log_level = (ds_log_level)options->log;
 

@@ -48,6 +48,8 @@ enum ds_path_kind { DS_PATH_MISSING, DS_PATH_FILE, DS_PATH_FOLDER, DS_PATH_OTHER
 enum ds_path_kind ds_os_path_kind(const char *path);
 /* folder + "/" + name, malloc'ed; NULL when memory is out. */
 char *ds_os_join(const char *folder, const char *name);
+/* Makes the folder and those it lies in, as far as they are missing. */
+ds_status ds_os_make_folders(const char *path, struct ds_error *err);
 /* Names in a folder, sorted bytewise, "." and ".." left out; one malloc'ed block per name and one for the list. */
 ds_status ds_os_list_folder(const char *path, char ***names, size_t *count, struct ds_error *err);
 void ds_os_free_names(char **names, size_t count);

@@ -307,6 +307,23 @@ char *ds_os_join(const char *folder, const char *name) {
     return format_text("%s%s%s", folder, n > 0 && folder[n - 1] != '/' ? "/" : "", name);
 }
 
+ds_status ds_os_make_folders(const char *path, struct ds_error *err) {
+    char *text = format_text("%s", path);
+    if (!text) return ds_fail_memory(err, strlen(path) + 1, "a path");
+    int error = 0;
+    for (char *end = text + 1; error == 0 && text[0]; end++) {
+        if (*end != '/' && *end != '\0') continue;
+        const char kept = *end;
+        *end = '\0';
+        if (mkdir(text, 0777) != 0 && errno != EEXIST) error = errno;
+        *end = kept;
+        if (kept == '\0') break;
+    }
+    free(text);
+    if (error == 0 && ds_os_path_kind(path) != DS_PATH_FOLDER) error = ENOTDIR;
+    return error == 0 ? DS_OK : fail_errno(err, "make the folder", path, error);
+}
+
 static int compare_names(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }

@@ -165,6 +165,12 @@ static ds_status check_budget(ds_engine *engine, struct ds_error *err) {
 static ds_status open_engine(ds_engine *engine, const ds_engine_params *params, struct ds_error *err) {
     DS_TRY(read_params(params, &engine->params, err));
     engine->log = (struct ds_log){engine->params.log, engine->params.log_user, engine->params.log_level};
+    if (engine->params.cache) {
+        const size_t bytes = strlen(engine->params.cache) + 1;
+        engine->scheduling.cache = malloc(bytes);
+        if (!engine->scheduling.cache) return ds_fail_memory(err, bytes, "the cache's path");
+        memcpy(engine->scheduling.cache, engine->params.cache, bytes);
+    }
     engine->threads = engine->params.threads ? engine->params.threads : ds_os_cpu_count();
     engine->lock = ds_os_mutex_create();
     if (!engine->lock) return ds_fail_memory(err, 0, "a lock");
@@ -187,7 +193,7 @@ ds_status ds_engine_open(const ds_engine_params *params, ds_engine **out, struct
     ds_os_float_restore(host);
     /* The caller's strings are his own again. */
     engine->params.target = engine->params.drafter = engine->params.device = engine->params.draft_device =
-        engine->params.modules = NULL;
+        engine->params.modules = engine->params.cache = NULL;
     engine->params.trust = engine->params.chat_template = NULL;
     if (status != DS_OK) {
         ds_engine_destroy(engine);
@@ -286,6 +292,7 @@ void ds_engine_destroy(ds_engine *engine) {
     ds_ckpt_close(engine->draft_ckpt);
     ds_ckpt_close(engine->target_ckpt);
     if (engine->lock) ds_os_mutex_destroy(engine->lock);
+    free(engine->scheduling.cache);
     free(engine);
 }
 

@@ -24,37 +24,15 @@ struct header {
 enum { VERSION = 1 };
 static const char MAGIC[8] = {'d', 's', 'p', 'a', 'r', 'k', 's', '1'};
 
-/* FNV-1a, over names, types, shapes and some bytes of every tensor: tells checkpoints apart, proves nothing to an attacker. */
-static uint64_t mix(uint64_t hash, const void *data, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
-    return hash;
-}
-
-static uint64_t fingerprint(const struct ds_ckpt *ckpt) {
-    enum { SAMPLE = 64 };
-    if (!ckpt) return 0;
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < ds_ckpt_tensor_count(ckpt); i++) {
-        const struct ds_ckpt_tensor *t = ds_ckpt_tensor_at(ckpt, i);
-        hash = mix(hash, t->name, strlen(t->name));
-        hash = mix(hash, &t->type, sizeof t->type);
-        hash = mix(hash, t->shape, sizeof t->shape);
-        const size_t n = (size_t)DS_MIN(t->bytes, (uint64_t)SAMPLE);
-        hash = mix(hash, t->data, n);
-        hash = mix(hash, t->data + (t->bytes - n), n);
-    }
-    return hash ? hash : 1;
-}
-
 static uint64_t checksum(struct header header, const void *tokens) {
     header.check = 0;
-    return mix(mix(0xcbf29ce484222325u, &header, sizeof header), tokens, header.length * sizeof(ds_token));
+    return ds_hash_mix(ds_hash_mix(DS_HASH_START, &header, sizeof header), tokens, header.length * sizeof(ds_token));
 }
 
 static struct header header_of(const ds_session *session) {
     const ds_engine *e = session->engine;
-    struct header h = {.version = VERSION, .header_bytes = sizeof h, .target_print = fingerprint(e->target_ckpt),
-                       .draft_print = fingerprint(e->draft_ckpt), .kv_f16 = e->params.kv == DS_KV_F16, .weights = e->params.weights,
+    struct header h = {.version = VERSION, .header_bytes = sizeof h, .target_print = ds_fingerprint(e->target_ckpt),
+                       .draft_print = ds_fingerprint(e->draft_ckpt), .kv_f16 = e->params.kv == DS_KV_F16, .weights = e->params.weights,
                        .length = session->sequence.length, .computed = session->sequence.computed,
                        .drafted_context = session->sequence.drafted_context};
     memcpy(h.magic, MAGIC, sizeof h.magic);
@@ -137,6 +115,7 @@ static ds_status save(ds_session *session, struct ds_os_writer *writer, struct d
 ds_status ds_session_save(ds_session *session, const char *path, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     DS_TRY(ds_session_require_idle(session, err));
+    DS_TRY(ds_spec_catch_up(&session->engine->spec, &session->sequence, err)); /* what waits is not saved */
     struct ds_os_writer writer;
     DS_TRY(ds_os_write_begin(path, &writer, err));
     ds_os_mutex_lock(session->engine->lock);

@@ -107,6 +107,7 @@ typedef struct ds_engine_params {
     bool require_manifest;    /* refuse checkpoints without a manifest */
     const char *trust;        /* refuse what is not signed by this key: 64 hexadecimal digits, or a file of public keys; NULL: any signature */
     const char *chat_template; /* "chatml", ..., in place of the one recognised in the checkpoint (docs/cli.md lists them); NULL: that one */
+    const char *cache;        /* folder for what was measured on this machine, made when needed; NULL: nothing is kept */
 } ds_engine_params;
 DS_API ds_engine_params ds_engine_defaults(void);
 
@@ -216,7 +217,8 @@ typedef bool (*ds_bias_fn)(void *user, const ds_token *drafted, size_t n_drafted
 typedef struct ds_session_params {
     size_t size;
     ds_sampling sampling;
-    ds_spec_mode spec;     /* ignored without a drafter. DS_SPEC_AUTO verifies the whole block until calibrated scheduling exists */
+    ds_spec_mode spec;     /* ignored without a drafter. DS_SPEC_AUTO: as many drafts as pay on this machine, none where none pay; the
+                              first answer of an engine measures that, in seconds, or reads it from ds_engine_params.cache */
     uint32_t spec_length;  /* DS_SPEC_FIXED: drafts verified a round at most, 1..block_size */
     bool ignore_stop;      /* generate past stop tokens */
     uint32_t adapter;      /* reserved for adapters; must be 0 */
@@ -295,6 +297,7 @@ typedef struct ds_stats {
     uint64_t rounds, drafted, verified, accepted; /* sums over rounds */
     uint64_t committed_in_rounds; /* tau = committed_in_rounds / rounds; a round that ends on an accepted stop token counts its drafts alone */
     double prefill_seconds, draft_seconds, verify_seconds, decode_seconds; /* decode: everything after the prefill */
+    uint64_t probes;           /* rounds of DS_SPEC_AUTO that drafted while parked, only to see whether speculation would pay */
 } ds_stats;
 DS_API void ds_session_get_stats(const ds_session *session, ds_stats *stats);
 DS_API void ds_session_reset_stats(ds_session *session);

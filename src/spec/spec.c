@@ -6,14 +6,18 @@
 
 void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed) {
     sequence->computed = DS_MIN(sequence->computed, computed);
+    const uint32_t before = sequence->drafted_context;
     if (!sequence->paired) {
-        sequence->drafted_context = DS_MIN(sequence->drafted_context, computed);
-        return;
+        sequence->drafted_context = DS_MIN(before, computed);
+    } else {
+        /* The last row was paired with a token that may be another one now, and the feature that drafting goes on from is lost. */
+        const uint32_t most = DS_MIN(computed, sequence->length ? sequence->length - 1 : 0);
+        if (before > most) sequence->drafted_context = most ? most - 1 : 0;
     }
-    /* The last row was paired with a token that may be another one now, and the feature that drafting goes on from is lost. */
-    const uint32_t most = DS_MIN(computed, sequence->length ? sequence->length - 1 : 0);
-    if (sequence->drafted_context > most) sequence->drafted_context = most ? most - 1 : 0;
+    sequence->stored = sequence->drafted_context < before ? 0 : DS_MIN(sequence->stored, sequence->computed - before);
 }
+
+bool ds_sequence_can_draft(const struct ds_sequence *s) { return s->drafted_context + s->stored == s->computed; }
 
 struct ds_sample_row ds_sample_row_of(const ds_sampling *s, uint32_t position) {
     return (struct ds_sample_row){.inverse_temperature = s->temperature > 0 ? ds_div(1.0f, s->temperature) : 0.0f,
@@ -144,6 +148,57 @@ ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequenc
     return DS_OK;
 }
 
+/* --- the drafter's context --- */
+
+static uint64_t tap_row_bytes(const struct ds_spec *spec) { return 4 * (uint64_t)spec->target->taps.cols; }
+
+/* Rows [first, first + n) of what is stored; the tokens behind them are in the sequence by now. */
+static ds_status take_in(const struct ds_spec *spec, struct ds_sequence *s, uint32_t first, uint32_t n, struct ds_error *err) {
+    const struct ds_target_params *p = &spec->target->params;
+    ds_token *const following = spec->drafter->following;
+    for (uint32_t i = 0; i < n; i++) following[i] = s->drafted_context + i + 1 < s->length ? s->tokens[s->drafted_context + i + 1] : -1;
+    const struct ds_slice from = {s->taps, first * tap_row_bytes(spec)};
+    DS_TRY(p->device->fns->copy(p->stream, spec->target->taps.at, from, n * tap_row_bytes(spec), err));
+    DS_TRY(ds_drafter_context(spec->drafter, s->slot, s->drafted_context, n, following, err));
+    s->drafted_context += n;
+    return DS_OK;
+}
+
+static ds_status catch_up(const struct ds_spec *spec, struct ds_sequence *s, struct ds_error *err) {
+    const uint32_t most = spec->target->params.rows; /* at once */
+    uint32_t all = s->stored;
+    if (s->paired && s->length - s->drafted_context <= all) all = s->length - s->drafted_context - 1; /* the last one has no token yet */
+    s->stored = 0; /* after a failure the context ends where it ends, and is computed again */
+    for (uint32_t done = 0; done < all; done += most) DS_TRY(take_in(spec, s, done, DS_MIN(all - done, most), err));
+    return DS_OK;
+}
+
+ds_status ds_spec_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err) {
+    ds_os_mutex_lock(spec->lock);
+    const ds_status status = catch_up(spec, sequence, err);
+    ds_os_mutex_unlock(spec->lock);
+    return status;
+}
+
+/* Those of the round's accepted rows; the caller moves `computed`. */
+static ds_status keep_taps(const struct ds_spec *spec, struct ds_sequence *s, const struct ds_round_result *r, enum ds_round_taps how,
+                           struct ds_error *err) {
+    const uint32_t n = r->accepted + 1;
+    if (how == DS_TAPS_IGNORE || !ds_sequence_can_draft(s)) return DS_OK;
+    if (how == DS_TAPS_STORE) {
+        const struct ds_target_params *p = &spec->target->params;
+        DS_TRY(p->device->fns->copy(p->stream, (struct ds_slice){s->taps, s->stored * tap_row_bytes(spec)}, spec->target->taps.at,
+                                    n * tap_row_bytes(spec), err));
+        s->stored += n;
+        return DS_OK;
+    }
+    ds_token following[DS_MAX_BLOCK + 1];
+    for (uint32_t j = 0; j < n; j++) following[j] = j < r->accepted ? r->draft[j] : r->next;
+    DS_TRY(ds_drafter_context(spec->drafter, s->slot, s->computed, n, following, err));
+    s->drafted_context += n;
+    return DS_OK;
+}
+
 /* --- a round --- */
 
 static bool is_stop(const struct ds_model *model, ds_token token) {
@@ -158,22 +213,27 @@ static ds_status draft(const struct ds_spec *spec, struct ds_sequence *sequence,
     struct ds_sample_row sample[DS_MAX_BLOCK];
     for (uint32_t k = 0; k < g; k++) sample[k] = ds_sample_row_of(&sequence->sampling, r->position + 1 + k);
     DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + drafter->model->block_rows, err));
+    DS_TRY(catch_up(spec, sequence, err));
+    const double start = ds_os_seconds();
     DS_TRY(ds_drafter_block(drafter, sequence->slot, r->position, r->anchor, sample, err));
+    r->block_seconds = ds_os_seconds() - start;
     /* A slot whose logits were not finite has no token: the block ends there. */
-    for (r->n_draft = 0; r->n_draft < g && drafter->block.out_tokens[r->n_draft] >= 0; r->n_draft++) {
+    for (; r->n_draft < g && drafter->block.out_tokens[r->n_draft] >= 0; r->n_draft++) {
         r->draft[r->n_draft] = drafter->block.out_tokens[r->n_draft];
-        r->confidence[r->n_draft] = ds_sigmoid(drafter->confidence[r->n_draft]);
         if (drafter->model->arch->steps && is_stop(spec->target->model, r->draft[r->n_draft])) {
             r->n_draft++;
             break;
         }
     }
+    if (drafter->model->has_confidence) ds_confidence(drafter->confidence, spec->temperature, r->n_draft, r->confidence);
+    else
+        for (uint32_t k = 0; k < r->n_draft; k++) r->confidence[k] = DS_CONFIDENCE_UNKNOWN;
     return DS_OK;
 }
 
-/* The pass over [anchor, drafts]; accepts the longest prefix of drafts that equal the target's own tokens. */
-static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence, const bool *biased, struct ds_round_result *r,
-                        struct ds_error *err) {
+/* The pass over [anchor, drafts]. */
+static ds_status run_pass(const struct ds_spec *spec, struct ds_sequence *sequence, const bool *biased, struct ds_round_result *r,
+                          struct ds_error *err) {
     struct ds_rows_buffer *rows = &spec->target->rows;
     bool any_bias = false;
     DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + r->verified + 1, err));
@@ -183,7 +243,15 @@ static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence
         if (biased[j]) DS_TRY(write_bias(spec, sequence, j, err));
         any_bias |= biased[j];
     }
+    const double start = ds_os_seconds();
     DS_TRY(ds_target_run(spec->target, r->verified + 1, r->verified + 1, any_bias, err));
+    r->pass_seconds = ds_os_seconds() - start;
+    return DS_OK;
+}
+
+/* Accepts the longest prefix of drafts that equal the target's own tokens. */
+static ds_status accept(const struct ds_spec *spec, struct ds_round_result *r, struct ds_error *err) {
+    const struct ds_rows_buffer *rows = &spec->target->rows;
     for (r->accepted = 0;; r->accepted++) {
         const uint32_t j = r->accepted;
         const uint32_t flags = rows->out_flags_rows[j] | rows->out_flags[j];
@@ -195,22 +263,25 @@ static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence
         if (j == r->verified || rows->out_tokens[j] != r->draft[j]) break;
     }
     r->next = rows->out_tokens[r->accepted];
-    if (spec->drafter && sequence->drafted_context == r->position) {
-        ds_token following[DS_MAX_BLOCK + 1];
-        for (uint32_t j = 0; j <= r->accepted; j++) following[j] = j < r->accepted ? r->draft[j] : r->next;
-        DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, r->position, r->accepted + 1, following, err));
-        sequence->drafted_context = r->position + r->accepted + 1;
-    }
+    return DS_OK;
+}
+
+static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence, const bool *biased, enum ds_round_taps taps,
+                        struct ds_round_result *r, struct ds_error *err) {
+    if (sequence->stored && (taps == DS_TAPS_FEED || sequence->stored + r->verified + 1 > DS_STORED_TAPS)) DS_TRY(catch_up(spec, sequence, err));
+    DS_TRY(run_pass(spec, sequence, biased, r, err));
+    DS_TRY(accept(spec, r, err));
+    DS_TRY(keep_taps(spec, sequence, r, taps, err));
     sequence->computed = r->position + r->accepted + 1;
     return DS_OK;
 }
 
-ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t verify_most, struct ds_round_result *r,
-                        struct ds_error *err) {
+ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_round_plan *plan,
+                        struct ds_round_result *r, struct ds_error *err) {
     assert(sequence->computed + 1 == sequence->length && sequence->length <= spec->context);
     *r = (struct ds_round_result){.position = sequence->computed, .anchor = sequence->tokens[sequence->computed]};
     const double start = ds_os_seconds();
-    if (spec->drafter && verify_most && sequence->drafted_context == sequence->computed) {
+    if (spec->drafter && plan->draft && ds_sequence_can_draft(sequence)) {
         ds_os_mutex_lock(spec->lock);
         const ds_status status = draft(spec, sequence, r, err);
         ds_os_mutex_unlock(spec->lock);
@@ -218,12 +289,13 @@ ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence
     }
     const double drafted = ds_os_seconds();
     /* Rows n..n+l must exist in the cache. */
-    r->verified = DS_MIN(DS_MIN(r->n_draft, verify_most), spec->context - 1 - r->position);
+    const uint32_t most = DS_MIN(DS_MIN(r->n_draft, plan->verify_most), spec->context - 1 - r->position);
+    r->verified = most && plan->choose ? plan->choose(plan->user, r, most) : most;
 
     bool biased[DS_MAX_BLOCK + 1];
     for (uint32_t j = 0; j <= r->verified; j++) biased[j] = ask_bias(spec, sequence, r->draft, j);
     ds_os_mutex_lock(spec->lock);
-    const ds_status status = verify(spec, sequence, biased, r, err);
+    const ds_status status = verify(spec, sequence, biased, plan->taps, r, err);
     ds_os_mutex_unlock(spec->lock);
     r->draft_seconds = drafted - start;
     r->verify_seconds = ds_os_seconds() - drafted;

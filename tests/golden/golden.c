@@ -138,7 +138,10 @@ ds_engine *golden_engine(const ds_engine_params *params) {
 
 ds_session *golden_session(ds_engine *engine, ds_spec_mode spec) {
     ds_session_params params = ds_session_defaults();
+    ds_engine_info info = {.size = sizeof info};
+    ds_engine_get_info(engine, &info);
     params.spec = spec;
+    params.spec_length = spec == DS_SPEC_FIXED ? info.block_size : 0;
     params.ignore_stop = true;
     ds_session *session;
     struct ds_error err;

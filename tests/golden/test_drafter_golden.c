@@ -224,7 +224,8 @@ static void run_round(struct run *run, size_t r, ds_token acceptance_length) {
     struct ds_round_result result;
     struct ds_error err;
     if (r < run->stored) check_context(run, r);
-    check_ok(ds_spec_round(&run->engine->spec, s, run->engine->draft_model->block_size, &result, &err), &err);
+    const struct ds_round_plan plan = {.draft = true, .verify_most = run->engine->draft_model->block_size, .taps = DS_TAPS_FEED};
+    check_ok(ds_spec_round(&run->engine->spec, s, &plan, &result, &err), &err);
     if (r < run->stored) check_arrays(run, r, &result);
     if (r + 1 == run->stored) check_cache(run, result.position);
     if (r < json_array_size(golden_member(run->prompt, "rounds"))) check_round(run, r, &result);
@@ -238,7 +239,7 @@ static void run_round(struct run *run, size_t r, ds_token acceptance_length) {
 }
 
 static void check_run(struct golden_report *report, const struct golden *golden, ds_engine *engine, size_t p) {
-    struct run run = {.report = report, .golden = golden, .engine = engine, .session = golden_session(engine, DS_SPEC_AUTO), .p = p,
+    struct run run = {.report = report, .golden = golden, .engine = engine, .session = golden_session(engine, DS_SPEC_FIXED), .p = p,
                       .prompt = json_array_get(golden_member(golden->json, "prompts"), p)};
     size_t n_rounds, n_output;
     ds_token *lengths = golden_ints(run.prompt, "acceptance_lengths", &n_rounds), *output = golden_ints(run.prompt, "output_ids", &n_output);
@@ -373,14 +374,15 @@ static void original_dflash_predicts_with_its_mask_slots(void **state) {
     char *target = golden_path("tests/golden/%s/target", name), *folder = write_original_form("tests/golden/random-dflash/draft");
     struct golden_report report = {.label = "original dflash"};
     ds_engine *engine = open_pair(target, folder, "ref");
-    struct run run = {.report = &report, .golden = &golden, .engine = engine, .session = golden_session(engine, DS_SPEC_AUTO),
+    struct run run = {.report = &report, .golden = &golden, .engine = engine, .session = golden_session(engine, DS_SPEC_FIXED),
                       .prompt = json_array_get(golden_member(golden.json, "prompts"), 0)};
     start_run(&run);
     const uint32_t drafts = engine->draft_model->block_size, vocabulary = engine->model->config.vocabulary;
     assert_int_equal(engine->draft_model->block_rows, drafts + 1);
     struct ds_round_result result;
     struct ds_error err;
-    check_ok(ds_spec_round(&engine->spec, &run.session->sequence, drafts, &result, &err), &err);
+    const struct ds_round_plan plan = {.draft = true, .verify_most = drafts, .taps = DS_TAPS_FEED};
+    check_ok(ds_spec_round(&engine->spec, &run.session->sequence, &plan, &result, &err), &err);
     const float *expected = golden_array(&golden, (size_t)(drafts + 1) * vocabulary, "p0.r0.base_logits") + vocabulary;
     float *got = read_rows(&run, engine->drafter.block_outputs.base_logits, drafts);
     golden_compare("logits of the mask slots", got, expected, (size_t)drafts * vocabulary, golden_tolerance(&golden, "draft.base_logits"));

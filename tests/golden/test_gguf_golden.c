@@ -180,7 +180,7 @@ static ds_token *answers(const char *drafter, const char *device, const json_t *
     params.device = device;
     params.modules = golden_modules();
     ds_engine *engine = golden_engine(&params);
-    ds_session *session = golden_session(engine, DS_SPEC_AUTO);
+    ds_session *session = golden_session(engine, DS_SPEC_FIXED);
     ds_token *out = malloc(json_array_size(prompts) * ANSWER * sizeof *out);
     assert_non_null(out);
     for (size_t p = 0; p < json_array_size(prompts); p++) {

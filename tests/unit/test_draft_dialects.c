@@ -38,6 +38,10 @@ static struct drafts run(const char *target, const char *drafter, ds_kv_type kv)
     check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
     ds_session_params how = ds_session_defaults();
     how.ignore_stop = true;
+    ds_engine_info info = {.size = sizeof info};
+    ds_engine_get_info(engine, &info);
+    how.spec = DS_SPEC_FIXED;
+    how.spec_length = info.block_size;
     check_ok(ds_session_create(engine, &how, &session, &err), &err);
     ds_session_set_trace(session, note_round, &drafts);
     check_ok(ds_session_append(session, prompt, DS_COUNT(prompt), &err), &err);

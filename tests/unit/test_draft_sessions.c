@@ -38,7 +38,10 @@ static ds_engine *open_pair(const char *drafter) {
 static ds_session *open_session(ds_engine *engine, ds_spec_mode spec) {
     ds_session_params params = ds_session_defaults();
     params.ignore_stop = true;
+    ds_engine_info info = {.size = sizeof info};
+    ds_engine_get_info(engine, &info);
     params.spec = spec;
+    params.spec_length = spec == DS_SPEC_FIXED ? info.block_size : 0;
     return new_session(engine, &params);
 }
 
@@ -57,7 +60,7 @@ static struct stream plain_stream(ds_engine *engine) {
 
 /* A round at every position that a fresh session gets to from the first `length` tokens. */
 static void fresh_drafts(ds_engine *engine, const struct stream *stream, size_t length, struct drafts *out) {
-    ds_session *session = open_session(engine, DS_SPEC_AUTO);
+    ds_session *session = open_session(engine, DS_SPEC_FIXED);
     ds_session_set_trace(session, note, out);
     append(session, stream->tokens, length);
     generate(session, SPAN);
@@ -130,7 +133,7 @@ static void follows(void (*prepare)(ds_session *session, const struct stream *st
             struct drafts fresh = {{{0}}, {0}}, other = {{{0}}, {0}};
             fresh_drafts(engine, &stream, length, &fresh);
             fresh_drafts(engine, &stream, length - 1, &fresh);
-            ds_session *session = open_session(engine, DS_SPEC_AUTO);
+            ds_session *session = open_session(engine, DS_SPEC_FIXED);
             prepare(session, &stream, length);
             assert_int_equal(ds_session_length(session), length);
             ds_session_set_trace(session, note, &other);
@@ -177,14 +180,14 @@ static void sessions_side_by_side_draft_as_alone(void **state) {
         struct drafts alone[2] = {{{{0}}, {0}}}, together[2] = {{{{0}}, {0}}};
         ds_session *sessions[2];
         for (int s = 0; s < 2; s++) {
-            ds_session *session = open_session(engine, DS_SPEC_AUTO);
+            ds_session *session = open_session(engine, DS_SPEC_FIXED);
             ds_session_set_trace(session, note, &alone[s]);
             append(session, stream.tokens + s, 30);
             for (int n = 0; n < 6; n++) generate(session, 4);
             ds_session_destroy(session);
         }
         for (int s = 0; s < 2; s++) {
-            sessions[s] = open_session(engine, DS_SPEC_AUTO);
+            sessions[s] = open_session(engine, DS_SPEC_FIXED);
             ds_session_set_trace(sessions[s], note, &together[s]);
             append(sessions[s], stream.tokens + s, 30);
         }

@@ -1,0 +1,213 @@
+/* Measuring what the scheduler reckons with: passes of the target by rows and context, drafts, context. */
+#include "engine/engine_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Everything is run once in turn, then once more, .., so that a slow moment of the machine hits all alike; the fastest run of each
+ * counts, being the one that others disturbed least. Some sweeps at least, if they fit into a few seconds; quick ones are repeated.
+ */
+enum { MOST_SWEEPS = 9, WANTED_SWEEPS = 3, MOST_WIDTH = 64, FAR_CONTEXT = 1024, LEAST_SPAN = 256 };
+static const double ENOUGH_SECONDS = 0.3, MOST_SECONDS = 5;
+
+struct measuring {
+    ds_engine *engine;
+    const struct ds_sequence *sequence;
+    uint32_t near, far; /* contexts; far 0: there is no room for one */
+    uint32_t n_widths, widths[DS_COST_MOST_WIDTHS];
+    double pass[DS_COST_MOST_WIDTHS], far_pass[DS_COST_MOST_WIDTHS], draft, far_draft, feed_one, feed_many; /* seconds; 0: not yet */
+};
+
+static void note(double *best, double start) {
+    const double seconds = ds_os_seconds() - start;
+    if (!(*best > 0) || seconds < *best) *best = seconds;
+}
+
+/* --- single runs --- */
+
+/* Different tokens: rows of a mixture of experts should not all want the same ones. */
+static ds_token some_token(const ds_engine *engine, uint32_t i) {
+    return (ds_token)((i + 1) * UINT64_C(2654435761) % engine->model->config.vocabulary);
+}
+
+static ds_status time_pass(struct measuring *m, uint32_t rows, uint32_t context, double *best, struct ds_error *err) {
+    struct ds_target *target = &m->engine->target;
+    struct ds_rows_buffer *b = &target->rows;
+    for (uint32_t j = 0; j < rows; j++) {
+        b->in_ids[j] = some_token(m->engine, j);
+        b->in_positions[j] = (int32_t)(context + j);
+        b->in_sequences[j] = m->sequence->slot;
+        b->in_visible[j] = (int32_t)(context + j + 1);
+        b->in_out_index[j] = (int32_t)j;
+        b->in_sample[j] = ds_sample_row_of(&m->sequence->sampling, context + j + 1);
+    }
+    const double start = ds_os_seconds();
+    DS_TRY(ds_target_run(target, rows, rows, false, err));
+    note(best, start);
+    return DS_OK;
+}
+
+static ds_status time_draft(struct measuring *m, uint32_t context, double *best, struct ds_error *err) {
+    struct ds_drafter *drafter = &m->engine->drafter;
+    struct ds_sample_row sample[DS_MAX_BLOCK];
+    for (uint32_t k = 0; k < drafter->model->block_size; k++) sample[k] = ds_sample_row_of(&m->sequence->sampling, context + 1 + k);
+    const double start = ds_os_seconds();
+    DS_TRY(ds_drafter_block(drafter, m->sequence->slot, context, some_token(m->engine, 0), sample, err));
+    note(best, start);
+    return DS_OK;
+}
+
+static ds_status time_feed(struct measuring *m, uint32_t rows, double *best, struct ds_error *err) {
+    ds_token *const following = m->engine->drafter.following;
+    for (uint32_t i = 0; i < rows; i++) following[i] = some_token(m->engine, i);
+    const double start = ds_os_seconds();
+    DS_TRY(ds_drafter_context(&m->engine->drafter, m->sequence->slot, m->near, rows, following, err));
+    DS_TRY(m->engine->drafter.params.device->fns->stream_sync(m->engine->drafter.params.stream, err));
+    note(best, start);
+    return DS_OK;
+}
+
+/* --- all of them --- */
+
+static void choose_widths(struct measuring *m) {
+    static const uint32_t widths[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MOST_WIDTH};
+    const struct ds_target_params *p = &m->engine->target.params;
+    const uint32_t most = DS_MIN(DS_MIN(p->rows, p->out_rows), m->engine->draft_model->block_size + 1);
+    for (size_t i = 0; i < DS_COUNT(widths) && widths[i] < most; i++) m->widths[m->n_widths++] = widths[i];
+    m->widths[m->n_widths++] = most;
+}
+
+/* Positions behind a context that a pass or a draft may use. */
+static uint32_t tail_of(const ds_engine *engine) { return DS_MAX(engine->draft_model->block_size + 1, engine->draft_model->block_rows); }
+
+/* Contexts with room for the widest pass and a block behind them. False: the sequence is so full that nothing can be measured. */
+static bool choose_contexts(struct measuring *m) {
+    const uint32_t capacity = m->engine->params.context, tail = tail_of(m->engine);
+    m->near = DS_MAX(m->sequence->computed, 1);
+    if (m->near + tail > capacity) return false;
+    const uint32_t far = DS_MIN(DS_MAX((uint32_t)FAR_CONTEXT, 2 * m->near), capacity - tail);
+    m->far = far >= m->near + LEAST_SPAN ? far : 0;
+    return true;
+}
+
+/* Memory that was never written may be one page of zeros in the processor's cache: a context is made to lie in memory. */
+static ds_status fill_pages(struct measuring *m, struct ds_cache_memory *cache, struct ds_stream *stream, struct ds_error *err) {
+    const struct ds_pager *pager = &m->engine->pager;
+    const int32_t *pages = pager->table + (size_t)m->sequence->slot * pager->pages_per_sequence;
+    const uint64_t bytes = ds_cache_page_bytes(&cache->layers[0]);
+    void *zeros = calloc(1, (size_t)bytes);
+    if (!zeros) return ds_fail_memory(err, (size_t)bytes, "a page of the cache");
+    ds_status status = DS_OK;
+    for (uint32_t p = (m->near + DS_PAGE - 1) / DS_PAGE; status == DS_OK && p < pager->lengths[m->sequence->slot]; p++) {
+        for (uint32_t l = 0; status == DS_OK && l < cache->n; l++) {
+            const struct ds_kv *kv = &cache->layers[l];
+            status = cache->device->fns->write(stream, ds_slice_add(kv->k, (uint64_t)pages[p] * bytes), zeros, bytes, err);
+            if (status == DS_OK) status = cache->device->fns->write(stream, ds_slice_add(kv->v, (uint64_t)pages[p] * bytes), zeros, bytes, err);
+        }
+    }
+    free(zeros);
+    return status;
+}
+
+static ds_status sweep(struct measuring *m, struct ds_error *err) {
+    const uint32_t last = m->n_widths - 1;
+    for (uint32_t i = 0; i <= last; i++) DS_TRY(time_pass(m, m->widths[i], m->near, &m->pass[i], err));
+    DS_TRY(time_draft(m, m->near, &m->draft, err));
+    DS_TRY(time_feed(m, 1, &m->feed_one, err));
+    DS_TRY(time_feed(m, m->widths[last], &m->feed_many, err));
+    if (!m->far) return DS_OK;
+    DS_TRY(time_pass(m, 1, m->far, &m->far_pass[0], err));
+    if (last) DS_TRY(time_pass(m, m->widths[last], m->far, &m->far_pass[last], err));
+    return time_draft(m, m->far, &m->far_draft, err);
+}
+
+static ds_status run_sweeps(struct measuring *m, struct ds_error *err) {
+    ds_engine *e = m->engine;
+    const uint32_t positions = DS_MAX(m->near, m->far) + tail_of(e);
+    DS_TRY(ds_pager_reserve(&e->pager, m->sequence->slot, positions, err));
+    DS_TRY(fill_pages(m, &e->target.cache, e->target.params.stream, err));
+    DS_TRY(fill_pages(m, &e->drafter.cache, e->drafter.params.stream, err));
+    double unused = 0; /* the first run of anything is slow */
+    DS_TRY(time_pass(m, 1, m->near, &unused, err));
+    DS_TRY(time_draft(m, m->near, &unused, err));
+    const double start = ds_os_seconds();
+    for (uint32_t done = 0; done < MOST_SWEEPS; done++) {
+        const double spent = ds_os_seconds() - start, next = done ? spent * (done + 1) / done : 0;
+        if (done >= WANTED_SWEEPS && next > ENOUGH_SECONDS) break;
+        if (next > MOST_SECONDS) break;
+        DS_TRY(sweep(m, err));
+    }
+    return DS_OK;
+}
+
+static void fit(struct measuring *m, struct ds_cost_table *out) {
+    struct ds_cost_samples s = {.n = m->n_widths, .near_context = m->near, .far_context = m->far, .block = m->engine->draft_model->block_size,
+                                .feed_rows = m->widths[m->n_widths - 1], .feed_one = m->feed_one, .feed_many = m->feed_many};
+    for (uint32_t i = 0; i < m->n_widths; i++) s.pass[i] = (struct ds_cost_sample){m->widths[i], m->pass[i], m->far_pass[i]};
+    s.draft_one = s.draft_whole = m->draft;
+    s.draft_whole_far = m->far_draft;
+    ds_cost_fit(&s, out);
+}
+
+/* False in *done: the sequence is too full to measure behind it. The lock is held. */
+static ds_status measure(struct measuring *m, struct ds_cost_table *out, bool *done, struct ds_error *err) {
+    *done = choose_contexts(m);
+    if (!*done) return DS_OK;
+    choose_widths(m);
+    const ds_status status = run_sweeps(m, err);
+    ds_pager_truncate(&m->engine->pager, m->sequence->slot, m->sequence->computed);
+    if (status != DS_OK) return ds_fail_context(err, "measuring the costs of passes");
+    fit(m, out);
+    return DS_OK;
+}
+
+static enum ds_confidence_source source_of(const ds_engine *engine) {
+    if (!engine->draft_model->has_confidence) return DS_CONFIDENCE_NONE;
+    return engine->spec.temperature ? DS_CONFIDENCE_CALIBRATED : DS_CONFIDENCE_HEAD;
+}
+
+static void know(ds_engine *engine, const struct ds_cost_table *table) {
+    ds_pace_learned_start(&engine->scheduling.learned, table, source_of(engine));
+    engine->scheduling.known = true;
+}
+
+/* Another thread may have been first: its table serves as well. *mine: measured here. */
+static ds_status measure_once(ds_engine *engine, const struct ds_sequence *sequence, struct ds_cost_table *table, bool *mine, struct ds_error *err) {
+    struct measuring m = {.engine = engine, .sequence = sequence};
+    ds_status status = DS_OK;
+    *mine = false;
+    ds_os_mutex_lock(engine->lock);
+    if (!engine->scheduling.known) {
+        status = measure(&m, table, mine, err);
+        if (status == DS_OK && *mine) know(engine, table);
+    }
+    ds_os_mutex_unlock(engine->lock);
+    return status;
+}
+
+ds_status ds_engine_know_costs(ds_engine *engine, const struct ds_sequence *sequence, struct ds_error *err) {
+    ds_os_mutex_lock(engine->lock);
+    const bool known = engine->scheduling.known;
+    ds_os_mutex_unlock(engine->lock);
+    if (known) return DS_OK;
+    struct ds_cost_table table;
+    if (ds_costs_load(engine, &table)) {
+        ds_os_mutex_lock(engine->lock);
+        if (!engine->scheduling.known) know(engine, &table);
+        ds_os_mutex_unlock(engine->lock);
+        return DS_OK;
+    }
+    bool mine;
+    const double start = ds_os_seconds();
+    DS_TRY(measure_once(engine, sequence, &table, &mine, err));
+    if (!mine) return DS_OK;
+    struct ds_costs costs = {.table = table};
+    ds_cost_tuning_start(&costs.tuning);
+    const uint32_t near = DS_MAX(sequence->computed, 1), most = table.widths[table.n_widths - 1];
+    ds_logf(&engine->log, DS_LOG_INFO, "costs measured in %.2f s: a pass of 1 row takes %.3f ms, one of %u rows %.3f ms, a draft %.3f ms",
+            ds_os_seconds() - start, 1e3 * ds_cost_pass(&costs, 1, near), most, 1e3 * ds_cost_pass(&costs, most, near),
+            1e3 * ds_cost_draft(&costs, table.block, near));
+    ds_costs_store(engine, &table);
+    return DS_OK;
+}

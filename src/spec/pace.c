@@ -1,0 +1,212 @@
+#include "spec/pace.h"
+
+#include "base/status.h"
+#include "spec/schedule.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const double MEAN_WEIGHT = 1.0 / 8, PROBE_WEIGHT = 1.0 / 4; /* of the newest round; of a probe: they are few, and long apart */
+static const double PROBE_SHARE = 0.01;    /* of the time, spent on probes at most */
+static const double UNPARK_GAIN = 1.01;    /* parking and unparking in turns would gain nothing */
+/* Tokens that plain decoding may be ahead by: a few at first, and a share of what has been generated, but no more than lets a
+   drafter that gains a tenth through its bad luck. */
+static const double FIRST_PATIENCE = 1, PATIENCE_SHARE = 0.02, MOST_PATIENCE = 8;
+enum {
+    FIRST_WAIT = 16, MOST_WAIT = 1024, /* tokens between probes: doubled each time one fails */
+    ROUNDS_TO_TRUST = 16,             /* having paid for so long, parking again starts with the first wait */
+    PLAIN_EVERY = 16,                 /* rounds: as many, and more the more speculation gains */
+    WHOLE_BLOCK_EVERY = 16,           /* rounds: what slots beyond the usual ones are worth is looked at again */
+};
+
+void ds_pace_learned_start(struct ds_pace_learned *l, const struct ds_cost_table *table, enum ds_confidence_source source) {
+    *l = (struct ds_pace_learned){.costs.table = *table, .wait = FIRST_WAIT};
+    ds_cost_tuning_start(&l->costs.tuning);
+    ds_reliability_start(&l->reliability, source);
+}
+
+void ds_pace_start(struct ds_pace *p, const struct ds_pace_learned *learned, uint32_t block, bool coupled) {
+    assert(block <= DS_MAX_BLOCK);
+    *p = (struct ds_pace){.learned = *learned, .block = block, .coupled = coupled};
+}
+
+/* --- means --- */
+
+static double plain_rate(const struct ds_pace *p, uint32_t context) { return 1 / ds_cost_pass(&p->learned.costs, 1, context); }
+
+double ds_pace_gain(const struct ds_pace *p, uint32_t context) {
+    const struct ds_pace_learned *l = &p->learned;
+    return l->seen ? l->tokens / l->seconds / plain_rate(p, context) : 1;
+}
+
+/* What time is worth: the rate of the better of the two ways. */
+static double rate(const struct ds_pace *p, uint32_t context) { return plain_rate(p, context) * DS_MAX(ds_pace_gain(p, context), 1); }
+
+/* The first rounds are averaged plainly. */
+static double weight_of_next(const struct ds_pace_learned *l) { return DS_MAX(MEAN_WEIGHT, 1.0 / (l->seen + 1)); }
+
+static void add_to_means(struct ds_pace_learned *l, double weight, double tokens, double seconds) {
+    weight = DS_MAX(weight, weight_of_next(l));
+    l->tokens += weight * (tokens - l->tokens);
+    l->seconds += weight * (seconds - l->seconds);
+    l->seen += l->seen < UINT32_MAX;
+}
+
+/* --- one block --- */
+
+struct value {
+    uint32_t length;
+    double tokens, seconds; /* expected, of the whole round, a draft of all its slots included */
+};
+
+/* Feeding is counted for every row, accepted or not: it is cheap, and the choice should not depend on small things. */
+static void pass_costs(const struct ds_pace *p, uint32_t context, uint32_t rows, double *seconds) {
+    seconds[0] = 0;
+    for (uint32_t b = 1; b <= rows; b++) seconds[b] = ds_cost_pass(&p->learned.costs, b, context) + ds_cost_feed(&p->learned.costs, b);
+}
+
+static struct value best_value(const struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n, uint32_t slots) {
+    double survival[DS_MAX_BLOCK], seconds[DS_MAX_BLOCK + 2];
+    ds_reliability_survival(&p->learned.reliability, confidence, n, survival);
+    pass_costs(p, context, n + 1, seconds);
+    const double draft = ds_cost_draft(&p->learned.costs, slots, context);
+    const struct ds_schedule_costs costs = {.pass = seconds, .rows = n + 1, .fixed = draft, .rate = rate(p, context)};
+    const struct ds_schedule_request request = {.survival = survival, .n = n};
+    struct ds_schedule best;
+    (p->coupled ? ds_schedule_search : ds_schedule_admit)(&costs, &request, 1, &best);
+    return (struct value){.length = best.lengths[0], .tokens = best.tokens, .seconds = draft + seconds[best.rows]};
+}
+
+/* Slot k is worth what its draft adds beyond the cost of its row, or nothing; unseen slots keep their worth. */
+static void learn_use(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n) {
+    double survival[DS_MAX_BLOCK], seconds[DS_MAX_BLOCK + 2];
+    ds_reliability_survival(&p->learned.reliability, confidence, n, survival);
+    pass_costs(p, context, n + 1, seconds);
+    const double r = rate(p, context);
+    const double weight = weight_of_next(&p->learned);
+    for (uint32_t k = 0; k < n; k++) {
+        const double worth = DS_MAX(survival[k] - r * (seconds[k + 2] - seconds[k + 1]), 0);
+        p->learned.use[k] += weight * (worth - p->learned.use[k]);
+    }
+}
+
+/* As many slots as pay for their drafting, the whole block at first and now and then. */
+static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
+    const struct ds_pace_learned *l = &p->learned;
+    const double cost = (ds_cost_draft(&l->costs, 1, context) - ds_cost_draft(&l->costs, 0, context)) * rate(p, context);
+    if (!(cost > 0) || !l->seen || p->partial >= WHOLE_BLOCK_EVERY) {
+        p->partial = 0;
+        return p->block;
+    }
+    uint32_t best = 1;
+    double sum = 0, most = 0;
+    for (uint32_t k = 0; k < p->block; k++) {
+        sum += l->use[k] - cost;
+        if (sum <= most) continue;
+        most = sum;
+        best = k + 1;
+    }
+    p->partial = best < p->block ? p->partial + 1 : 0;
+    return best;
+}
+
+/* --- steps --- */
+
+static bool probe_is_due(const struct ds_pace *p, uint32_t context, uint32_t stored) {
+    const struct ds_costs *c = &p->learned.costs;
+    if (p->pending || p->since < p->learned.wait) return false;
+    const double cost = ds_cost_draft(c, p->block, context) + ds_cost_feed(c, stored);
+    return p->since * PROBE_SHARE >= cost * plain_rate(p, context);
+}
+
+/* The cost of plain decoding is what speculation is judged by; a round spent on it costs the more, the more speculation gains. */
+static bool plain_is_due(const struct ds_pace *p, uint32_t context) {
+    if (!p->learned.seen) return p->since_plain == 0 && p->learned.costs.tuning.seen_pass[0] <= 0;
+    return p->since_plain > PLAIN_EVERY * (1 + 8 * DS_MAX(ds_pace_gain(p, context) - 1, 0));
+}
+
+struct ds_pace_plan ds_pace_next(struct ds_pace *p, uint32_t context, uint32_t stored, uint32_t room) {
+    if (room == 0 || p->block == 0) return (struct ds_pace_plan){DS_PACE_PLAIN, 0};
+    if (!p->learned.parked && plain_is_due(p, context)) return (struct ds_pace_plan){DS_PACE_PLAIN, 0};
+    if (!p->learned.parked) return (struct ds_pace_plan){DS_PACE_SPECULATE, slots_worth_drafting(p, context)};
+    if (!probe_is_due(p, context, stored)) return (struct ds_pace_plan){DS_PACE_PLAIN, 0};
+    return (struct ds_pace_plan){p->coupled ? DS_PACE_PROBE : DS_PACE_SPECULATE, p->block};
+}
+
+uint32_t ds_pace_choose(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n, uint32_t room) {
+    return best_value(p, context, confidence, DS_MIN(n, room), n).length;
+}
+
+static double patience(const struct ds_pace_learned *l) {
+    return DS_MIN(FIRST_PATIENCE + PATIENCE_SHARE * l->committed, MOST_PATIENCE);
+}
+
+static void park(struct ds_pace *p) {
+    p->learned.shortfall = 0;
+    p->learned.wait = p->rounds >= ROUNDS_TO_TRUST ? FIRST_WAIT : DS_MIN(2 * p->learned.wait, (uint32_t)MOST_WAIT);
+    p->learned.parked = true;
+    p->since = p->rounds = p->pending = 0;
+}
+
+/* After a look at a block while parked: does speculation pay now? */
+static void reconsider(struct ds_pace *p, uint32_t context) {
+    p->learned.parked = ds_pace_gain(p, context) <= UNPARK_GAIN;
+    p->learned.wait = p->learned.parked ? DS_MIN(2 * p->learned.wait, (uint32_t)MOST_WAIT) : p->learned.wait;
+    p->since = p->rounds = 0;
+}
+
+void ds_pace_speculated(struct ds_pace *p, const struct ds_pace_round *r) {
+    struct ds_pace_learned *l = &p->learned;
+    if (r->draft_seconds > 0) ds_cost_observe_draft(&l->costs, r->slots, r->context, r->draft_seconds);
+    if (r->pass_seconds > 0) ds_cost_observe_pass(&l->costs, r->verified + 1, r->context, r->pass_seconds);
+    p->since_plain = r->verified ? p->since_plain + 1 : 0;
+    learn_use(p, r->context, r->confidence, r->slots);
+    const bool probe = l->parked;
+    /* The outcome is learned first: a round that failed should say so in its own expectation. */
+    ds_reliability_observe(&l->reliability, r->confidence, r->verified, r->accepted);
+    const struct value value = best_value(p, r->context, r->confidence, r->slots, r->slots);
+    p->rounds++;
+    add_to_means(l, probe ? PROBE_WEIGHT : MEAN_WEIGHT, value.tokens, value.seconds);
+    l->shortfall = DS_MAX(l->shortfall + value.seconds * plain_rate(p, r->context) - value.tokens, 0);
+    if (probe) reconsider(p, r->context);
+    else if (l->shortfall > patience(l)) park(p);
+}
+
+void ds_pace_plain(struct ds_pace *p, uint32_t context, double pass_seconds) {
+    if (pass_seconds > 0) ds_cost_observe_pass(&p->learned.costs, 1, context, pass_seconds);
+    p->since++;
+    p->since_plain = 0;
+}
+
+void ds_pace_probed(struct ds_pace *p, uint32_t context, const int32_t *draft, const float *confidence, uint32_t n, double draft_seconds) {
+    if (draft_seconds > 0) ds_cost_observe_draft(&p->learned.costs, n, context, draft_seconds);
+    p->since = 0;
+    p->pending = n;
+    p->matched = 0;
+    p->position = context + 1;
+    memcpy(p->draft, draft, n * sizeof *draft);
+    memcpy(p->confidence, confidence, n * sizeof *confidence);
+}
+
+static void finish_probe(struct ds_pace *p, uint32_t context) {
+    const uint32_t n = p->pending;
+    ds_reliability_observe(&p->learned.reliability, p->confidence, n, p->matched);
+    learn_use(p, context, p->confidence, n);
+    const struct value value = best_value(p, context, p->confidence, n, n);
+    add_to_means(&p->learned, PROBE_WEIGHT, value.tokens, value.seconds);
+    p->pending = 0;
+    reconsider(p, context);
+}
+
+void ds_pace_committed(struct ds_pace *p, uint32_t position, int32_t token) {
+    p->learned.committed++;
+    if (!p->pending) return;
+    if (position != p->position) { /* the sequence was rewound or extended by others */
+        p->pending = 0;
+        return;
+    }
+    const bool same = p->draft[p->matched] == token;
+    p->matched += same;
+    p->position++;
+    if (!same || p->matched == p->pending) finish_probe(p, position);
+}

@@ -1,0 +1,92 @@
+/*
+ * The scheduler of one sequence over time: whether to draft at all, how many slots, how many drafts to verify, when to park and when
+ * to look again. Promise: never much slower than plain decoding, whatever the drafter, the machine and the text.
+ *
+ *   speculating   each round drafts, then verifies what maximises tokens minus rate * time (schedule.h), rate being what rounds
+ *                 have attained of late, and at least plain decoding's. What plain decoding would have made in the same
+ *                 time is kept count of: when it is ahead by some tokens, speculation parks. At first one or two tokens are
+ *                 enough; the more has been generated, the more patience there is for a few bad rounds. Now and then, and
+ *                 at the very beginning, a round is plain, so that what the other way would cost is known and not only believed.
+ *   parked        plain decoding; the drafter's context is only stored. Now and then a block is drafted and compared with the tokens
+ *                 that plain decoding gives anyway: a probe costs one draft and no verification, and tells of every slot. Probes back
+ *                 off, and take at most one part in a hundred of the time.
+ *
+ * Deterministic given what it is told; no clock, no allocation. With coupled sampling nothing here can change a token. With rejection
+ * sampling every decision about y[k] is made before y[k] is looked at: lengths come from Algorithm 1, and a probe is a round.
+ */
+#ifndef DSPARK_SPEC_PACE_H
+#define DSPARK_SPEC_PACE_H
+
+#include "spec/cost.h"
+#include "spec/survival.h"
+
+enum ds_pace_step {
+    DS_PACE_PLAIN,     /* the anchor alone */
+    DS_PACE_PROBE,     /* draft, but verify nothing */
+    DS_PACE_SPECULATE, /* draft and verify */
+};
+
+/* What one engine's sequences learn from each other. */
+struct ds_pace_learned {
+    struct ds_costs costs;
+    struct ds_reliability reliability;
+    double tokens, seconds;         /* means over the latest rounds: expected tokens, predicted seconds */
+    uint32_t seen;                  /* rounds and probes behind these means */
+    double shortfall;               /* tokens that plain decoding would be ahead by, since it was last behind */
+    double committed;               /* tokens altogether */
+    double use[DS_MAX_BLOCK];       /* mean worth of a slot: tokens it adds beyond the time its row costs */
+    bool parked;
+    uint32_t wait; /* parked: tokens until the next probe */
+};
+
+struct ds_pace {
+    struct ds_pace_learned learned;
+    uint32_t block;  /* slots of a whole draft */
+    bool coupled;    /* else: rejection */
+    uint32_t since;  /* tokens since the last probe, or since it parked */
+    uint32_t rounds; /* speculated since it unparked */
+    uint32_t since_plain; /* rounds since a pass of one row was timed */
+    uint32_t partial; /* rounds in a row that drafted fewer slots than the block */
+    /* The block of a probe, compared with tokens as they are committed. */
+    uint32_t pending, matched; /* pending 0: none */
+    uint32_t position;         /* of the next token to compare */
+    int32_t draft[DS_MAX_BLOCK];
+    float confidence[DS_MAX_BLOCK];
+};
+
+void ds_pace_learned_start(struct ds_pace_learned *learned, const struct ds_cost_table *table, enum ds_confidence_source source);
+/* A sequence begins with what is known. */
+void ds_pace_start(struct ds_pace *pace, const struct ds_pace_learned *learned, uint32_t block, bool coupled);
+
+struct ds_pace_plan {
+    enum ds_pace_step step;
+    uint32_t slots; /* to draft; 0 for PLAIN */
+};
+/*
+ * What the next round should do. `context`: the anchor's position; `stored`: positions whose features wait to be taken in; `room`: most
+ * drafts that could be of use (0: none, because the answer or the context ends).
+ */
+struct ds_pace_plan ds_pace_next(struct ds_pace *pace, uint32_t context, uint32_t stored, uint32_t room);
+
+/* Of `n` drafts with these confidences, how many to verify: at most `room`. */
+uint32_t ds_pace_choose(struct ds_pace *pace, uint32_t context, const float *confidence, uint32_t n, uint32_t room);
+
+/* A speculating round is over. */
+struct ds_pace_round {
+    uint32_t context;
+    const float *confidence;
+    uint32_t slots, verified, accepted;
+    double draft_seconds, pass_seconds; /* 0: not measured */
+};
+void ds_pace_speculated(struct ds_pace *pace, const struct ds_pace_round *round);
+
+/* A plain round is over, or a probe's; a probe has drafted `n` tokens for positions context + 1, .. */
+void ds_pace_plain(struct ds_pace *pace, uint32_t context, double pass_seconds);
+void ds_pace_probed(struct ds_pace *pace, uint32_t context, const int32_t *draft, const float *confidence, uint32_t n, double draft_seconds);
+/* `token` is now at `position` of the sequence: any round's. */
+void ds_pace_committed(struct ds_pace *pace, uint32_t position, int32_t token);
+
+/* Speed of speculation over plain decoding as the means have it; 1 when nothing is known. */
+double ds_pace_gain(const struct ds_pace *pace, uint32_t context);
+
+#endif
