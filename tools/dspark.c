@@ -9,7 +9,7 @@
 static const struct ds_cli_command *const commands[] = {
     &ds_command_run,     &ds_command_chat,   &ds_command_bench,   &ds_command_tokenize,
     &ds_command_inspect, &ds_command_check, &ds_command_convert, &ds_command_hash,   &ds_command_sign,
-    &ds_command_verify,  &ds_command_logits, &ds_command_devices,
+    &ds_command_verify,  &ds_command_calibrate, &ds_command_eval, &ds_command_logits, &ds_command_devices,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

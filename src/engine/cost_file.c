@@ -96,7 +96,7 @@ static json_t *make_json(const char *key, const struct ds_cost_table *t) {
                      "per_position", t->draft.per_position, "per_slot", t->draft_slot, "context", "seconds", t->feed, "per_row", t->feed_row);
 }
 
-static ds_status write_file(const char *path, const char *text, struct ds_error *err) {
+ds_status ds_write_text_file(const char *path, const char *text, struct ds_error *err) {
     struct ds_os_writer writer = {0};
     ds_status status = ds_os_write_begin(path, &writer, err);
     if (status == DS_OK) status = ds_os_write(&writer, text, strlen(text), err);
@@ -113,7 +113,7 @@ static ds_status store(const ds_engine *engine, const struct ds_cost_table *tabl
     char *path = path_of(engine, key);
     json_t *root = make_json(key, table);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
-    const ds_status status = path && text ? write_file(path, text, err) : ds_fail_memory(err, MOST_BYTES, "a table of costs");
+    const ds_status status = path && text ? ds_write_text_file(path, text, err) : ds_fail_memory(err, MOST_BYTES, "a table of costs");
     free(text);
     json_decref(root);
     free(path);

@@ -68,7 +68,8 @@ static ds_status open_models(ds_engine *engine, struct ds_error *err) {
     if (!p->drafter) return DS_OK;
     DS_TRY(ds_ckpt_open(p->drafter, &engine->draft_ckpt, err));
     DS_TRY(ds_guard_open(engine->draft_ckpt, &trust, &engine->log, &engine->guards[1], err));
-    return ds_draft_open(engine->draft_ckpt, engine->model, &engine->draft_model, err);
+    DS_TRY(ds_draft_open(engine->draft_ckpt, engine->model, &engine->draft_model, err));
+    return ds_calibration_open(engine, err);
 }
 
 static ds_status place(ds_engine *engine, const char *name, struct ds_placement *out, struct ds_error *err) {
@@ -179,7 +180,7 @@ static ds_status open_engine(ds_engine *engine, const ds_engine_params *params, 
     DS_TRY(plan_memory(engine, err));
     engine->spec = (struct ds_spec){.target = &engine->target, .drafter = engine->draft_model ? &engine->drafter : NULL,
                                     .pager = &engine->pager, .lock = engine->lock, .context = engine->params.context,
-                                    .chunk = engine->params.max_rows};
+                                    .chunk = engine->params.max_rows, .temperature = engine->scheduling.temperature};
     return check_budget(engine, err);
 }
 
@@ -293,6 +294,7 @@ void ds_engine_destroy(ds_engine *engine) {
     ds_ckpt_close(engine->target_ckpt);
     if (engine->lock) ds_os_mutex_destroy(engine->lock);
     free(engine->scheduling.cache);
+    free(engine->scheduling.temperature);
     free(engine);
 }
 

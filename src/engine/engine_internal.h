@@ -19,6 +19,7 @@ struct ds_placement {
 /* What scheduling knows; guarded by the engine's lock. */
 struct ds_scheduling {
     char *cache;                    /* folder of measured costs, owned; NULL: none is kept */
+    float *temperature;             /* [block_size] of confidences, owned; NULL: not calibrated */
     bool known;                     /* `learned` holds a measured table */
     struct ds_pace_learned learned; /* of the session that generated last */
 };
@@ -81,6 +82,12 @@ bool ds_costs_load(const ds_engine *engine, struct ds_cost_table *out);
 /* A failure is a warning in the log. */
 void ds_costs_store(const ds_engine *engine, const struct ds_cost_table *table);
 void ds_costs_forget(const ds_engine *engine);
+
+/* Reads the calibration beside the drafter, if there is one; what does not fit is refused with a warning. */
+ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err);
+
+/* The text and a newline, written beside and renamed. */
+ds_status ds_write_text_file(const char *path, const char *text, struct ds_error *err);
 
 /* Public calls: `err` may be NULL there. */
 #define DS_PUBLIC_ERROR(err)           \

@@ -246,7 +246,8 @@ static void trace(const ds_session *session, const struct ds_round_result *r) {
     const bool confident = session->engine->draft_model && session->engine->draft_model->has_confidence;
     session->trace(session->trace_user, &(ds_round){.position = r->position, .anchor = r->anchor, .draft = r->draft, .n_draft = r->n_draft,
                                                     .confidence = confident ? r->confidence : NULL, .verified = r->verified,
-                                                    .accepted = r->accepted, .next = r->next});
+                                                    .accepted = r->accepted, .next = r->next,
+                                                    .confidence_logits = confident ? r->logits : NULL});
 }
 
 /* Drafts behind an accepted stop token count as not accepted, as the reference has it. True: there is such a token. */

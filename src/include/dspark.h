@@ -281,10 +281,12 @@ typedef struct ds_round {
     ds_token anchor;
     const ds_token *draft;    /* n_draft drafted tokens */
     size_t n_draft;
-    const float *confidence;  /* one a draft, of its own acceptance (never cumulative); NULL: the drafter has no head */
+    const float *confidence;  /* one a draft, of its own acceptance (never cumulative), calibrated where a calibration lies beside the
+                                 drafter; NULL: the drafter has no head */
     size_t verified;          /* drafts that went through the target */
     size_t accepted;
     ds_token next;            /* the target's token behind the accepted ones: the next anchor */
+    const float *confidence_logits; /* what the confidences are the sigmoids of, before calibration; NULL: no head */
 } ds_round;
 typedef void (*ds_round_fn)(void *user, const ds_round *round);
 /* Called after each round of ds_session_generate, on its thread. NULL: none. */

@@ -64,6 +64,46 @@ typedef struct ds_dev_profile {
 /* Runs a pass of a verification op by op, each waited for: together they take a little longer than the pass. */
 DS_API ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_profile *out, struct ds_error *err);
 
+/*
+ * --- calibration: what `dspark calibrate` is made of ---
+ *
+ * Outcomes of rounds (confidences and how many drafts were accepted; no tokens) are collected by a session's trace and fitted: one
+ * temperature a slot, by sequential temperature scaling (docs/speculation.md). Saved beside the drafter, they are used by every
+ * engine opened later.
+ */
+typedef struct ds_dev_outcomes ds_dev_outcomes; /* one thread at a time */
+/* DS_ERROR_UNSUPPORTED without a drafter, or when it has no confidence head. */
+DS_API ds_status ds_dev_outcomes_create(const ds_engine *engine, ds_dev_outcomes **out, struct ds_error *err);
+DS_API void ds_dev_outcomes_destroy(ds_dev_outcomes *outcomes); /* accepts NULL */
+/* A ds_round_fn; rounds that verified nothing are left out. */
+DS_API void ds_dev_outcomes_add(void *outcomes, const ds_round *round);
+DS_API size_t ds_dev_outcomes_count(const ds_dev_outcomes *outcomes);
+
+/* `temperatures` [block_size]. DS_ERROR_ARGUMENT when there are no outcomes. */
+DS_API ds_status ds_dev_calibration_fit(const ds_dev_outcomes *outcomes, float *temperatures, struct ds_error *err);
+
+/* Of the forecast "this draft and all before it are accepted". */
+typedef struct ds_dev_slot_quality {
+    uint64_t samples;
+    double forecast, observed; /* means */
+    double ece;                /* expected calibration error, 15 bins */
+    double auc;                /* NaN where all were accepted, or none */
+} ds_dev_slot_quality;
+enum { DS_DEV_MOST_SLOTS = 64, DS_DEV_BINS = 15 };
+typedef struct ds_dev_quality {
+    uint32_t slots;
+    ds_dev_slot_quality slot[DS_DEV_MOST_SLOTS], all;
+    struct {
+        uint64_t samples;
+        double forecast, observed;
+    } bin[DS_DEV_BINS]; /* of equal width, all slots together */
+} ds_dev_quality;
+/* `temperatures` NULL: the confidences as they come from the head. */
+DS_API ds_status ds_dev_calibration_quality(const ds_dev_outcomes *outcomes, const float *temperatures, ds_dev_quality *out, struct ds_error *err);
+
+/* Writes the file beside the drafter; *path (freed with ds_free) is its name. `rounds` is kept for the reader. */
+DS_API ds_status ds_dev_calibration_save(const ds_engine *engine, const float *temperatures, uint64_t rounds, char **path, struct ds_error *err);
+
 /* Most memory this process has held, in bytes; 0: unknown. */
 DS_API uint64_t ds_dev_peak_rss(void);
 

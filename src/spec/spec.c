@@ -225,7 +225,8 @@ static ds_status draft(const struct ds_spec *spec, struct ds_sequence *sequence,
             break;
         }
     }
-    if (drafter->model->has_confidence) ds_confidence(drafter->confidence, spec->temperature, r->n_draft, r->confidence);
+    if (drafter->model->has_confidence) r->logits = drafter->confidence;
+    if (r->logits) ds_confidence(drafter->confidence, spec->temperature, r->n_draft, r->confidence);
     else
         for (uint32_t k = 0; k < r->n_draft; k++) r->confidence[k] = DS_CONFIDENCE_UNKNOWN;
     return DS_OK;

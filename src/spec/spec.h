@@ -73,6 +73,7 @@ struct ds_round_result {
     ds_token anchor;
     ds_token draft[DS_MAX_BLOCK];
     float confidence[DS_MAX_BLOCK]; /* of each draft's own acceptance, in (0, 1) */
+    const float *logits; /* of the confidences, before their temperatures: the drafter's own, until its next block; NULL: no head */
     uint32_t n_draft, verified, accepted;
     ds_token next;
     double draft_seconds, verify_seconds; /* all of either half */

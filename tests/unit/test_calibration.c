@@ -1,0 +1,165 @@
+/* The calibration beside a drafter: used when it is the drafter's, refused with a reason when it is not, and never a change of tokens. */
+#include "streams.h"
+
+#include "engine/engine_internal.h"
+#include "ops/numerics.h"
+
+#include <unistd.h>
+
+static char *folder; /* a copy of the drafter, by links */
+
+static int make_drafter(void **state) {
+    (void)state;
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    folder = check_make_folder();
+    for (size_t i = 0; i < DS_COUNT(names); i++) {
+        char *from = ds_os_join(PAIR_DRAFTER, names[i]), *to = ds_os_join(folder, names[i]);
+        assert_int_equal(symlink(from, to), 0);
+        free(from);
+        free(to);
+    }
+    return 0;
+}
+
+static int remove_drafter(void **state) {
+    (void)state;
+    check_remove_folder(folder);
+    return 0;
+}
+
+static char warning[1024];
+static void keep_warning(void *user, ds_log_level level, const char *message) {
+    (void)user;
+    if (level == DS_LOG_WARNING) snprintf(warning, sizeof warning, "%s", message);
+}
+
+static ds_engine *open_pair(void) {
+    ds_engine_params params = ds_engine_defaults();
+    params.target = PAIR_TARGET;
+    params.drafter = folder;
+    params.context = 256;
+    params.threads = 1;
+    params.log = keep_warning;
+    warning[0] = '\0';
+    return open_engine(&params);
+}
+
+struct first_round {
+    size_t n;
+    float confidence[7], logits[7];
+};
+static void keep_first(void *user, const ds_round *round) {
+    struct first_round *first = user;
+    if (first->n) return;
+    first->n = round->n_draft;
+    memcpy(first->confidence, round->confidence, sizeof first->confidence);
+    memcpy(first->logits, round->confidence_logits, sizeof first->logits);
+}
+
+static struct stream answer(ds_engine *engine, struct first_round *first, ds_dev_outcomes *outcomes) {
+    ds_session_params params = ds_session_defaults();
+    params.spec = DS_SPEC_FIXED;
+    params.spec_length = 7;
+    params.ignore_stop = true;
+    size_t count;
+    ds_token *prompt = prompt_tokens(engine, example_prompt, &count);
+    ds_session *session = new_session(engine, &params);
+    append(session, prompt, count);
+    *first = (struct first_round){0};
+    ds_session_set_trace(session, keep_first, first);
+    generate(session, 30);
+    if (outcomes) ds_session_set_trace(session, ds_dev_outcomes_add, outcomes);
+    generate(session, 90);
+    const struct stream stream = stream_of(session);
+    ds_session_destroy(session);
+    ds_free(prompt);
+    return stream;
+}
+
+static void a_saved_calibration_scales_the_confidences_and_changes_no_token(void **state) {
+    (void)state;
+    static struct stream before, after;
+    static const float temperatures[] = {2, 0.5f, 1, 1.5f, 3, 1, 1};
+    struct first_round raw, scaled;
+    struct ds_error err;
+    char *path;
+    ds_engine *engine = open_pair();
+    before = answer(engine, &raw, NULL);
+    assert_int_equal(raw.n, 7);
+    for (int k = 0; k < 7; k++) assert_true(raw.confidence[k] == ds_sigmoid(raw.logits[k]));
+    check_ok(ds_dev_calibration_save(engine, temperatures, 1234, &path, &err), &err);
+    check_contains(path, "/calibration.json");
+    ds_engine_destroy(engine);
+
+    engine = open_pair();
+    assert_string_equal(warning, "");
+    after = answer(engine, &scaled, NULL);
+    same_stream(&after, &before);
+    assert_memory_equal(scaled.logits, raw.logits, sizeof raw.logits);
+    for (int k = 0; k < 7; k++) assert_true(scaled.confidence[k] == ds_sigmoid(ds_div(raw.logits[k], temperatures[k])));
+    ds_engine_destroy(engine);
+    assert_int_equal(remove(path), 0);
+    ds_free(path);
+}
+
+static void expect_refused(const char *text, const char *part) {
+    char *path = check_write_file(folder, "calibration.json", text, strlen(text));
+    ds_engine *engine = open_pair();
+    check_contains(warning, part);
+    check_contains(warning, "not used");
+    assert_null(engine->spec.temperature);
+    ds_engine_destroy(engine);
+    assert_int_equal(remove(path), 0);
+    free(path);
+}
+
+static void what_is_no_calibration_of_this_drafter_is_refused_with_a_reason(void **state) {
+    (void)state;
+    ds_engine *engine = open_pair();
+    const unsigned long long print = ds_fingerprint(engine->draft_ckpt);
+    ds_engine_destroy(engine);
+    expect_refused("{", "not valid JSON");
+    expect_refused("[1]", "expected a calibration with format");
+    expect_refused("{\"format\": \"dspark-sts-1\", \"drafter\": \"0123456789abcdef\", \"temperatures\": [1,1,1,1,1,1,1]}", "another drafter");
+    static const struct {
+        const char *temperatures, *part;
+    } wrong[] = {{"[1, 1]", "has 2 numbers, the drafter's block 7"}, {"[1,1,1,1,1,1,0]", "number 7 is 0"}, {"[1,1,-1,1,1,1,1]", "number 3 is -1"},
+                 {"[1,1,1,1e9,1,1,1]", "number 4"}, {"[1,1,1,1,1,1,\"2\"]", "number 7 is 0"}, {"7", "has 0 numbers"}};
+    for (size_t i = 0; i < DS_COUNT(wrong); i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{\"format\": \"dspark-sts-1\", \"drafter\": \"%016llx\", \"temperatures\": %s}", print, wrong[i].temperatures);
+        expect_refused(text, wrong[i].part);
+    }
+}
+
+static void outcomes_of_real_rounds_can_be_fitted(void **state) {
+    (void)state;
+    struct first_round unused;
+    struct ds_error err;
+    ds_dev_outcomes *outcomes;
+    float t[7];
+    static ds_dev_quality quality;
+    ds_engine *engine = open_pair();
+    check_ok(ds_dev_outcomes_create(engine, &outcomes, &err), &err);
+    assert_int_equal(ds_dev_calibration_fit(outcomes, t, &err), DS_ERROR_ARGUMENT);
+    check_contains(err.message, "no outcomes");
+    (void)answer(engine, &unused, outcomes);
+    assert_true(ds_dev_outcomes_count(outcomes) > 10);
+    check_ok(ds_dev_calibration_fit(outcomes, t, &err), &err);
+    check_ok(ds_dev_calibration_quality(outcomes, t, &quality, &err), &err);
+    assert_int_equal(quality.slots, 7);
+    assert_int_equal(quality.slot[0].samples, ds_dev_outcomes_count(outcomes)); /* whole blocks: every fate is known */
+    assert_int_equal(quality.slot[6].samples, ds_dev_outcomes_count(outcomes));
+    assert_true(quality.all.ece >= 0 && quality.all.ece <= 1);
+    ds_dev_outcomes_destroy(outcomes);
+    ds_engine_destroy(engine);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_saved_calibration_scales_the_confidences_and_changes_no_token),
+        cmocka_unit_test(what_is_no_calibration_of_this_drafter_is_refused_with_a_reason),
+        cmocka_unit_test(outcomes_of_real_rounds_can_be_fitted),
+    };
+    return cmocka_run_group_tests_name("calibration", tests, make_drafter, remove_drafter);
+}
