@@ -113,6 +113,41 @@ def models():
     write("model", "target_f32", folder("Qwen3ForCausalLM", "model.", tensors(TOP, 1), 1, "F32", tie_word_embeddings=True))
 
 
+NORMS = ("attn_q_norm", "attn_k_norm")
+EXPERTS = [("mlp.gate", "ffn_gate_inp", [2, 32]), ("", "ffn_gate_exps", [2, 32, 32]), ("", "ffn_up_exps", [2, 32, 32]), ("", "ffn_down_exps", [2, 32, 32])]
+GEMMA = [("post_attention_layernorm", "post_attention_norm", [32]), ("post_feedforward_layernorm", "post_ffw_norm", [32])]
+GEMMA4 = [("", "layer_output_scale", [1]), ("", "inp_gate", [16, 32]), ("", "proj", [32, 16]), ("", "post_norm", [32]), ("", "ffn_gate_inp", [2, 32]),
+          ("", "ffn_gate_up_exps", [2, 64, 32]), ("", "ffn_down_exps", [2, 32, 32]), ("", "post_ffw_norm_1", [32]), ("", "pre_ffw_norm_2", [32]),
+          ("", "post_ffw_norm_2", [32])]
+
+
+def layers_of(parts, layers):
+    return [("", "blk.%d.%s.weight" % (l, short), shape) for l in range(layers) for _, short, shape in parts]
+
+
+def families():
+    """A target of every other architecture, as GGUF: all its keys and kinds of layers."""
+    plain = [part for part in LAYER if part[1] not in NORMS]
+    attention = [part for part in LAYER if not part[1].startswith("ffn_") or part[1] == "ffn_norm"]
+    biases = [("", "blk.0.attn_%s.bias" % name, [n]) for name, n in (("q", 32), ("k", 16), ("v", 16))]
+    ones = struct.pack("<8f", *[1.0] * 8)
+    write("model", "qwen2_gguf", model_gguf("qwen2", TOP + layers_of(plain, 1) + biases, 1))
+    write("model", "llama_gguf", model_gguf("llama", TOP + layers_of(plain, 1), 1, [("llama.attention.sliding_window", U32, 4)],
+                                            [("rope_freqs.weight", 0, [8], ones)]))
+    write("model", "qwen3moe_gguf", model_gguf("qwen3moe", TOP + layers_of(attention + EXPERTS, 1), 1, [
+        ("qwen3moe.expert_count", U32, 2), ("qwen3moe.expert_used_count", U32, 1), ("qwen3moe.expert_feed_forward_length", U32, 32)]))
+    sliding = ("attention.sliding_window", U32, 4), ("attention.sliding_window_pattern", ARRAY, (BOOL, [1, 0]))
+    write("model", "gemma3_gguf", model_gguf("gemma3", TOP + layers_of(LAYER + GEMMA, 2), 2,
+                                             [("gemma3." + k, kind, v) for k, kind, v in sliding] + [("gemma3.attention.scale", F32, 0.25)]))
+    scales = [("blk.%d.%s.scale" % (l, name), 0, [n]) for l in range(2) for name, n in (("ffn_gate_inp", 32), ("ffn_down_exps", 2))]
+    inputs = [("", "per_layer_token_embd.weight", [24, 32]), ("", "per_layer_model_proj.weight", [32, 32]), ("", "per_layer_proj_norm.weight", [16])]
+    write("model", "gemma4_gguf", model_gguf("gemma4", TOP + inputs + layers_of(LAYER + GEMMA + GEMMA4, 2), 2, [
+        ("gemma4." + k, kind, v) for k, kind, v in sliding + (
+            ("embedding_length_per_layer_input", U32, 16), ("attention.shared_kv_layers", U32, 0), ("final_logit_softcapping", F32, 8.0),
+            ("expert_count", U32, 2), ("expert_used_count", U32, 1), ("expert_feed_forward_length", U32, 32))],
+        scales + [("rope_freqs.weight", 0, [8], ones)]))
+
+
 W1, W2 = ("markov_head.markov_w1.weight", "markov_w1.weight", [24, 4]), ("markov_head.markov_w2.weight", "markov_w2.weight", [24, 4])
 BODY = [("fc.weight", "fc.weight", [32, 64]), ("hidden_norm.weight", "enc.output_norm.weight", [32])]
 HEADS = {"none": [], "vanilla": [W1, W2],
@@ -182,6 +217,7 @@ def main():
     write("safetensors", "skipped", safetensors([("f8", "F8_E4M3", [4, 4], 16), ("b", "BOOL", [3], 3), ("none", "F32", [0, 4], 0),
                                                  ("five", "F16", [1, 1, 1, 1, 2], 4)]))
     models()
+    families()
     drafters()
 
 
