@@ -76,11 +76,11 @@ class Convert(CliTest):
                 self.assertEqual(self.answer(self.convert(TARGET, kind))["tokens"], expected)
 
     def test_the_drafter_changes_no_token_and_drafts_as_well(self):
-        best = self.answer(TARGET, "-d", DRAFTER)["tau"]
+        best = self.answer(TARGET, "-d", DRAFTER, "--spec", "fixed:7")["tau"]
         for kind in "bf16", "q8_0", "q4_k_m", "q4_0":
             with self.subTest(kind=kind):
                 target, drafter = self.convert(TARGET, kind), self.convert(DRAFTER, kind, "--target", TARGET)
-                plain, drafted = self.answer(target), self.answer(target, "-d", drafter)
+                plain, drafted = self.answer(target), self.answer(target, "-d", drafter, "--spec", "fixed:7")
                 self.assertEqual(drafted["tokens"], plain["tokens"])
                 self.assertGreater(drafted["tau"], 0.7 * best)
 

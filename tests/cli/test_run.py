@@ -43,7 +43,7 @@ class Json(CliTest):
         self.assertLessEqual(answer["tau"], 1)
 
     def test_the_sums_agree_with_each_other(self):
-        answer = self.run_json(*CHAT, "-n", "64", "-d", DRAFTER)
+        answer = self.run_json(*CHAT, "-n", "64", "-d", DRAFTER, "--spec", "fixed:7")
         self.assertEqual(answer["drafted"], 7 * answer["rounds"])
         self.assertLessEqual(answer["accepted"], answer["verified"])
         self.assertLessEqual(answer["verified"], answer["drafted"])
@@ -189,7 +189,7 @@ class Trace(CliTest):
     def test_there_is_one_documented_line_a_round_and_they_add_up(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "trace")
-            answer = self.run_json(*CHAT, "-n", "48", "--ignore-eos", "-d", DRAFTER, "--trace", path)
+            answer = self.run_json(*CHAT, "-n", "48", "--ignore-eos", "-d", DRAFTER, "--spec", "fixed:7", "--trace", path)
             with open(path, encoding="utf-8") as file:
                 rounds = [json.loads(line) for line in file]
         self.assertEqual(len(rounds), answer["rounds"])

@@ -76,6 +76,8 @@ static ds_status run(ds_engine *on, ds_session_params params, struct host *host,
 static ds_session_params with_temperature(float temperature) {
     ds_session_params params = ds_session_defaults();
     params.sampling = (ds_sampling){.temperature = temperature, .seed = 3};
+    params.spec = DS_SPEC_FIXED; /* DS_SPEC_AUTO may see that nothing pays here, and draft nothing */
+    params.spec_length = 3;
     return params;
 }
 
