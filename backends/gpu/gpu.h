@@ -50,6 +50,7 @@ GPU_FN uint32_t gpu_block_x() { return blockIdx.x; }
 GPU_FN uint32_t gpu_block_y() { return blockIdx.y; }
 GPU_FN uint32_t gpu_block_z() { return blockIdx.z; }
 GPU_FN uint32_t gpu_blocks_x() { return gridDim.x; }
+GPU_FN uint32_t gpu_blocks_z() { return gridDim.z; }
 
 GPU_FN void gpu_barrier() { __syncthreads(); }
 
@@ -193,6 +194,7 @@ GPU_FN uint32_t gpu_block_x() { return ds_emu_self->block[0]; }
 GPU_FN uint32_t gpu_block_y() { return ds_emu_self->block[1]; }
 GPU_FN uint32_t gpu_block_z() { return ds_emu_self->block[2]; }
 GPU_FN uint32_t gpu_blocks_x() { return ds_emu_self->grid[0]; }
+GPU_FN uint32_t gpu_blocks_z() { return ds_emu_self->grid[2]; }
 
 GPU_FN void gpu_barrier() { ds_emu_barrier(); }
 

@@ -1,12 +1,17 @@
 /*
- * Meaning: cpu/ref/attention.c. A block computes one query head of one row, chunk by chunk: first a thread is a key (scores, the
- * chunk's maximum, weights), then a thread is a dimension (the weighted values, and the recurrence over chunks).
+ * Meaning: cpu/ref/attention.c. A block takes one row and up to four query heads that read the same keys, chunk by chunk: first a
+ * thread is a key (scores of the four heads, the chunk's maximum, weights), then a dimension of two heads (the weighted values).
+ *
+ * With few rows each chunk is a block of its own, so that a long context is read by the whole device: `attend` leaves every chunk's
+ * m, l and o in scratch and `join` goes through them in ascending order. With many rows, or where the scratch would be too
+ * large, a block goes through the chunks of its row itself.
  */
 #include "common.h"
 
 namespace {
 
-enum { THREADS = DS_CHUNK, MOST_DIM = 512, EACH = MOST_DIM / THREADS };
+enum { THREADS = DS_CHUNK, HEADS = 4, MOST_DIM = 512, ITEMS = MOST_DIM * 2 / THREADS, AHEAD = 16 };
+enum { SPLIT_ROWS = 16, SPLITS = 32, MOST_SCRATCH = 32 << 20 };
 
 struct attention {
     struct matrix<const float> q;
@@ -16,13 +21,24 @@ struct attention {
     const int32_t *visible;
     uint32_t heads, kv_heads, head_dim, window;
     float scale, softcap;
+    float *partial;  /* [row][head][chunk][2 + head_dim]: m, l, o; or null */
+    uint32_t chunks; /* of the longest sequence */
+
+    GPU_FN_MEMBER float *part(uint32_t r, uint32_t head, uint32_t chunk) const {
+        return partial + ((static_cast<size_t>(r) * heads + head) * chunks + chunk) * (2 + head_dim);
+    }
+    GPU_FN_MEMBER uint32_t first_key(uint32_t r) const {
+        const int64_t oldest = window > 0 ? static_cast<int64_t>(paging.positions[r]) - window + 1 : 0;
+        return oldest > 0 ? static_cast<uint32_t>(oldest) : 0;
+    }
+    GPU_FN_MEMBER uint32_t end_key(uint32_t r) const { return visible[r] > 0 ? static_cast<uint32_t>(visible[r]) : 0; }
 };
 
 struct shared {
-    float q[MOST_DIM];
-    float weight[DS_CHUNK];
-    float part[THREADS / GPU_TEAM];
-    float sum;
+    float q[HEADS][MOST_DIM];
+    float weight[HEADS][DS_CHUNK];
+    float part[HEADS][THREADS / GPU_TEAM];
+    float m[HEADS], l[HEADS]; /* of the chunk */
     uint32_t page[DS_CHUNK / DS_PAGE];
 };
 
@@ -30,114 +46,223 @@ template <class T> struct cache;
 template <> struct cache<float> {
     GPU_FN_MEMBER static float get(float x) { return x; }
     GPU_FN_MEMBER static float round(float x) { return x; }
+    GPU_FN_MEMBER static float add(float sum, float a, float b) {
+        const float product = a * b;
+        return sum + product;
+    }
 };
 template <> struct cache<uint16_t> {
-    GPU_FN_MEMBER static float get(uint16_t x) { return ds_f16_to_f32(x); }
-    GPU_FN_MEMBER static float round(float x) { return ds_f16_to_f32(ds_f32_to_f16(x)); }
+    GPU_FN_MEMBER static float get(uint16_t x) { return gpu_from_f16(x); }
+    GPU_FN_MEMBER static float round(float x) { return gpu_from_f16(static_cast<uint16_t>(ds_f32_to_f16(x))); }
+    GPU_FN_MEMBER static float add(float sum, float a, float b) { return gpu_fma(a, b, sum); } /* f16 times f16 is exact */
 };
 
-/* The largest value of the block's threads. The same for all. */
-GPU_FN float block_max(float value, float part[THREADS / GPU_TEAM]) {
-    for (uint32_t mask = GPU_TEAM / 2; mask > 0; mask /= 2) value = ds_max(value, gpu_shuffle_xor_f(value, mask));
-    if (gpu_lane() == 0) part[gpu_team()] = value;
-    gpu_barrier();
-    value = part[0];
-    for (uint32_t i = 1; i < THREADS / GPU_TEAM; i++) value = ds_max(value, part[i]);
-    return value;
-}
+/* The block's row and heads. */
+struct place {
+    uint32_t row, kv_head, first_head, heads;
+};
 
-template <class T> GPU_FN float score(const struct attention &p, const struct shared &s, uint32_t kv_head, uint32_t key) {
-    const T *const k = static_cast<const T *>(p.k) + ds_kv_key_index(s.page[key / DS_PAGE], kv_head, key % DS_PAGE, 0, p.kv_heads, p.head_dim);
-    float sum = 0;
-    for (uint32_t d = 0; d < p.head_dim; d++) {
-        const float product = s.q[d] * cache<T>::get(k[static_cast<size_t>(d) * DS_PAGE]);
-        sum = sum + product;
+/* Scores of one key for all heads; what is read of the key is read ahead. */
+template <class T> GPU_FN void scores(const struct attention &p, const struct shared &s, const struct place &at, uint32_t key, float out[HEADS]) {
+    const T *const k = static_cast<const T *>(p.k) + ds_kv_key_index(s.page[key / DS_PAGE], at.kv_head, key % DS_PAGE, 0, p.kv_heads, p.head_dim);
+    for (uint32_t h = 0; h < HEADS; h++) out[h] = 0;
+    uint32_t d = 0;
+    for (; d + AHEAD <= p.head_dim; d += AHEAD) {
+        T x[AHEAD];
+        GPU_UNROLL for (uint32_t i = 0; i < AHEAD; i++) x[i] = k[static_cast<size_t>(d + i) * DS_PAGE];
+        GPU_UNROLL for (uint32_t i = 0; i < AHEAD; i++)
+            GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) out[h] = cache<T>::add(out[h], s.q[h][d + i], cache<T>::get(x[i]));
     }
-    const float scaled = sum * p.scale;
-    return p.softcap > 0 ? ds_softcap(scaled, p.softcap) : scaled;
+    for (; d < p.head_dim; d++) {
+        const float x = cache<T>::get(k[static_cast<size_t>(d) * DS_PAGE]);
+        GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) out[h] = cache<T>::add(out[h], s.q[h][d], x);
+    }
+    for (uint32_t h = 0; h < HEADS; h++) {
+        const float scaled = out[h] * p.scale;
+        out[h] = p.softcap > 0 ? ds_softcap(scaled, p.softcap) : scaled;
+    }
 }
 
-template <class T> GPU_KERNEL(THREADS) attend(struct attention p, struct active active) {
+/* s.m: the chunk's maxima. All threads call this, and a barrier follows it. */
+GPU_FN void maxima(struct shared &s, const float score[HEADS]) {
+    GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) {
+        float value = score[h];
+        for (uint32_t mask = GPU_TEAM / 2; mask > 0; mask /= 2) value = ds_max(value, gpu_shuffle_xor_f(value, mask));
+        if (gpu_lane() == 0) s.part[h][gpu_team()] = value;
+    }
+    gpu_barrier();
+    if (gpu_thread() < HEADS) {
+        float value = s.part[gpu_thread()][0];
+        for (uint32_t i = 1; i < THREADS / GPU_TEAM; i++) value = ds_max(value, s.part[gpu_thread()][i]);
+        s.m[gpu_thread()] = value;
+    }
+    gpu_barrier();
+}
+
+/* Weights of the keys [from, to) of a chunk into s.weight, zeros beside them; their sums by lanes into s.l. */
+template <class T> GPU_FN void weigh(const struct attention &p, struct shared &s, const struct place &at, uint32_t from, uint32_t to) {
+    const uint32_t key = gpu_thread();
+    const bool seen = key >= from && key < to;
+    float score[HEADS];
+    if (seen) scores<T>(p, s, at, key, score);
+    else for (uint32_t h = 0; h < HEADS; h++) score[h] = ds_float(DS_NUM_NAN); /* a NaN loses a maximum */
+    maxima(s, score);
+    GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) s.weight[h][key] = seen ? cache<T>::round(ds_exp(score[h] - s.m[h])) : 0.0f;
+    gpu_barrier();
+    if (gpu_team() < HEADS) { /* a team a head; whole waves, since HEADS is even */
+        float lane_sum = 0;
+        for (uint32_t i = gpu_lane(); i < DS_CHUNK; i += DS_LANES) lane_sum = lane_sum + s.weight[gpu_team()][i];
+        const float l = tree_sum(lane_sum);
+        if (gpu_lane() == 0) s.l[gpu_team()] = l;
+    }
+    gpu_barrier();
+}
+
+/* Weighted values of dimension d for two heads, keys [from, to) of the chunk ascending. Groups of keys lie in one page and are read ahead. */
+template <class T>
+GPU_FN void values(const struct attention &p, const struct shared &s, const struct place &at, uint32_t from, uint32_t to, uint32_t head, uint32_t d,
+                   float o[2]) {
+    o[0] = o[1] = 0;
+    for (uint32_t group = from / AHEAD * AHEAD; group < to; group += AHEAD) {
+        const T *const v = static_cast<const T *>(p.v) +
+                           ds_kv_value_index(s.page[group / DS_PAGE], at.kv_head, group % DS_PAGE, d, p.kv_heads, p.head_dim);
+        T x[AHEAD];
+        GPU_UNROLL for (uint32_t i = 0; i < AHEAD; i++) x[i] = group + i >= from && group + i < to ? v[static_cast<size_t>(i) * p.head_dim] : T(0);
+        GPU_UNROLL for (uint32_t i = 0; i < AHEAD; i++) {
+            if (group + i < from || group + i >= to) continue; /* skipped, not multiplied by zero */
+            GPU_UNROLL for (uint32_t n = 0; n < 2; n++) o[n] = cache<T>::add(o[n], s.weight[head + n][group + i], cache<T>::get(x[i]));
+        }
+    }
+}
+
+/* One chunk of the row: s.m, s.l, and the thread's part of o. A thread's items are dimensions of heads 0 and 1, then of 2 and 3. */
+template <class T>
+GPU_FN void chunk_of(const struct attention &p, struct shared &s, const struct place &at, uint32_t chunk, uint32_t first, uint32_t end, float o[ITEMS][2]) {
+    const uint32_t base = chunk * DS_CHUNK, from = first > base ? first - base : 0, to = least(end - base, DS_CHUNK);
+    if (gpu_thread() < DS_CHUNK / DS_PAGE && gpu_thread() * DS_PAGE < to && (gpu_thread() + 1) * DS_PAGE > from)
+        s.page[gpu_thread()] = p.paging.page(at.row, base + gpu_thread() * DS_PAGE);
+    gpu_barrier();
+    weigh<T>(p, s, at, from, to);
+    GPU_UNROLL for (uint32_t i = 0; i < ITEMS; i++) {
+        const uint32_t item = gpu_thread() + i * THREADS;
+        if (item < 2 * p.head_dim) values<T>(p, s, at, from, to, item / p.head_dim * 2, item % p.head_dim, o[i]);
+    }
+}
+
+/* The recurrence over chunks, for one value. */
+struct joined {
+    float m, l;
+    GPU_FN_MEMBER void add(bool first, float chunk_m, float chunk_l, float *a, float *b) {
+        if (first) {
+            m = chunk_m, l = chunk_l, *a = 0, *b = 1;
+            return;
+        }
+        const float most = ds_max(m, chunk_m);
+        *a = ds_exp(m - most), *b = ds_exp(chunk_m - most);
+        const float left = l * *a, right = chunk_l * *b;
+        l = left + right;
+        m = most;
+    }
+    GPU_FN_MEMBER static float mix(bool first, float all, float a, float o, float b) {
+        const float left = all * a, right = o * b;
+        return first ? o : left + right;
+    }
+};
+
+template <class T, bool SPLIT> GPU_KERNEL(THREADS) attend(struct attention p, struct active active) {
     GPU_SHARED(struct shared, s);
-    const uint32_t r = gpu_block_y(), head = gpu_block_x(), kv_head = head / (p.heads / p.kv_heads), thread = gpu_thread();
+    const uint32_t queries = p.heads / p.kv_heads, groups = (queries + HEADS - 1) / HEADS, r = gpu_block_y(), thread = gpu_thread();
+    const struct place at = {r, gpu_block_x() / groups, gpu_block_x() / groups * queries + gpu_block_x() % groups * HEADS,
+                             least(queries - gpu_block_x() % groups * HEADS, HEADS)};
     if (r >= active.get() || p.paging.positions[r] < 0) return;
-    const int64_t oldest = p.window > 0 ? static_cast<int64_t>(p.paging.positions[r]) - p.window + 1 : 0;
-    const uint32_t first = oldest > 0 ? static_cast<uint32_t>(oldest) : 0, last = p.visible[r] > 0 ? static_cast<uint32_t>(p.visible[r]) : 0;
-    float *const out = p.out.row(r) + static_cast<size_t>(head) * p.head_dim;
-    if (first >= last) {
-        for (uint32_t d = thread; d < p.head_dim; d += THREADS) out[d] = 0;
+    const uint32_t first = p.first_key(r), end = p.end_key(r), dim = p.head_dim;
+    float *const out = p.out.row(r) + static_cast<size_t>(at.first_head) * dim;
+    if (first >= end) {
+        for (uint32_t i = thread; !SPLIT && i < at.heads * dim; i += THREADS) out[i] = 0;
         return;
     }
-    for (uint32_t d = thread; d < p.head_dim; d += THREADS) s.q[d] = cache<T>::round(p.q.row(r)[static_cast<size_t>(head) * p.head_dim + d]);
+    const float *const q = p.q.row(r) + static_cast<size_t>(at.first_head) * dim;
+    for (uint32_t i = thread; i < HEADS * dim; i += THREADS) s.q[i / dim][i % dim] = i < at.heads * dim ? cache<T>::round(q[i]) : 0.0f;
 
-    float all_m = 0, all_l = 0, all_o[EACH] = {};
-    for (uint32_t base = first / DS_CHUNK * DS_CHUNK; base < last; base += DS_CHUNK) {
-        const uint32_t from = first > base ? first - base : 0, to = least(last - base, DS_CHUNK); /* visible keys of this chunk */
-        if (thread < DS_CHUNK / DS_PAGE && thread * DS_PAGE < to) s.page[thread] = p.paging.page(r, base + thread * DS_PAGE);
-        gpu_barrier();
-        const bool seen = thread >= from && thread < to;
-        const float x = seen ? score<T>(p, s, kv_head, thread) : ds_float(DS_NUM_NAN); /* a NaN loses a maximum */
-        const float m = block_max(x, s.part);
-        s.weight[thread] = seen ? cache<T>::round(ds_exp(x - m)) : 0.0f;
-        gpu_barrier();
-        if (thread < GPU_TEAM) {
-            float lane_sum = 0;
-            for (uint32_t key = thread; key < DS_CHUNK; key += DS_LANES) lane_sum = lane_sum + s.weight[key];
-            const float l = tree_sum(lane_sum);
-            if (thread == 0) s.sum = l;
-        } else if (DS_GPU_WAVE > GPU_TEAM && thread < DS_GPU_WAVE) {
-            (void)tree_sum(0); /* the wave's other team goes along */
+    const uint32_t first_chunk = first / DS_CHUNK, end_chunk = (end + DS_CHUNK - 1) / DS_CHUNK;
+    struct joined joined[HEADS] = {};
+    float all[ITEMS][2] = {};
+    for (uint32_t chunk = first_chunk + (SPLIT ? gpu_block_z() : 0); chunk < end_chunk; chunk += SPLIT ? gpu_blocks_z() : 1) {
+        float o[ITEMS][2];
+        chunk_of<T>(p, s, at, chunk, first, end, o);
+        const bool begin = chunk == first_chunk;
+        float a[HEADS] = {}, b[HEADS] = {};
+        GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) {
+            if (!SPLIT) joined[h].add(begin, s.m[h], s.l[h], &a[h], &b[h]);
+            else if (thread == 0 && h < at.heads) p.part(r, at.first_head + h, chunk)[0] = s.m[h], p.part(r, at.first_head + h, chunk)[1] = s.l[h];
         }
-        gpu_barrier();
-        const float l = s.sum, new_m = base <= first ? m : ds_max(all_m, m), a = ds_exp(all_m - new_m), b = ds_exp(m - new_m);
-        for (uint32_t i = 0; i < EACH; i++) {
-            const uint32_t d = thread + i * THREADS;
-            if (d >= p.head_dim) continue;
-            float o = 0;
-            for (uint32_t key = from; key < to; key++) {
-                const T *const v = static_cast<const T *>(p.v) +
-                                   ds_kv_value_index(s.page[key / DS_PAGE], kv_head, key % DS_PAGE, d, p.kv_heads, p.head_dim);
-                const float product = s.weight[key] * cache<T>::get(*v);
-                o = o + product;
-            }
-            if (base <= first) {
-                all_o[i] = o;
-            } else {
-                const float left = all_o[i] * a, right = o * b;
-                all_o[i] = left + right;
+        GPU_UNROLL for (uint32_t i = 0; i < ITEMS; i++) {
+            const uint32_t item = thread + i * THREADS, head = item / dim * 2, d = item % dim;
+            if (item >= 2 * dim) continue;
+            GPU_UNROLL for (uint32_t n = 0; n < 2; n++) {
+                if (SPLIT) {
+                    if (head + n < at.heads) p.part(r, at.first_head + head + n, chunk)[2 + d] = o[i][n];
+                } else {
+                    all[i][n] = joined::mix(begin, all[i][n], head ? a[2 + n] : a[n], o[i][n], head ? b[2 + n] : b[n]);
+                }
             }
         }
-        if (base <= first) {
-            all_l = l;
-        } else {
-            const float left = all_l * a, right = l * b;
-            all_l = left + right;
-        }
-        all_m = new_m;
         gpu_barrier(); /* weights and pages are written again */
     }
-    const float inverse = ds_div(1.0f, all_l);
-    for (uint32_t i = 0; i < EACH; i++) {
-        const uint32_t d = thread + i * THREADS;
-        if (d < p.head_dim) out[d] = all_o[i] * inverse;
+    GPU_UNROLL for (uint32_t i = 0; !SPLIT && i < ITEMS; i++) {
+        const uint32_t item = thread + i * THREADS, head = item / dim * 2, d = item % dim;
+        if (item >= 2 * dim) continue;
+        GPU_UNROLL for (uint32_t n = 0; n < 2; n++)
+            if (head + n < at.heads) out[(head + n) * dim + d] = all[i][n] * ds_div(1.0f, head ? joined[2 + n].l : joined[n].l);
     }
 }
+
+/* The chunks of one head of one row, ascending. */
+GPU_KERNEL(128) join(struct attention p, struct active active) {
+    const uint32_t r = gpu_block_y(), head = gpu_block_x();
+    if (r >= active.get() || p.paging.positions[r] < 0) return;
+    const uint32_t first = p.first_key(r), end = p.end_key(r);
+    for (uint32_t d = gpu_thread(); d < p.head_dim; d += gpu_threads()) {
+        struct joined joined = {};
+        float all = 0;
+        const uint32_t first_chunk = first / DS_CHUNK;
+        for (uint32_t chunk = first_chunk; first < end && chunk < (end + DS_CHUNK - 1) / DS_CHUNK; chunk++) {
+            const float *const part = p.part(r, head, chunk);
+            float a, b;
+            joined.add(chunk == first_chunk, part[0], part[1], &a, &b);
+            all = joined::mix(chunk == first_chunk, all, a, part[2 + d], b);
+        }
+        p.out.row(r)[static_cast<size_t>(head) * p.head_dim + d] = first < end ? all * ds_div(1.0f, joined.l) : 0.0f;
+    }
+}
+
+uint32_t chunks_of(const struct ds_op_attention &p) { return ceil_div(static_cast<uint64_t>(p.paging.pages_per_sequence) * DS_PAGE, DS_CHUNK); }
 
 } // namespace
 
 bool GPU_OP_CAN(attention)(const union ds_op_params *params) { return params->attention.kv.head_dim <= MOST_DIM; }
 
+/* 0: the row's blocks go through the chunks themselves. */
 uint64_t GPU_OP_SCRATCH(attention)(const union ds_op_params *params, uint32_t processors) {
-    (void)params;
     (void)processors;
-    return 0;
+    const struct ds_op_attention &p = params->attention;
+    const uint64_t bytes = sizeof(float) * p.q.rows * p.heads * chunks_of(p) * (2 + p.kv.head_dim);
+    return p.q.rows <= SPLIT_ROWS && chunks_of(p) > 1 && bytes <= MOST_SCRATCH ? bytes : 0;
 }
 
 gpuError_t GPU_OP(attention)(const struct ds_gpu_launch *launch, const union ds_op_params *params) {
     const struct ds_op_attention &p = params->attention;
+    const bool split = GPU_OP_SCRATCH(attention)(params, launch->processors) != 0;
     const struct attention attention = {matrix_of<const float>(p.q), matrix_of<float>(p.out), at<const void>(p.kv.k), at<const void>(p.kv.v),
                                         paging_of(p.paging), at<const int32_t>(p.visible), p.heads, p.kv.kv_heads, p.kv.head_dim, p.window,
-                                        p.scale, p.softcap};
-    return gpu_launch(p.kv.f16 ? attend<uint16_t> : attend<float>, gpu_grid_of(p.heads, p.q.rows), THREADS, 0, launch->stream, attention,
-                      active_of(p.count, p.q.rows));
+                                        p.scale, p.softcap, split ? reinterpret_cast<float *>(launch->scratch) : nullptr, chunks_of(p)};
+    const struct active active = active_of(p.count, p.q.rows);
+    const uint32_t blocks = p.kv.kv_heads * ceil_div(p.heads / p.kv.kv_heads, HEADS);
+    if (!split)
+        return gpu_launch(p.kv.f16 ? attend<uint16_t, false> : attend<float, false>, gpu_grid_of(blocks, p.q.rows), THREADS, 0, launch->stream,
+                          attention, active);
+    const gpuError_t error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>,
+                                        gpu_grid_of(blocks, p.q.rows, least(attention.chunks, SPLITS)), THREADS, 0, launch->stream, attention, active);
+    if (error != gpuSuccess) return error;
+    return gpu_launch(join, gpu_grid_of(p.heads, p.q.rows), 128, 0, launch->stream, attention, active);
 }
