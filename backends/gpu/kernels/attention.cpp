@@ -262,7 +262,7 @@ gpuError_t GPU_OP(attention)(const struct ds_gpu_launch *launch, const union ds_
         return gpu_launch(p.kv.f16 ? attend<uint16_t, false> : attend<float, false>, gpu_grid_of(blocks, p.q.rows), THREADS, 0, launch->stream,
                           attention, active);
     const gpuError_t error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>,
-                                        gpu_grid_of(blocks, p.q.rows, least(attention.chunks, SPLITS)), THREADS, 0, launch->stream, attention, active);
+                                        gpu_grid_of(blocks, p.q.rows, attention.chunks < SPLITS ? attention.chunks : SPLITS), THREADS, 0, launch->stream, attention, active);
     if (error != gpuSuccess) return error;
     return gpu_launch(join, gpu_grid_of(p.heads, p.q.rows), 128, 0, launch->stream, attention, active);
 }
