@@ -108,8 +108,10 @@ static int fit(struct calibrate *c) {
 /* --- reporting --- */
 
 static void print_row(const char *name, const ds_dev_slot_quality *before, const ds_dev_slot_quality *after, double temperature) {
-    printf("%-5s%12.3f%10" PRIu64 "%10.3f%9.2f %%%9.2f %%%9.3f%9.3f\n", name, temperature, after->samples, after->observed, 100 * before->ece,
-           100 * after->ece, before->auc, after->auc);
+    if (isnan(temperature)) printf("%-5s%12s", name, "");
+    else printf("%-5s%12.3f", name, temperature);
+    printf("%10" PRIu64 "%10.3f%9.2f %%%9.2f %%%9.3f%9.3f\n", after->samples, after->observed, 100 * before->ece, 100 * after->ece, before->auc,
+           after->auc);
 }
 
 static void print_table(const struct calibrate *c) {
