@@ -74,7 +74,7 @@ ds_elem ds_linear_input(ds_type weight_type);
 /* Rows that an expert of `outputs` outputs takes in the matrix of all experts. */
 static inline uint32_t ds_expert_rows(uint32_t outputs) { return (outputs + DS_WEIGHT_ROWS - 1) / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS; }
 
-/* out[r, :] = table[ids[r], :] * scale (exactly the row where scale is 1) */
+/* out[r, :] = table[ids[r], :] * scale (exactly the row where scale is 1); +0 where ids[r] is below 0: `sample` found no token there */
 struct ds_op_embed {
     struct ds_weight table;
     struct ds_slice ids;   /* i32[rows] */

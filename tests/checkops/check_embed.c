@@ -11,6 +11,9 @@ static void gather(struct check *c, ds_type type, uint32_t table_rows, uint32_t 
         .out = check_view(c, DS_ELEM_F32, rows, cols, FILL_POISON),
         .scale = scale,
     };
+    /* A token that is not there. */
+    int32_t *ids = check_at(&c->params.embed.ids);
+    if (rows > 4) ids[1] = -1, ids[4] = INT32_MIN;
     check_run(c, rows);
 }
 

@@ -65,6 +65,10 @@ void DS_CPU_NAME(embed)(const struct ds_cpu_work *work, const union ds_op_params
     for (; unit < end; unit++) {
         const uint32_t r = (uint32_t)(unit / runs), run = (uint32_t)(unit % runs), first = run * DS_RUN;
         const uint32_t n = DS_MIN(cols - first, (uint32_t)DS_RUN), lane = (uint32_t)ids[r] % DS_TILE;
+        if (ids[r] < 0) {
+            memset((float *)ds_host_row(&p->out, r) + first, 0, n * sizeof(float));
+            continue;
+        }
         const uint8_t *tile = (const uint8_t *)ds_host_at(&p->table.at) + (uint32_t)ids[r] / DS_TILE * tile_bytes;
         float *out = (float *)ds_host_row(&p->out, r) + first;
         if (pack->low_bits) block_values(pack, tile + (size_t)run * pack->run_bytes, lane, n, out);

@@ -1,5 +1,5 @@
 /*
- * out[r, c] = table[ids[r], c] * scale
+ * out[r, c] = table[ids[r], c] * scale, and +0 where ids[r] is below 0: a slot after one whose logits were not finite has no token to read.
  *
  * The table's values are widened to f32 as ds_dequantize_row does. BF16 tables hold what weight_write stored: values under
  * 2^-60 are +0 and those above 2^60 are cut there, as for linears, so that a device keeps one copy of a tied embedding.
@@ -7,6 +7,8 @@
  * Fast kernels: every element is on its own; any order.
  */
 #include "ref/ref.h"
+
+#include <string.h>
 
 ds_status ds_ref_embed(const struct ds_op_embed *p, struct ds_error *err) {
     (void)err;
@@ -17,6 +19,10 @@ ds_status ds_ref_embed(const struct ds_op_embed *p, struct ds_error *err) {
     const uint32_t rows = ds_host_rows(&p->count, p->out.rows);
     for (uint32_t r = 0; r < rows; r++) {
         float *out = ds_host_row(&p->out, r);
+        if (ids[r] < 0) {
+            memset(out, 0, p->out.cols * sizeof *out);
+            continue;
+        }
         ds_dequantize_row(p->table.type, table + (uint64_t)ids[r] * row_bytes, p->table.cols, out);
         for (uint32_t c = 0; c < p->out.cols; c++) out[c] = out[c] * p->scale;
     }

@@ -58,6 +58,10 @@ template <> struct element<DS_TYPE_BF16> {
 template <ds_type TYPE> GPU_KERNEL(THREADS) widen(struct embed p, struct active active) {
     const uint32_t r = gpu_block_y(), c = gpu_block_x() * THREADS + gpu_thread();
     if (r >= active.get() || c >= p.out.cols) return;
+    if (p.ids[r] < 0) {
+        p.out.row(r)[c] = 0.0f;
+        return;
+    }
     const uint32_t id = static_cast<uint32_t>(p.ids[r]);
     const float value = element<TYPE>::get(p.table + id / DS_GPU_TILE * p.tile_bytes, id % DS_GPU_TILE, c);
     p.out.row(r)[c] = value * p.scale;
