@@ -261,8 +261,9 @@ gpuError_t GPU_OP(attention)(const struct ds_gpu_launch *launch, const union ds_
     if (!split)
         return gpu_launch(p.kv.f16 ? attend<uint16_t, false> : attend<float, false>, gpu_grid_of(blocks, p.q.rows), THREADS, 0, launch->stream,
                           attention, active);
-    const gpuError_t error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>,
-                                        gpu_grid_of(blocks, p.q.rows, attention.chunks < SPLITS ? attention.chunks : SPLITS), THREADS, 0, launch->stream, attention, active);
+    const uint32_t most = SPLITS, splits = attention.chunks < most ? attention.chunks : most;
+    const gpuError_t error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>, gpu_grid_of(blocks, p.q.rows, splits), THREADS, 0,
+                                        launch->stream, attention, active);
     if (error != gpuSuccess) return error;
     return gpu_launch(join, gpu_grid_of(p.heads, p.q.rows), 128, 0, launch->stream, attention, active);
 }
