@@ -241,7 +241,7 @@ static ds_status check_names(const struct ds_manifest *manifest, struct ds_error
 }
 
 static ds_status read_root(struct ds_manifest *manifest, const json_t *root, struct ds_error *err) {
-    uint64_t version;
+    uint64_t version = 0;
     if (!json_is_object(root)) return ds_fail(err, DS_ERROR_FORMAT, "expected an object, found %s", ds_json_kind(root));
     DS_TRY(expect_text(root, "format", format_name, err));
     DS_TRY(get_size(root, "the manifest", "version", &version, err));

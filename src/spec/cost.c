@@ -96,7 +96,7 @@ static double interpolate(const struct ds_cost_table *t, const double *seconds, 
 
 double ds_cost_pass(const struct ds_costs *c, uint32_t rows, uint32_t context) {
     assert(rows >= 1);
-    double seconds[DS_COST_MOST_WIDTHS];
+    double seconds[DS_COST_MOST_WIDTHS] = {0};
     for (uint32_t i = 0; i < c->table.n_widths; i++) {
         seconds[i] = at(&c->table.pass[i], context) * c->tuning.all * c->tuning.pass[i];
         if (i) seconds[i] = DS_MAX(seconds[i], seconds[i - 1]); /* tuning may not undo the order */
