@@ -6,6 +6,8 @@
  *
  * GB/s are bytes of packed weights; `share` is against what copying on the device moves (reads and writes counted) in the same run.
  */
+#include "random_rows.h"
+
 #include "ops/device.h"
 
 #include "base/os.h"
@@ -69,23 +71,6 @@ static void measure_copy(struct bench *b) {
     printf("copying moves %.0f GB/s\n", b->copy_gbs);
     ds_buffer_drop(&from.buffer);
     ds_buffer_drop(&to.buffer);
-}
-
-/* Random bytes; scales (f16, at either end of a block) are ordinary numbers. */
-static void random_rows(ds_type type, uint64_t bytes, uint8_t *out) {
-    uint64_t state = 88172645463325252u;
-    const struct ds_type_info *info = ds_type_get(type);
-    for (uint64_t i = 0; i < bytes; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out[i] = (uint8_t)(state >> 24) & (info->block == 1 ? 0x3f : 0xff);
-    }
-    for (uint64_t i = 0; info->block > 1 && i < bytes; i += info->bytes) {
-        out[i + 1] = 0x1c;
-        out[i + 3 % info->bytes] = 0x1c;
-        out[i + info->bytes - 1] = 0x1c;
-    }
 }
 
 /* One matrix, written once, then copied. */

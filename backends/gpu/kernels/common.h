@@ -15,7 +15,6 @@
 #undef DS_OP
 bool GPU_OP_CAN(attention)(const union ds_op_params *params);
 uint64_t GPU_OP_SCRATCH(attention)(const union ds_op_params *params, uint32_t processors);
-uint64_t GPU_OP_SCRATCH(linear)(const union ds_op_params *params, uint32_t processors);
 gpuError_t DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, uint32_t *out, uint32_t count);
 
 namespace {

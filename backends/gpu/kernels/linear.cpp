@@ -87,12 +87,6 @@ gpuError_t start_type(const struct ds_gpu_launch *launch, ds_type type, const st
 
 } // namespace
 
-uint64_t GPU_OP_SCRATCH(linear)(const union ds_op_params *params, uint32_t processors) {
-    (void)params;
-    (void)processors;
-    return 0;
-}
-
 gpuError_t GPU_OP(linear)(const struct ds_gpu_launch *launch, const union ds_op_params *params) {
     const struct ds_op_linear &p = params->linear;
     struct linear linear = {at<const uint8_t>(p.weight.at), ds_gpu_tile_bytes(p.weight.type, p.weight.cols), p.weight.rows, p.weight.cols,

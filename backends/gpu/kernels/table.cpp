@@ -13,7 +13,7 @@ const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE) = {
 #include "ops/ops.def"
 #undef DS_OP
     },
-    {nullptr, nullptr, nullptr, GPU_OP_SCRATCH(linear), nullptr, nullptr, GPU_OP_SCRATCH(attention), nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, GPU_OP_SCRATCH(attention), nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, GPU_OP_CAN(attention), nullptr, nullptr, nullptr},
     DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE),
 };
