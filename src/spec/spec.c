@@ -1,5 +1,4 @@
 #include "spec/spec.h"
-#include "ops/numerics.h"
 
 #include <assert.h>
 #include <string.h>
@@ -19,19 +18,6 @@ void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed) {
 
 bool ds_sequence_can_draft(const struct ds_sequence *s) { return s->drafted_context + s->stored == s->computed; }
 
-struct ds_sample_row ds_sample_row_of(const ds_sampling *s, uint32_t position) {
-    return (struct ds_sample_row){.inverse_temperature = s->temperature > 0 ? ds_div(1.0f, s->temperature) : 0.0f,
-                                  .top_k = s->top_k,
-                                  .top_p = s->top_p,
-                                  .min_p = s->min_p,
-                                  .seed_low = (uint32_t)s->seed,
-                                  .seed_high = (uint32_t)(s->seed >> 32),
-                                  .position = position,
-                                  .stream = s->stream,
-                                  .purpose = 0,
-                                  .bias_row = -1};
-}
-
 /* --- rows of a pass --- */
 
 static void set_row(struct ds_rows_buffer *rows, uint32_t row, const struct ds_sequence *sequence, uint32_t position, ds_token token) {
@@ -47,15 +33,6 @@ static void set_output(struct ds_rows_buffer *rows, uint32_t out, uint32_t row, 
     rows->in_out_index[out] = (int32_t)row;
     rows->in_sample[out] = ds_sample_row_of(&sequence->sampling, position);
     rows->in_sample[out].bias_row = bias_row;
-}
-
-static ds_status check_flags(uint32_t flags, uint32_t position, struct ds_error *err) {
-    if (flags & (DS_FLAG_LOGIT | DS_FLAG_ACTIVATION))
-        return ds_fail(err, DS_ERROR_NUMERIC, "the target gave a non-finite %s at position %u; the sequence cannot go on",
-                       flags & DS_FLAG_LOGIT ? "logit" : "activation", position);
-    if (flags & DS_FLAG_MASKED)
-        return ds_fail(err, DS_ERROR_ARGUMENT, "the bias forbids every token at position %u", position + 1);
-    return DS_OK;
 }
 
 /* Asks the host for the bias of the row behind `n_drafted` drafts; true when there is one. */
@@ -119,14 +96,14 @@ static ds_status run_chunk(const struct ds_spec *spec, struct ds_sequence *seque
     }
     if (chunk->biased) DS_TRY(write_bias(spec, sequence, 0, err));
     DS_TRY(ds_target_run(spec->target, chunk->rows, chunk->outputs, chunk->biased, err));
-    for (uint32_t i = 0; i < chunk->rows; i++) DS_TRY(check_flags(rows->out_flags_rows[i], chunk->first + i, err));
+    for (uint32_t i = 0; i < chunk->rows; i++) DS_TRY(ds_check_row_flags(rows->out_flags_rows[i], chunk->first + i, err));
     if (how->logits && chunk->outputs) {
         const uint32_t done = chunk->first + silent - how->logits_from;
         DS_TRY(ds_target_read_logits(spec->target, 0, chunk->outputs,
                                      how->logits + (size_t)done * spec->target->model->config.vocabulary, err));
     }
     if (chunk->last && how->sample) {
-        DS_TRY(check_flags(rows->out_flags[chunk->outputs - 1], chunk->first + chunk->rows - 1, err));
+        DS_TRY(ds_check_row_flags(rows->out_flags[chunk->outputs - 1], chunk->first + chunk->rows - 1, err));
         *next = rows->out_tokens[chunk->outputs - 1];
     }
     return how->feed_drafter ? feed_drafter(spec, sequence, chunk, how->sample ? *next : -1, err) : DS_OK;
@@ -250,21 +227,11 @@ static ds_status run_pass(const struct ds_spec *spec, struct ds_sequence *sequen
     return DS_OK;
 }
 
-/* Accepts the longest prefix of drafts that equal the target's own tokens. */
 static ds_status accept(const struct ds_spec *spec, struct ds_round_result *r, struct ds_error *err) {
     const struct ds_rows_buffer *rows = &spec->target->rows;
-    for (r->accepted = 0;; r->accepted++) {
-        const uint32_t j = r->accepted;
-        const uint32_t flags = rows->out_flags_rows[j] | rows->out_flags[j];
-        if (flags && j > 0) { /* the tokens in front of it are good: the round ends there, and the next one reports it */
-            r->accepted--;
-            break;
-        }
-        DS_TRY(check_flags(flags, r->position + j, err));
-        if (j == r->verified || rows->out_tokens[j] != r->draft[j]) break;
-    }
-    r->next = rows->out_tokens[r->accepted];
-    return DS_OK;
+    const struct ds_verified_rows verified = {.tokens = rows->out_tokens, .flags = rows->out_flags, .flags_rows = rows->out_flags_rows,
+                                              .draft = r->draft, .n_draft = r->verified, .position = r->position};
+    return ds_accept(&verified, &r->accepted, &r->next, err);
 }
 
 static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence, const bool *biased, enum ds_round_taps taps,

@@ -9,6 +9,7 @@
 
 #include "base/os.h"
 #include "draft/drafter.h"
+#include "spec/accept.h"
 #include "spec/pace.h"
 
 #include <stdatomic.h>
@@ -101,8 +102,5 @@ struct ds_round_plan {
  */
 ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_round_plan *plan,
                         struct ds_round_result *result, struct ds_error *err);
-
-/* How the token at `position` is drawn: the same for a draft and for the target (coupled sampling). */
-struct ds_sample_row ds_sample_row_of(const ds_sampling *sampling, uint32_t position);
 
 #endif
