@@ -130,7 +130,7 @@ static void build_block(const struct ds_draft_model *draft, struct ds_graph *gra
     const struct ds_slice none = {0};
     struct ds_rows causal = rows->rows;
     causal.visible = rows->rows.causal;
-    ds_graph_set_count(graph, none); /* a block is always whole */
+    ds_graph_set_count(graph, none); /* a block's layers are always whole */
     ds_graph_set_flags(graph, rows->rows.flags);
     struct ds_view x = ds_draft_embed(draft, graph, rows->rows.ids, rows->rows.rows);
     for (uint32_t l = 0; l < c->layers; l++) {
@@ -138,7 +138,7 @@ static void build_block(const struct ds_draft_model *draft, struct ds_graph *gra
         x = ds_draft_layer_build(draft, graph, forward ? &causal : &rows->rows, cache, l, x);
     }
     const uint32_t silent = (draft->block_rows - draft->block_size) * rows->sequences;
-    x = ds_view_part(x, silent, x.rows - silent, 0, x.cols);
+    x = ds_view_part(x, silent, rows->slots * rows->sequences, 0, x.cols);
     const struct ds_view h = ds_graph_rms_norm(graph, x, c->hidden, draft->final_norm, c->rms_eps);
     ds_draft_keep(graph, h, out->hidden, 0);
     const struct ds_view base = ds_draft_head(draft, graph, h);

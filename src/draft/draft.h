@@ -29,6 +29,7 @@ struct ds_gemma_layer;
 struct ds_draft_rows {
     struct ds_rows rows;        /* as ds_draft_arch.steps says; sample rows and out_tokens for each draft */
     uint32_t sequences;         /* s in 0..sequences-1 */
+    uint32_t slots;             /* drafts made, from the first: 1..block_size. A block's rows are all there nevertheless: they see each other */
     struct ds_view carried;     /* steps: f32 [sequences, hidden], the context feature in front of the anchor */
 };
 
@@ -54,7 +55,7 @@ struct ds_draft_arch {
     /* Context rows `features` [rows, n_taps * target hidden] at rows->positions: their K and V into the cache. steps: rows->ids are the tokens behind them. */
     void (*build_context)(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_rows *rows,
                           const struct ds_cache *cache, struct ds_view features, struct ds_view feature_out);
-    /* The block: tokens into rows.out_tokens. */
+    /* The first `slots` drafts of a block: tokens into rows.out_tokens. They are those of the whole block. */
     void (*build_block)(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows,
                         const struct ds_cache *cache, const struct ds_draft_outputs *out);
 };

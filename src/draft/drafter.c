@@ -11,7 +11,7 @@ static struct ds_view take(uint64_t *bytes, struct ds_buffer *buffer, uint32_t r
 
 static void lay_out_outputs(struct ds_drafter *d, struct ds_buffer *buffer) {
     const struct ds_model_config *c = &d->model->config;
-    const uint32_t g = d->model->block_size, rows = d->target->params.rows;
+    const uint32_t g = d->model->block_size * d->most_sequences, rows = d->target->params.rows;
     uint64_t bytes = 0;
     d->block_outputs = (struct ds_draft_outputs){0};
     if (d->model->has_confidence) d->block_outputs.confidence = take(&bytes, buffer, g, 1);
@@ -19,7 +19,7 @@ static void lay_out_outputs(struct ds_drafter *d, struct ds_buffer *buffer) {
     if (d->model->arch->steps || d->params.keep_outputs) d->feature_out = take(&bytes, buffer, rows, c->hidden);
     if (d->model->arch->steps) {
         d->carry = take(&bytes, buffer, d->target->params.pager->sequences, c->hidden);
-        d->carried = take(&bytes, buffer, 1, c->hidden);
+        d->carried = take(&bytes, buffer, d->most_sequences, c->hidden);
     }
     if (d->params.keep_outputs) {
         d->block_outputs.hidden = take(&bytes, buffer, g, c->hidden);
@@ -43,22 +43,38 @@ static ds_status finish_graph(struct ds_drafter *d, struct ds_graph *graph, stru
     return DS_OK;
 }
 
-static ds_status build_graphs(struct ds_drafter *d, struct ds_error *err) {
+static ds_status build_context_graph(struct ds_drafter *d, uint32_t bucket, struct ds_error *err) {
     const struct ds_cache cache = {d->cache.layers, d->cache.n};
-    for (uint32_t i = 0; i < d->n_buckets; i++) {
-        struct ds_graph *graph = ds_graph_create(d->params.device);
-        if (!graph) return ds_fail_memory(err, 0, "a graph");
-        struct ds_rows rows = d->context.at;
-        rows.rows = d->buckets[i];
-        const struct ds_view features = ds_view_first_rows(d->bridged ? d->features : d->target->taps, rows.rows);
-        d->model->arch->build_context(d->model, graph, &rows, &cache, features, ds_view_first_rows(d->feature_out, rows.rows));
-        DS_TRY(finish_graph(d, graph, &d->context_graphs[i], err));
-    }
     struct ds_graph *graph = ds_graph_create(d->params.device);
     if (!graph) return ds_fail_memory(err, 0, "a graph");
-    const struct ds_draft_rows rows = {.rows = d->block.at, .sequences = 1, .carried = d->carried};
-    d->model->arch->build_block(d->model, graph, &rows, &cache, &d->block_outputs);
-    return finish_graph(d, graph, &d->block_graph, err);
+    struct ds_rows rows = d->context.at;
+    rows.rows = d->buckets[bucket];
+    const struct ds_view features = ds_view_first_rows(d->bridged ? d->features : d->target->taps, rows.rows);
+    d->model->arch->build_context(d->model, graph, &rows, &cache, features, ds_view_first_rows(d->feature_out, rows.rows));
+    return finish_graph(d, graph, &d->context_graphs[bucket], err);
+}
+
+/* The graph for widths[w] sequences and lengths[l] slots. */
+static ds_status build_block_graph(struct ds_drafter *d, uint32_t w, uint32_t l, struct ds_error *err) {
+    const struct ds_cache cache = {d->cache.layers, d->cache.n};
+    const uint32_t n = d->widths[w], slots = d->lengths[l] * n;
+    struct ds_graph *graph = ds_graph_create(d->params.device);
+    if (!graph) return ds_fail_memory(err, 0, "a graph");
+    struct ds_draft_rows rows = {.rows = d->block.at, .sequences = n, .slots = d->lengths[l], .carried = ds_view_first_rows(d->carried, n)};
+    rows.rows.rows = d->model->block_rows * n;
+    rows.rows.out_rows = slots;
+    const struct ds_draft_outputs *all = &d->block_outputs;
+    const struct ds_draft_outputs outputs = {.confidence = ds_view_first_rows(all->confidence, slots), .hidden = ds_view_first_rows(all->hidden, slots),
+                                             .base_logits = ds_view_first_rows(all->base_logits, slots), .logits = ds_view_first_rows(all->logits, slots)};
+    d->model->arch->build_block(d->model, graph, &rows, &cache, &outputs);
+    return finish_graph(d, graph, &d->block_graphs[w][l], err);
+}
+
+static ds_status build_graphs(struct ds_drafter *d, struct ds_error *err) {
+    for (uint32_t i = 0; i < d->n_buckets; i++) DS_TRY(build_context_graph(d, i, err));
+    for (uint32_t w = 0; w < d->n_widths; w++)
+        for (uint32_t l = 0; l < d->n_lengths; l++) DS_TRY(build_block_graph(d, w, l, err));
+    return DS_OK;
 }
 
 static void destroy_graphs(struct ds_drafter *d) {
@@ -66,23 +82,38 @@ static void destroy_graphs(struct ds_drafter *d) {
         ds_graph_destroy(d->context_graphs[i]);
         d->context_graphs[i] = NULL;
     }
-    ds_graph_destroy(d->block_graph);
-    d->block_graph = NULL;
+    for (size_t i = 0; i < DS_DRAFT_WIDTHS * DS_DRAFT_LENGTHS; i++) {
+        struct ds_graph **graph = &d->block_graphs[i / DS_DRAFT_LENGTHS][i % DS_DRAFT_LENGTHS];
+        ds_graph_destroy(*graph);
+        *graph = NULL;
+    }
+}
+
+/* Slots double; sequences, too, with a step in between. */
+static void choose_sizes(struct ds_drafter *d) {
+    static const uint32_t widths[] = {1, 2, 3, 4, 6, 8, 12};
+    d->n_widths = d->n_lengths = 0;
+    for (size_t i = 0; i < DS_COUNT(widths) && widths[i] < d->most_sequences; i++) d->widths[d->n_widths++] = widths[i];
+    d->widths[d->n_widths++] = d->most_sequences;
+    for (uint32_t slots = 1; slots < d->model->block_size; slots *= 2) d->lengths[d->n_lengths++] = slots;
+    d->lengths[d->n_lengths++] = d->model->block_size;
 }
 
 static ds_status plan(struct ds_drafter *d, struct ds_error *err) {
     const struct ds_pager *pager = d->target->params.pager;
     const struct ds_model_config *c = &d->model->config;
-    const uint32_t g = d->model->block_size, rows = d->target->params.rows;
+    const uint32_t n = d->most_sequences, g = d->model->block_size * n, rows = d->target->params.rows;
     ds_page_table_plan(&d->pages, d->params.device, pager);
     const struct ds_slice table = ds_page_table_slice(&d->pages);
     DS_TRY(ds_rows_plan(&d->context, d->params.device, rows, 1, table, pager->sequences, pager->pages_per_sequence, err));
-    DS_TRY(ds_rows_plan(&d->block, d->params.device, d->model->block_rows, g, table, pager->sequences, pager->pages_per_sequence, err));
+    DS_TRY(ds_rows_plan(&d->block, d->params.device, d->model->block_rows * n, g, table, pager->sequences, pager->pages_per_sequence, err));
     const struct ds_kv_shape shape = ds_config_kv_shape(c, 0); /* all layers are alike */
     DS_TRY(ds_cache_plan(&d->cache, d->params.device, c->layers, shape.kv_heads, shape.head_dim, pager->pages, d->params.kv_f16, err));
     lay_out_outputs(d, &d->planned_outputs);
     d->following = malloc(rows * sizeof *d->following);
     if (!d->following) return ds_fail_memory(err, rows * sizeof *d->following, "tokens behind context rows");
+    d->fed = malloc(rows * sizeof *d->fed);
+    if (!d->fed) return ds_fail_memory(err, rows * sizeof *d->fed, "context rows");
     d->confidence = calloc(g, sizeof *d->confidence);
     if (!d->confidence) return ds_fail_memory(err, g * sizeof *d->confidence, "confidences");
     if (d->bridged) {
@@ -91,12 +122,15 @@ static ds_status plan(struct ds_drafter *d, struct ds_error *err) {
         if (!d->host_features) return ds_fail_memory(err, (size_t)bytes, "features on their way between devices");
     }
     d->n_buckets = ds_row_buckets(rows, d->buckets);
+    choose_sizes(d);
     return build_graphs(d, err);
 }
 
 ds_status ds_drafter_plan(struct ds_drafter *d, struct ds_draft_model *model, struct ds_target *target,
                           const struct ds_drafter_params *params, struct ds_error *err) {
-    *d = (struct ds_drafter){.model = model, .params = *params, .target = target, .bridged = params->device != target->params.device};
+    *d = (struct ds_drafter){.model = model, .params = *params, .target = target, .bridged = params->device != target->params.device,
+                             .most_sequences = DS_MAX(params->sequences, 1)};
+    assert(d->most_sequences <= DS_MOST_DRAFTING);
     const ds_status status = plan(d, err);
     destroy_graphs(d); /* they were built on planned memory, for their size */
     if (status != DS_OK) ds_drafter_free(d);
@@ -146,6 +180,7 @@ void ds_drafter_free(struct ds_drafter *d) {
     free(d->host_features);
     free(d->following);
     free(d->confidence);
+    free(d->fed);
     *d = (struct ds_drafter){0};
 }
 
@@ -157,19 +192,34 @@ static ds_status bridge(struct ds_drafter *d, uint32_t n_rows, struct ds_error *
     return d->params.device->fns->write(d->params.stream, d->features.at, d->host_features, bytes, err);
 }
 
+/* --- context --- */
+
 /* Where the last context feature of a sequence is kept. */
 static struct ds_slice carry_of(const struct ds_drafter *d, int32_t sequence) {
     return ds_slice_add(d->carry.at, 4 * (uint64_t)d->carry.cols * (uint32_t)sequence);
 }
 
-ds_status ds_drafter_context(struct ds_drafter *d, int32_t sequence, uint32_t first, uint32_t n_rows, const ds_token *following,
-                             struct ds_error *err) {
-    assert(n_rows >= 1 && n_rows <= d->context.at.rows);
-    for (uint32_t i = 0; i < n_rows; i++) {
-        d->context.in_ids[i] = following[i];
-        d->context.in_positions[i] = (int32_t)(first + i);
-        d->context.in_sequences[i] = sequence;
+void ds_drafter_context_begin(struct ds_drafter *d) { d->context_rows = d->n_fed = 0; }
+
+void ds_drafter_context_add(struct ds_drafter *d, int32_t sequence, uint32_t first, uint32_t row, uint32_t n, const ds_token *following) {
+    assert(n >= 1 && row >= d->context_rows && row + n <= d->context.at.rows);
+    struct ds_rows_buffer *rows = &d->context;
+    for (uint32_t i = d->context_rows; i < row; i++) { /* passed over */
+        rows->in_ids[i] = rows->in_positions[i] = -1;
+        rows->in_sequences[i] = sequence;
     }
+    for (uint32_t i = 0; i < n; i++) {
+        rows->in_ids[row + i] = following[i];
+        rows->in_positions[row + i] = (int32_t)(first + i);
+        rows->in_sequences[row + i] = sequence;
+    }
+    d->context_rows = row + n;
+    d->fed[d->n_fed++] = (struct ds_fed){sequence, row + n - 1};
+}
+
+ds_status ds_drafter_context_run(struct ds_drafter *d, struct ds_error *err) {
+    const uint32_t n_rows = d->context_rows;
+    if (!n_rows) return DS_OK;
     *d->context.in_count = n_rows;
     if (d->bridged) DS_TRY(bridge(d, n_rows, err));
     DS_TRY(ds_page_table_sync(&d->pages, d->target->params.pager, d->params.stream, err));
@@ -177,38 +227,99 @@ ds_status ds_drafter_context(struct ds_drafter *d, int32_t sequence, uint32_t fi
     uint32_t bucket = 0;
     while (d->buckets[bucket] < n_rows) bucket++;
     DS_TRY(ds_graph_run(d->context_graphs[bucket], d->params.stream, err));
-    if (!d->model->arch->steps) return DS_OK;
     const uint64_t bytes = 4 * (uint64_t)d->carry.cols;
-    return d->params.device->fns->copy(d->params.stream, carry_of(d, sequence), ds_slice_add(d->feature_out.at, (n_rows - 1) * bytes), bytes, err);
+    for (uint32_t i = 0; d->model->arch->steps && i < d->n_fed; i++) {
+        const struct ds_slice from = ds_slice_add(d->feature_out.at, d->fed[i].row * bytes);
+        DS_TRY(d->params.device->fns->copy(d->params.stream, carry_of(d, d->fed[i].sequence), from, bytes, err));
+    }
+    return DS_OK;
 }
 
-/* The rows of a drafting pass: struct ds_draft_arch says what they are. */
-static void set_block_rows(struct ds_drafter *d, int32_t sequence, uint32_t position, int32_t anchor) {
+ds_status ds_drafter_context(struct ds_drafter *d, int32_t sequence, uint32_t first, uint32_t n_rows, const ds_token *following,
+                             struct ds_error *err) {
+    ds_drafter_context_begin(d);
+    ds_drafter_context_add(d, sequence, first, 0, n_rows, following);
+    return ds_drafter_context_run(d, err);
+}
+
+/* --- drafting --- */
+
+/*
+ * Rows are slot-major: row k * width + s. Sequences that the graph has room for and nobody asked about stand at position -1; drafts nobody
+ * asked for are greedy.
+ */
+void ds_drafter_begin(struct ds_drafter *d, uint32_t sequences, uint32_t slots) {
+    assert(sequences >= 1 && sequences <= d->most_sequences && slots >= 1 && slots <= d->model->block_size);
+    uint32_t w = 0, l = 0;
+    while (d->widths[w] < sequences) w++;
+    while (d->lengths[l] < slots) l++;
+    d->drafting = sequences;
+    d->width = d->widths[w];
+    d->slots = d->lengths[l];
+    d->drafting_graph = d->block_graphs[w][l];
+    for (uint32_t s = 0; s < d->width; s++) {
+        for (uint32_t k = s < sequences ? slots : 0; k < d->slots; k++) *ds_drafter_sample(d, s, k) = (struct ds_sample_row){.bias_row = -1};
+        if (s < sequences) continue;
+        for (uint32_t k = 0; k < d->model->block_rows; k++) {
+            const uint32_t row = k * d->width + s;
+            d->block.in_ids[row] = d->block.in_sequences[row] = d->block.in_visible[row] = d->block.in_causal[row] = 0;
+            d->block.in_positions[row] = -1;
+        }
+    }
+}
+
+uint32_t ds_drafter_length(const struct ds_drafter *d, uint32_t slots) {
+    uint32_t l = 0;
+    while (l + 1 < d->n_lengths && d->lengths[l] < slots) l++;
+    return d->lengths[l];
+}
+
+/* struct ds_draft_arch says what the rows are. */
+void ds_drafter_set(struct ds_drafter *d, uint32_t s, int32_t sequence, uint32_t position, int32_t anchor) {
     const uint32_t rows = d->model->block_rows;
     const bool steps = d->model->arch->steps;
     for (uint32_t k = 0; k < rows; k++) {
-        d->block.in_ids[k] = k && !steps ? d->model->mask_token : anchor;
-        d->block.in_positions[k] = (int32_t)(position + k - steps);
-        d->block.in_sequences[k] = sequence;
-        d->block.in_visible[k] = (int32_t)(position + (steps ? k : rows)); /* steps: up to itself; a block: all context and all of the block */
-        d->block.in_causal[k] = d->block.in_positions[k] + 1;
+        const uint32_t row = k * d->width + s;
+        d->block.in_ids[row] = k && !steps ? d->model->mask_token : anchor;
+        d->block.in_positions[row] = (int32_t)(position + k - steps);
+        d->block.in_sequences[row] = sequence;
+        d->block.in_visible[row] = (int32_t)(position + (steps ? k : rows)); /* steps: up to itself; a block: all context and all of the block */
+        d->block.in_causal[row] = d->block.in_positions[row] + 1;
     }
-    *d->block.in_count = rows;
+}
+
+struct ds_sample_row *ds_drafter_sample(struct ds_drafter *d, uint32_t s, uint32_t slot) { return &d->block.in_sample[slot * d->width + s]; }
+ds_token ds_drafter_token(const struct ds_drafter *d, uint32_t s, uint32_t slot) { return d->block.out_tokens[slot * d->width + s]; }
+float ds_drafter_confidence(const struct ds_drafter *d, uint32_t s, uint32_t slot) { return d->confidence[slot * d->width + s]; }
+
+/* The features that drafters in steps go on from. */
+static ds_status carry_over(struct ds_drafter *d, struct ds_error *err) {
+    const uint64_t bytes = 4 * (uint64_t)d->carry.cols;
+    for (uint32_t s = 0; s < d->drafting; s++) {
+        assert(d->block.in_positions[s] >= 0); /* there is context */
+        const struct ds_slice to = ds_slice_add(d->carried.at, s * bytes);
+        DS_TRY(d->params.device->fns->copy(d->params.stream, to, carry_of(d, d->block.in_sequences[s]), bytes, err));
+    }
+    return DS_OK;
+}
+
+ds_status ds_drafter_run(struct ds_drafter *d, struct ds_error *err) {
+    const uint32_t slots = d->slots * d->width;
+    *d->block.in_count = d->model->block_rows * d->width;
+    *d->block.in_out_count = slots;
+    DS_TRY(ds_page_table_sync(&d->pages, d->target->params.pager, d->params.stream, err));
+    DS_TRY(ds_rows_write(&d->block, d->params.stream, err));
+    if (d->model->arch->steps) DS_TRY(carry_over(d, err));
+    DS_TRY(ds_graph_run(d->drafting_graph, d->params.stream, err));
+    DS_TRY(ds_rows_read(&d->block, d->params.stream, err));
+    if (!d->model->has_confidence) return DS_OK;
+    return d->params.device->fns->read(d->params.stream, d->block_outputs.confidence.at, d->confidence, slots * sizeof *d->confidence, err);
 }
 
 ds_status ds_drafter_block(struct ds_drafter *d, int32_t sequence, uint32_t position, int32_t anchor, const struct ds_sample_row *sample,
-                           struct ds_error *err) {
-    const uint32_t g = d->model->block_size;
-    assert(position >= 1 || !d->model->arch->steps);
-    set_block_rows(d, sequence, position, anchor);
-    for (uint32_t k = 0; k < g; k++) d->block.in_sample[k] = sample[k];
-    *d->block.in_out_count = g;
-    DS_TRY(ds_page_table_sync(&d->pages, d->target->params.pager, d->params.stream, err));
-    DS_TRY(ds_rows_write(&d->block, d->params.stream, err));
-    if (d->model->arch->steps)
-        DS_TRY(d->params.device->fns->copy(d->params.stream, d->carried.at, carry_of(d, sequence), 4 * (uint64_t)d->carry.cols, err));
-    DS_TRY(ds_graph_run(d->block_graph, d->params.stream, err));
-    DS_TRY(ds_rows_read(&d->block, d->params.stream, err));
-    if (!d->model->has_confidence) return DS_OK;
-    return d->params.device->fns->read(d->params.stream, d->block_outputs.confidence.at, d->confidence, g * sizeof *d->confidence, err);
+                           uint32_t slots, struct ds_error *err) {
+    ds_drafter_begin(d, 1, slots);
+    ds_drafter_set(d, 0, sequence, position, anchor);
+    for (uint32_t k = 0; k < slots; k++) *ds_drafter_sample(d, 0, k) = sample[k];
+    return ds_drafter_run(d, err);
 }

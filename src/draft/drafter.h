@@ -9,9 +9,13 @@
 #include "draft/draft.h"
 #include "model/target.h"
 
+/* Sequences in one drafting pass; numbers of slots, and of sequences, that there are graphs for. */
+enum { DS_MOST_DRAFTING = 16, DS_DRAFT_LENGTHS = 8, DS_DRAFT_WIDTHS = 8 };
+
 struct ds_drafter_params {
     struct ds_device *device;
     struct ds_stream *stream;
+    uint32_t sequences; /* most that are drafted for in one pass, at most DS_MOST_DRAFTING; 0: 1 */
     bool kv_f16;
     bool keep_outputs; /* hidden, base_logits and logits of a block stay readable: for comparison with references */
 };
@@ -29,14 +33,26 @@ struct ds_drafter {
     float *host_features;                 /* bridged: the same in host memory */
     struct ds_view feature_out;           /* steps, keep_outputs: f32 [rows, hidden], features of the last context rows */
     struct ds_view carry;                 /* steps: f32 [sequences, hidden], the last context feature of each sequence */
-    struct ds_view carried;               /* steps: f32 [1, hidden], that of the sequence to draft for */
+    struct ds_view carried;               /* steps: f32 [most_sequences, hidden], those of the sequences to draft for */
     struct ds_draft_outputs block_outputs;
     uint32_t n_buckets, buckets[DS_MAX_BUCKETS];
-    struct ds_graph *context_graphs[DS_MAX_BUCKETS], *block_graph;
+    struct ds_graph *context_graphs[DS_MAX_BUCKETS];
+    uint32_t most_sequences;
+    uint32_t n_widths, widths[DS_DRAFT_WIDTHS];    /* sequences: 1, 2, 3, 4, 6, .. */
+    uint32_t n_lengths, lengths[DS_DRAFT_LENGTHS]; /* slots: 1, 2, 4, .., the block's */
+    struct ds_graph *block_graphs[DS_DRAFT_WIDTHS][DS_DRAFT_LENGTHS];
     uint64_t scratch_bytes;
     struct ds_buffer *scratch; /* borrowed */
     ds_token *following;       /* [rows] scratch for ds_drafter_context's caller; owned */
-    float *confidence;         /* [block_size] after ds_drafter_block; owned */
+    float *confidence;         /* [slots * width], slot-major, after a drafting pass; owned */
+    uint32_t drafting, width, slots; /* the drafting pass: its sequences, how many its graph has room for, and how many slots */
+    struct ds_graph *drafting_graph;
+    /* The context pass: rows so far, and the last row of each sequence. */
+    uint32_t context_rows, n_fed;
+    struct ds_fed {
+        int32_t sequence;
+        uint32_t row;
+    } *fed; /* [rows]; owned */
 };
 
 /* `target` must be planned. On failure *drafter holds nothing. */
@@ -48,20 +64,35 @@ ds_status ds_drafter_allocate(struct ds_drafter *drafter, struct ds_buffer *scra
 void ds_drafter_free(struct ds_drafter *drafter); /* accepts a zeroed struct */
 
 /*
- * Takes the taps of rows 0..n_rows-1 of the target's last run in as context of `sequence` at positions first, first+1, ..
- * Pages for them must be reserved. `following`: the tokens at positions first+1, first+2, .. [n_rows]: a drafter in steps pairs
- * them with the features.
+ * Context: rows of the target's last run become context of their sequences, in one pass. Rows in between that were not added are passed
+ * over. A sequence adds rows once in a pass.
+ *
+ * add: taps of rows row..row+n-1 are those of positions first, first+1, ..; pages for them must be reserved. `following`: the tokens at
+ * positions first+1, first+2, .. [n]: a drafter in steps pairs them with the features.
  */
+void ds_drafter_context_begin(struct ds_drafter *drafter);
+void ds_drafter_context_add(struct ds_drafter *drafter, int32_t sequence, uint32_t first, uint32_t row, uint32_t n, const ds_token *following);
+ds_status ds_drafter_context_run(struct ds_drafter *drafter, struct ds_error *err); /* nothing was added: nothing is done */
+/* All of it for rows 0..n_rows-1, of one sequence. */
 ds_status ds_drafter_context(struct ds_drafter *drafter, int32_t sequence, uint32_t first, uint32_t n_rows, const ds_token *following,
                              struct ds_error *err);
 
 /*
- * Drafts a block behind `anchor` at `position`; context of positions 0..position-1 is in. Pages for position + block_rows
- * positions must be reserved. Row k of `sample` says how draft k is drawn. Drafts: block.out_tokens[0..g); confidences,
- * before the sigmoid: drafter->confidence[0..g). A drafter in steps goes on from the last context row it took in, which must be
- * that of position - 1.
+ * Drafting: the first `slots` (1 to g) of a block for each of `sequences` sequences (at most most_sequences), in one pass. Each is
+ * set: its anchor at `position`, context of positions 0..position-1 being in, pages for position + block_rows positions reserved; and
+ * how its drafts are drawn, slot by slot. A drafter in steps goes on from the last context row it took in, which must be that of position - 1.
  */
+void ds_drafter_begin(struct ds_drafter *drafter, uint32_t sequences, uint32_t slots);
+void ds_drafter_set(struct ds_drafter *drafter, uint32_t s, int32_t sequence, uint32_t position, int32_t anchor);
+struct ds_sample_row *ds_drafter_sample(struct ds_drafter *drafter, uint32_t s, uint32_t slot);
+ds_status ds_drafter_run(struct ds_drafter *drafter, struct ds_error *err);
+/* What came of it: the draft of a slot, -1 where its logits were not finite, and its confidence, before the sigmoid. */
+ds_token ds_drafter_token(const struct ds_drafter *drafter, uint32_t s, uint32_t slot);
+float ds_drafter_confidence(const struct ds_drafter *drafter, uint32_t s, uint32_t slot);
+/* What a draft of so many slots costs as much as: the least number of at least `slots` that there is a graph for. */
+uint32_t ds_drafter_length(const struct ds_drafter *drafter, uint32_t slots);
+/* All of it for one sequence; row k of `sample` says how draft k is drawn. */
 ds_status ds_drafter_block(struct ds_drafter *drafter, int32_t sequence, uint32_t position, int32_t anchor,
-                           const struct ds_sample_row *sample, struct ds_error *err);
+                           const struct ds_sample_row *sample, uint32_t slots, struct ds_error *err);
 
 #endif

@@ -159,9 +159,9 @@ static struct ds_view build_step(const struct ds_draft_model *draft, struct ds_g
 static void build_block(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows,
                         const struct ds_cache *cache, const struct ds_draft_outputs *out) {
     const uint32_t n = rows->sequences;
-    ds_graph_set_count(graph, (struct ds_slice){0}); /* a proposal is always whole; the host cuts it */
+    ds_graph_set_count(graph, (struct ds_slice){0}); /* a stop token ends a proposal; the host cuts it */
     struct ds_view z = rows->carried;
-    for (uint32_t k = 0; k < draft->block_size; k++) {
+    for (uint32_t k = 0; k < rows->slots; k++) {
         const struct ds_rows step = rows_of_step(rows, k);
         const struct ds_slice ids = k ? ds_slice_add(rows->rows.out_tokens, 4 * (uint64_t)(k - 1) * n) : rows->rows.ids;
         ds_graph_set_flags(graph, step.flags);

@@ -103,7 +103,7 @@ static struct ds_view recur(const struct chain *c, uint32_t k) {
     const struct ds_view gates = ds_graph_linear(c->graph, &draft->markov_gate, columns(c, k, 0, 2 * r + draft->config.hidden), draft->markov_bias,
                                                  (struct ds_view){0});
     const struct ds_view out = ds_graph_tensor(c->graph, DS_ELEM_F32, n, r);
-    const bool last = k + 1 == draft->block_size;
+    const bool last = k + 1 == c->rows->slots;
     struct ds_view state = {.rows = 0};
     if (k) state = columns(c, k, 0, r);
     const struct ds_view next = last ? ds_graph_tensor(c->graph, DS_ELEM_F32, n, r) : columns(c, k + 1, 0, r);
@@ -139,7 +139,7 @@ static void build_confidence(const struct chain *c, const struct ds_draft_output
     if (draft->confidence_with_markov && c->e_at != after_h)
         ds_graph_copy(c->graph, ds_view_part(c->inputs, 0, rows, c->e_at, r), (struct ds_slice){0}, ds_view_part(c->inputs, 0, rows, after_h, r));
     ds_graph_linear_into(c->graph, &draft->confidence, ds_view_part(c->inputs, 0, rows, c->h_at, draft->confidence.cols), draft->confidence_bias,
-                         (struct ds_view){0}, out->confidence);
+                         (struct ds_view){0}, ds_view_first_rows(out->confidence, rows));
 }
 
 void ds_markov_build(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows, struct ds_view h,
@@ -150,7 +150,7 @@ void ds_markov_build(const struct ds_draft_model *draft, struct ds_graph *graph,
     c.inputs = ds_graph_tensor(graph, DS_ELEM_F32, h.rows, hidden + (recurrent ? 3 : 1) * r);
     ds_graph_copy(graph, h, (struct ds_slice){0}, ds_view_part(c.inputs, 0, h.rows, c.h_at, hidden));
     if (recurrent) begin_state(&c);
-    for (uint32_t k = 0; k < draft->block_size; k++) {
+    for (uint32_t k = 0; k < rows->slots; k++) {
         const struct ds_view logits = slot_logits(&c, k, ds_view_part(base, k * n, n, 0, draft->draft_vocabulary));
         ds_draft_keep(graph, logits, out->logits, k * n);
         ds_draft_sample(draft, graph, rows, k, logits);

@@ -17,7 +17,7 @@
 ds_status ds_markov_read(struct ds_draft_model *draft, struct ds_error *err);
 ds_status ds_markov_load(struct ds_draft_model *draft, struct ds_loader *loader, struct ds_error *err);
 
-/* Draws token after token, slot k of all sequences at once. `h`, `base`: [drafts * sequences, hidden or draft_vocabulary]. */
+/* Draws token after token, slot k of all sequences at once. `h`, `base`: [slots * sequences, hidden or draft_vocabulary]. */
 void ds_markov_build(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows, struct ds_view h,
                      struct ds_view base, const struct ds_draft_outputs *out);
 

@@ -65,7 +65,7 @@ static ds_status timed_draft(ds_session *session, double *seconds, struct ds_err
     for (uint32_t k = 0; k < g; k++) sample[k] = ds_sample_row_of(&s->sampling, anchor + 1 + k);
     DS_TRY(ds_pager_reserve(&session->engine->pager, s->slot, anchor + drafter->model->block_rows, err));
     const double start = ds_os_seconds();
-    DS_TRY(ds_drafter_block(drafter, s->slot, anchor, s->tokens[anchor], sample, err));
+    DS_TRY(ds_drafter_block(drafter, s->slot, anchor, s->tokens[anchor], sample, g, err));
     *seconds = ds_os_seconds() - start;
     return DS_OK;
 }

@@ -53,7 +53,7 @@ static ds_status time_draft(struct measuring *m, uint32_t context, double *best,
     struct ds_sample_row sample[DS_MAX_BLOCK];
     for (uint32_t k = 0; k < drafter->model->block_size; k++) sample[k] = ds_sample_row_of(&m->sequence->sampling, context + 1 + k);
     const double start = ds_os_seconds();
-    DS_TRY(ds_drafter_block(drafter, m->sequence->slot, context, some_token(m->engine, 0), sample, err));
+    DS_TRY(ds_drafter_block(drafter, m->sequence->slot, context, some_token(m->engine, 0), sample, drafter->model->block_size, err));
     note(best, start);
     return DS_OK;
 }

@@ -134,7 +134,8 @@ static ds_status plan_memory(ds_engine *engine, struct ds_error *err) {
     engine->kv_bytes = engine->target.cache.planned.bytes;
     engine->scratch_bytes = ds_target_own_bytes(&engine->target);
     if (engine->draft_model) {
-        const struct ds_drafter_params params = {.device = draft->device, .stream = draft->stream, .kv_f16 = target.kv_f16};
+        const struct ds_drafter_params params = {.device = draft->device, .stream = draft->stream, .kv_f16 = target.kv_f16,
+                                                 .sequences = DS_MIN(p->max_sessions, (uint32_t)DS_MOST_DRAFTING)};
         DS_TRY(ds_drafter_plan(&engine->drafter, engine->draft_model, &engine->target, &params, err));
         draft->scratch_bytes = DS_MAX(draft->scratch_bytes, engine->drafter.scratch_bytes);
         engine->kv_bytes += engine->drafter.cache.planned.bytes;

@@ -3,6 +3,7 @@
 #define DSPARK_ENGINE_ENGINE_INTERNAL_H
 
 #include "ckpt/manifest.h"
+#include "spec/schedule.h"
 #include "spec/spec.h"
 #include "text/chat.h"
 
@@ -61,6 +62,44 @@ struct ds_session {
 
 /* Before a call changes the session: DS_ERROR_ARGUMENT from a callback of the session's own. */
 ds_status ds_session_require_idle(const ds_session *session, struct ds_error *err);
+
+/* --- generating: generate.c, step.c --- */
+
+bool ds_session_speculates(const ds_session *session);
+/* Cache entries of the last token, and with a drafter those it has no context for, will be made again. */
+void ds_session_align(ds_session *session);
+/* Before known tokens go through the target: the drafter's context reaches as far as the cache. */
+ds_status ds_session_feed_all(ds_session *session, struct ds_error *err);
+
+/* An answer in the making. */
+struct ds_generation {
+    ds_session *session;
+    size_t left; /* tokens */
+    ds_token_fn fn;
+    void *user;
+    ds_stop stop;  /* DS_STOP_NONE: it goes on */
+    uint32_t rows; /* known tokens that may go through the target in the next step */
+    enum ds_pace_step step; /* of the step under way, where the scheduler decides */
+};
+/* Marks nothing as running: that is the caller's. *g is over at once (stop) where there is nothing to generate. */
+ds_status ds_generation_begin(struct ds_generation *g, struct ds_error *err);
+/* Also after a failure. */
+void ds_generation_end(struct ds_generation *g);
+/* True: its next step is a round. False: known tokens wait to go through the target. */
+bool ds_generation_decodes(const struct ds_generation *g);
+bool ds_generation_is_paced(const struct ds_generation *g);
+/* Drafts that the rest of the answer has room for, beside the target's own token. */
+uint32_t ds_generation_room(const struct ds_generation *g);
+/* A turn of the step under way is over: commits, counts, tells the callbacks. `seconds`: of the whole step. */
+void ds_generation_take(struct ds_generation *g, const struct ds_turn *turn, double seconds);
+
+enum { DS_MOST_TURNS = DS_SCHEDULE_MOST_REQUESTS };
+/*
+ * One step of `n` generations, none of them over: rounds of those that decode and up to `rows` known tokens of the others, in one pass.
+ * turns [n] is scratch; turns[i].status says what became of generation i alone, DS_ERROR_CANCELLED included. The status returned is of
+ * what all share. Anchors and known tokens together must fit into a pass.
+ */
+ds_status ds_generations_step(ds_engine *engine, struct ds_generation *const *list, struct ds_turn *turns, uint32_t n, struct ds_error *err);
 
 const struct ds_tokenizer *ds_engine_tokenizer(const ds_engine *engine);
 const struct ds_chat_template *ds_engine_chat(const ds_engine *engine);

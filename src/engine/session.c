@@ -170,218 +170,26 @@ void ds_session_reset_stats(ds_session *session) { session->stats = (ds_stats){0
 
 /* --- generating --- */
 
-static bool speculates(const ds_session *session) { return session->engine->draft_model && session->params.spec != DS_SPEC_OFF; }
-
-/* Cache entries of the last token, and with a drafter those it has no context for, are made again. */
-static void align_caches(ds_session *session) {
-    struct ds_sequence *s = &session->sequence;
-    if (s->length) ds_sequence_forget(s, s->length - 1);
-    if (speculates(session)) ds_sequence_forget(s, s->drafted_context + s->stored);
-}
-
-/* Tokens the session holds already, through the target; the drafter's context follows if the session speculates. */
-static ds_status extend(ds_session *session, struct ds_extend how, ds_token *next, struct ds_error *err) {
-    how.feed_drafter = speculates(session);
-    how.cancel = &session->cancelled;
-    if (how.feed_drafter) {
-        DS_TRY(ds_spec_catch_up(&session->engine->spec, &session->sequence, err));
-        ds_sequence_forget(&session->sequence, session->sequence.drafted_context);
-    }
-    return ds_spec_extend(&session->engine->spec, &session->sequence, &how, next, err);
-}
-
-/* Whether the scheduler decides. It does not where the costs could not be measured: then blocks are verified whole. */
-static bool paces(const ds_session *session) { return speculates(session) && session->params.spec == DS_SPEC_AUTO && session->paced; }
-
-struct generation {
-    ds_session *session;
-    size_t left;
-    ds_token_fn fn;
-    void *user;
-    ds_stop stop;
-};
-
-/* Makes a token part of the sequence and tells the caller. False: nothing more is to be generated. */
-static bool commit(struct generation *g, ds_token token) {
-    struct ds_sequence *s = &g->session->sequence;
-    s->tokens[s->length++] = token;
-    g->session->stats.generated++;
-    g->left--;
-    if (paces(g->session)) ds_pace_committed(&g->session->pace, s->length - 1, token);
-    const bool stop_token = !g->session->params.ignore_stop && ds_is_stop_token(g->session->engine, token);
-    const bool go_on = !g->fn || g->fn(g->user, token);
-    if (stop_token) g->stop = DS_STOP_EOS;
-    else if (!go_on) g->stop = DS_STOP_CALLBACK;
-    else if (g->left == 0 || s->length == s->capacity) g->stop = DS_STOP_LENGTH;
-    return g->stop == DS_STOP_NONE;
-}
-
-static ds_status prefill(struct generation *g, struct ds_error *err) {
-    ds_session *session = g->session;
-    struct ds_sequence *s = &session->sequence;
-    const uint32_t rows = s->length - s->computed;
-    const double start = ds_os_seconds();
-    ds_token next = -1;
-    DS_TRY(extend(session, (struct ds_extend){.sample = true}, &next, err));
-    session->stats.prompt_tokens += rows;
-    session->stats.prefill_seconds += ds_os_seconds() - start;
-    commit(g, next);
-    return DS_OK;
-}
-
-static void count_round(ds_session *session, const struct ds_round_result *r, bool stopped_inside) {
-    ds_stats *stats = &session->stats;
-    stats->rounds++;
-    stats->drafted += r->n_draft;
-    stats->verified += r->verified;
-    stats->accepted += r->accepted;
-    /* As the reference counts tau: a round that ends on an accepted stop token has no token of the target behind it. */
-    stats->committed_in_rounds += r->accepted + (stopped_inside ? 0 : 1);
-    stats->draft_seconds += r->draft_seconds;
-    stats->verify_seconds += r->verify_seconds;
-}
-
-static void trace(const ds_session *session, const struct ds_round_result *r) {
-    if (!session->trace) return;
-    const bool confident = session->engine->draft_model && session->engine->draft_model->has_confidence;
-    session->trace(session->trace_user, &(ds_round){.position = r->position, .anchor = r->anchor, .draft = r->draft, .n_draft = r->n_draft,
-                                                    .confidence = confident ? r->confidence : NULL, .verified = r->verified,
-                                                    .accepted = r->accepted, .next = r->next,
-                                                    .confidence_logits = confident ? r->logits : NULL});
-}
-
-/* Drafts behind an accepted stop token count as not accepted, as the reference has it. True: there is such a token. */
-static bool end_at_stop(const ds_session *session, struct ds_round_result *r) {
-    if (session->params.ignore_stop) return false;
-    for (uint32_t j = 0; j < r->accepted; j++) {
-        if (!ds_is_stop_token(session->engine, r->draft[j])) continue;
-        r->accepted = j + 1;
-        return true;
-    }
-    return false;
-}
-
-/* --- rounds --- */
-
-/* Drafts that the rest of the answer has room for, beside the target's own token. */
-static uint32_t room_for_drafts(const struct generation *g) {
-    const struct ds_sequence *s = &g->session->sequence;
-    const size_t room = DS_MIN(g->left, (size_t)(s->capacity - s->length));
-    return (uint32_t)DS_MIN(room - 1, (size_t)DS_MAX_BLOCK);
-}
-
-static uint32_t choose(void *user, const struct ds_round_result *drafted, uint32_t most) {
-    return ds_pace_choose(user, drafted->position, drafted->confidence, drafted->n_draft, most);
-}
-
-static void tell_pace(struct ds_pace *pace, enum ds_pace_step step, const struct ds_round_result *r) {
-    if (step == DS_PACE_SPECULATE && r->n_draft) {
-        ds_pace_speculated(pace, &(struct ds_pace_round){.context = r->position, .confidence = r->confidence, .slots = r->n_draft,
-                                                         .verified = r->verified, .accepted = r->accepted,
-                                                         .draft_seconds = r->block_seconds, .pass_seconds = r->pass_seconds});
-        return;
-    }
-    if (step == DS_PACE_PROBE && r->n_draft) ds_pace_probed(pace, r->position, r->draft, r->confidence, r->n_draft, r->block_seconds);
-    ds_pace_plain(pace, r->position, r->pass_seconds);
-}
-
-static ds_status paced_round(struct generation *g, struct ds_round_result *r, struct ds_error *err) {
-    ds_session *session = g->session;
-    struct ds_pace *pace = &session->pace;
-    const uint32_t room = room_for_drafts(g);
-    const enum ds_pace_step step = ds_pace_next(pace, session->sequence.computed, session->sequence.stored, room).step;
-    const struct ds_round_plan plan = {.draft = step != DS_PACE_PLAIN, .verify_most = step == DS_PACE_SPECULATE ? room : 0, .choose = choose,
-                                       .user = pace, .taps = step == DS_PACE_SPECULATE ? DS_TAPS_FEED : DS_TAPS_STORE};
-    DS_TRY(ds_spec_round(&session->engine->spec, &session->sequence, &plan, r, err));
-    session->stats.probes += step == DS_PACE_PROBE;
-    tell_pace(pace, step, r);
-    return DS_OK;
-}
-
-static ds_status unpaced_round(struct generation *g, struct ds_round_result *r, struct ds_error *err) {
-    ds_session *session = g->session;
-    const bool draft = speculates(session);
-    const uint32_t most = session->params.spec == DS_SPEC_FIXED ? session->params.spec_length : DS_MAX_BLOCK;
-    const struct ds_round_plan plan = {.draft = draft, .verify_most = draft ? most : 0, .taps = draft ? DS_TAPS_FEED : DS_TAPS_IGNORE};
-    return ds_spec_round(&session->engine->spec, &session->sequence, &plan, r, err);
-}
-
-static ds_status run_round(struct generation *g, struct ds_error *err) {
-    ds_session *session = g->session;
-    struct ds_round_result r;
-    const double start = ds_os_seconds();
-    DS_TRY(paces(session) ? paced_round(g, &r, err) : unpaced_round(g, &r, err));
-    session->stats.decode_seconds += ds_os_seconds() - start;
-    count_round(session, &r, end_at_stop(session, &r));
-    trace(session, &r);
-    bool go_on = true;
-    for (uint32_t j = 0; go_on && j < r.accepted; j++) go_on = commit(g, r.draft[j]);
-    if (go_on) commit(g, r.next);
-    return DS_OK;
-}
-
-/* A session starts with what the engine's sessions have learned so far, and leaves what it has learned. */
-static ds_status start_pace(ds_session *session, struct ds_error *err) {
-    ds_engine *engine = session->engine;
-    if (!speculates(session) || session->params.spec != DS_SPEC_AUTO || session->paced) return DS_OK;
-    DS_TRY(ds_engine_know_costs(engine, &session->sequence, err));
-    /* Measuring took context in: a drafter in steps goes on from its last row, which is computed again. */
-    struct ds_sequence *s = &session->sequence;
-    if (s->paired && s->drafted_context) {
-        s->drafted_context--;
-        s->stored = 0;
-        ds_sequence_forget(s, s->drafted_context);
-    }
-    ds_os_mutex_lock(engine->lock);
-    session->paced = engine->scheduling.known;
-    if (session->paced) ds_pace_start(&session->pace, &engine->scheduling.learned, engine->draft_model->block_size, true);
-    ds_os_mutex_unlock(engine->lock);
-    return DS_OK;
-}
-
-static void leave_pace(ds_session *session) {
-    static const double busy = 0.5; /* of the time in the table: it was measured while the machine had other things to do */
-    if (!paces(session)) return;
-    ds_engine *engine = session->engine;
-    const struct ds_cost_tuning *tuning = &session->pace.learned.costs.tuning;
-    const bool stale = tuning->all * tuning->pass[0] < busy && tuning->seen_pass[0] >= 2;
-    ds_os_mutex_lock(engine->lock);
-    engine->scheduling.learned = session->pace.learned;
-    if (stale) engine->scheduling.known = session->paced = false; /* measured anew before the next answer */
-    ds_os_mutex_unlock(engine->lock);
-    if (stale) ds_costs_forget(engine);
-}
-
-static ds_status generate(struct generation *g, struct ds_error *err) {
-    ds_session *session = g->session;
-    struct ds_sequence *s = &session->sequence;
-    if (s->length == 0) return ds_fail(err, DS_ERROR_ARGUMENT, "the sequence is empty: append a prompt first");
-    if (s->length == s->capacity) g->stop = DS_STOP_LENGTH;
-    if (g->left == 0) g->stop = DS_STOP_LENGTH;
-    align_caches(session);
-    if (g->stop == DS_STOP_NONE) DS_TRY(start_pace(session, err));
-    while (g->stop == DS_STOP_NONE) {
-        if (atomic_load(&session->cancelled)) return ds_fail(err, DS_ERROR_CANCELLED, "cancelled");
-        /* A drafter needs context, so even a lone first token goes through the prefill. */
-        const bool ready = s->computed > 0 && s->computed + 1 == s->length;
-        DS_TRY(ready ? run_round(g, err) : prefill(g, err));
-    }
-    return DS_OK;
-}
-
 ds_status ds_session_generate(ds_session *session, size_t max_tokens, ds_token_fn fn, void *user, ds_stop *stop, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     if (stop) *stop = DS_STOP_NONE;
     DS_TRY(ds_session_require_idle(session, err));
-    struct generation g = {.session = session, .left = max_tokens, .fn = fn, .user = user};
+    struct ds_generation g = {.session = session, .left = max_tokens, .fn = fn, .user = user}, *const list[] = {&g};
+    struct ds_turn turn;
     const struct ds_float_state host = ds_os_float_begin();
     session->running = true;
-    const ds_status status = generate(&g, err);
-    leave_pace(session);
+    ds_status status = ds_generation_begin(&g, err);
+    while (status == DS_OK && g.stop == DS_STOP_NONE) {
+        g.rows = session->engine->spec.chunk;
+        status = ds_generations_step(session->engine, list, &turn, 1, err);
+        if (status == DS_OK && turn.status != DS_OK) {
+            *err = turn.error;
+            status = turn.status;
+        }
+    }
+    ds_generation_end(&g);
     session->running = false;
     ds_os_float_restore(host);
-    /* What a round accepted beyond the sequence's end is forgotten. */
-    ds_sequence_forget(&session->sequence, session->sequence.length);
     if (status == DS_ERROR_CANCELLED) atomic_store(&session->cancelled, false);
     if (stop) *stop = g.stop;
     return status;
@@ -394,9 +202,12 @@ ds_status ds_session_logits(ds_session *session, size_t rows, float *logits, str
     if (rows < 1 || rows > s->length)
         return ds_fail(err, DS_ERROR_ARGUMENT, "logits of %zu rows asked for; the sequence has %u tokens", rows, s->length);
     const struct ds_float_state host = ds_os_float_begin();
-    align_caches(session);
+    ds_session_align(session);
     ds_sequence_forget(s, s->length - (uint32_t)rows);
-    const ds_status status = extend(session, (struct ds_extend){.logits_from = s->length - (uint32_t)rows, .logits = logits}, NULL, err);
+    const struct ds_extend how = {.feed_drafter = ds_session_speculates(session), .logits_from = s->length - (uint32_t)rows, .logits = logits,
+                                  .cancel = &session->cancelled};
+    ds_status status = ds_session_feed_all(session, err);
+    if (status == DS_OK) status = ds_spec_extend(&session->engine->spec, s, &how, NULL, err);
     ds_os_float_restore(host);
     if (status == DS_ERROR_CANCELLED) atomic_store(&session->cancelled, false);
     return status;

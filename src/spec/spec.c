@@ -3,180 +3,44 @@
 #include <assert.h>
 #include <string.h>
 
-void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed) {
-    sequence->computed = DS_MIN(sequence->computed, computed);
-    const uint32_t before = sequence->drafted_context;
-    if (!sequence->paired) {
-        sequence->drafted_context = DS_MIN(before, computed);
-    } else {
-        /* The last row was paired with a token that may be another one now, and the feature that drafting goes on from is lost. */
-        const uint32_t most = DS_MIN(computed, sequence->length ? sequence->length - 1 : 0);
-        if (before > most) sequence->drafted_context = most ? most - 1 : 0;
+/* --- turns --- */
+
+void ds_turn_begin_round(struct ds_turn *turn, struct ds_sequence *s, const struct ds_round_plan *plan) {
+    assert(s->computed + 1 == s->length);
+    turn->sequence = s;
+    turn->round = true;
+    turn->plan = *plan;
+    turn->status = DS_OK;
+    struct ds_round_result *r = &turn->result;
+    r->position = s->computed;
+    r->anchor = s->tokens[s->computed];
+    r->n_draft = r->verified = r->accepted = r->drafting = r->rows = 0;
+    r->next = turn->next = -1;
+    r->draft_seconds = r->verify_seconds = r->block_seconds = r->pass_seconds = 0;
+}
+
+void ds_turn_begin_extend(struct ds_turn *turn, struct ds_sequence *s, const struct ds_extend *how, uint32_t rows, uint32_t outputs) {
+    assert(!how->feed_drafter || s->drafted_context == s->computed);
+    turn->sequence = s;
+    turn->round = false;
+    turn->extend = *how;
+    turn->status = DS_OK;
+    turn->next = -1;
+    turn->rows = DS_MIN(s->length - s->computed, rows);
+    turn->outputs = 0;
+    const uint32_t first = s->computed;
+    if (how->logits && first + turn->rows > how->logits_from) { /* a chunk ends before more logits are wanted than a pass gives */
+        const uint32_t silent = how->logits_from > first ? how->logits_from - first : 0;
+        turn->outputs = DS_MIN(turn->rows - silent, outputs);
+        turn->rows = silent + turn->outputs;
     }
-    sequence->stored = sequence->drafted_context < before ? 0 : DS_MIN(sequence->stored, sequence->computed - before);
+    if (how->sample && first + turn->rows == s->length) turn->outputs = DS_MAX(turn->outputs, 1);
 }
 
-bool ds_sequence_can_draft(const struct ds_sequence *s) { return s->drafted_context + s->stored == s->computed; }
+static uint32_t first_position(const struct ds_turn *t) { return t->round ? t->result.position : t->sequence->computed; }
+static bool is_last_chunk(const struct ds_turn *t) { return t->sequence->computed + t->rows == t->sequence->length; }
 
-/* --- rows of a pass --- */
-
-static void set_row(struct ds_rows_buffer *rows, uint32_t row, const struct ds_sequence *sequence, uint32_t position, ds_token token) {
-    rows->in_ids[row] = token;
-    rows->in_positions[row] = (int32_t)position;
-    rows->in_sequences[row] = sequence->slot;
-    rows->in_visible[row] = (int32_t)(position + 1);
-}
-
-/* Output row `out` gives the logits of `row`, which predict the token at `position`. */
-static void set_output(struct ds_rows_buffer *rows, uint32_t out, uint32_t row, const struct ds_sequence *sequence, uint32_t position,
-                       int32_t bias_row) {
-    rows->in_out_index[out] = (int32_t)row;
-    rows->in_sample[out] = ds_sample_row_of(&sequence->sampling, position);
-    rows->in_sample[out].bias_row = bias_row;
-}
-
-/* Asks the host for the bias of the row behind `n_drafted` drafts; true when there is one. */
-static bool ask_bias(const struct ds_spec *spec, struct ds_sequence *sequence, const ds_token *drafted, uint32_t n_drafted) {
-    if (!sequence->bias) return false;
-    const size_t vocabulary = spec->target->model->config.vocabulary;
-    float *row = sequence->bias_rows + n_drafted * vocabulary;
-    memset(row, 0, vocabulary * sizeof *row);
-    return sequence->bias(sequence->bias_user, drafted, n_drafted, row);
-}
-
-static ds_status write_bias(const struct ds_spec *spec, const struct ds_sequence *sequence, uint32_t row, struct ds_error *err) {
-    return ds_target_write_bias(spec->target, row, sequence->bias_rows + (size_t)row * spec->target->model->config.vocabulary, err);
-}
-
-/* --- extending by known tokens --- */
-
-struct chunk {
-    uint32_t first, rows; /* positions first..first+rows-1 */
-    uint32_t outputs;     /* the last so many give logits */
-    bool last;            /* of the extension */
-    bool biased;
-};
-
-/* Logits come from at most out_rows rows a pass, so a chunk ends before more are wanted. */
-static struct chunk next_chunk(const struct ds_spec *spec, const struct ds_sequence *sequence, const struct ds_extend *how) {
-    struct chunk chunk = {.first = sequence->computed};
-    chunk.rows = DS_MIN(sequence->length - chunk.first, spec->chunk);
-    if (how->logits && chunk.first + chunk.rows > how->logits_from) {
-        const uint32_t silent = how->logits_from > chunk.first ? how->logits_from - chunk.first : 0;
-        chunk.outputs = DS_MIN(chunk.rows - silent, spec->target->params.out_rows);
-        chunk.rows = silent + chunk.outputs;
-    }
-    chunk.last = chunk.first + chunk.rows == sequence->length;
-    if (chunk.last && how->sample) chunk.outputs = DS_MAX(chunk.outputs, 1);
-    return chunk;
-}
-
-/* Rows of the chunk become context. A last row whose next token is not known cannot be paired with it: it waits for the next extension. */
-static ds_status feed_drafter(const struct ds_spec *spec, struct ds_sequence *sequence, const struct chunk *chunk, ds_token next,
-                              struct ds_error *err) {
-    ds_token *const following = spec->drafter->following;
-    const uint32_t end = chunk->first + chunk->rows;
-    for (uint32_t i = 0; i < chunk->rows; i++)
-        following[i] = chunk->first + i + 1 < sequence->length ? sequence->tokens[chunk->first + i + 1] : next;
-    const uint32_t rows = chunk->rows - (sequence->paired && following[chunk->rows - 1] < 0);
-    if (rows) DS_TRY(ds_drafter_context(spec->drafter, sequence->slot, chunk->first, rows, following, err));
-    sequence->drafted_context = end - (chunk->rows - rows);
-    return DS_OK;
-}
-
-static ds_status run_chunk(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how,
-                           const struct chunk *chunk, ds_token *next, struct ds_error *err) {
-    struct ds_rows_buffer *rows = &spec->target->rows;
-    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, chunk->first + chunk->rows, err));
-    for (uint32_t i = 0; i < chunk->rows; i++) set_row(rows, i, sequence, chunk->first + i, sequence->tokens[chunk->first + i]);
-    const uint32_t silent = chunk->rows - chunk->outputs;
-    for (uint32_t i = 0; i < chunk->outputs; i++) {
-        const bool biased = chunk->biased && i + 1 == chunk->outputs;
-        set_output(rows, i, silent + i, sequence, chunk->first + silent + i + 1, biased ? 0 : -1);
-    }
-    if (chunk->biased) DS_TRY(write_bias(spec, sequence, 0, err));
-    DS_TRY(ds_target_run(spec->target, chunk->rows, chunk->outputs, chunk->biased, err));
-    for (uint32_t i = 0; i < chunk->rows; i++) DS_TRY(ds_check_row_flags(rows->out_flags_rows[i], chunk->first + i, err));
-    if (how->logits && chunk->outputs) {
-        const uint32_t done = chunk->first + silent - how->logits_from;
-        DS_TRY(ds_target_read_logits(spec->target, 0, chunk->outputs,
-                                     how->logits + (size_t)done * spec->target->model->config.vocabulary, err));
-    }
-    if (chunk->last && how->sample) {
-        DS_TRY(ds_check_row_flags(rows->out_flags[chunk->outputs - 1], chunk->first + chunk->rows - 1, err));
-        *next = rows->out_tokens[chunk->outputs - 1];
-    }
-    return how->feed_drafter ? feed_drafter(spec, sequence, chunk, how->sample ? *next : -1, err) : DS_OK;
-}
-
-ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how, ds_token *next,
-                         struct ds_error *err) {
-    assert(!how->feed_drafter || sequence->drafted_context == sequence->computed);
-    while (sequence->computed < sequence->length) {
-        if (how->cancel && atomic_load(how->cancel)) return ds_fail(err, DS_ERROR_CANCELLED, "cancelled");
-        struct chunk chunk = next_chunk(spec, sequence, how);
-        chunk.biased = chunk.last && how->sample && ask_bias(spec, sequence, NULL, 0);
-        ds_os_mutex_lock(spec->lock);
-        const ds_status status = run_chunk(spec, sequence, how, &chunk, next, err);
-        ds_os_mutex_unlock(spec->lock);
-        DS_TRY(status);
-        sequence->computed = chunk.first + chunk.rows;
-    }
-    return DS_OK;
-}
-
-/* --- the drafter's context --- */
-
-static uint64_t tap_row_bytes(const struct ds_spec *spec) { return 4 * (uint64_t)spec->target->taps.cols; }
-
-/* Rows [first, first + n) of what is stored; the tokens behind them are in the sequence by now. */
-static ds_status take_in(const struct ds_spec *spec, struct ds_sequence *s, uint32_t first, uint32_t n, struct ds_error *err) {
-    const struct ds_target_params *p = &spec->target->params;
-    ds_token *const following = spec->drafter->following;
-    for (uint32_t i = 0; i < n; i++) following[i] = s->drafted_context + i + 1 < s->length ? s->tokens[s->drafted_context + i + 1] : -1;
-    const struct ds_slice from = {s->taps, first * tap_row_bytes(spec)};
-    DS_TRY(p->device->fns->copy(p->stream, spec->target->taps.at, from, n * tap_row_bytes(spec), err));
-    DS_TRY(ds_drafter_context(spec->drafter, s->slot, s->drafted_context, n, following, err));
-    s->drafted_context += n;
-    return DS_OK;
-}
-
-static ds_status catch_up(const struct ds_spec *spec, struct ds_sequence *s, struct ds_error *err) {
-    const uint32_t most = spec->target->params.rows; /* at once */
-    uint32_t all = s->stored;
-    if (s->paired && s->length - s->drafted_context <= all) all = s->length - s->drafted_context - 1; /* the last one has no token yet */
-    s->stored = 0; /* after a failure the context ends where it ends, and is computed again */
-    for (uint32_t done = 0; done < all; done += most) DS_TRY(take_in(spec, s, done, DS_MIN(all - done, most), err));
-    return DS_OK;
-}
-
-ds_status ds_spec_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err) {
-    ds_os_mutex_lock(spec->lock);
-    const ds_status status = catch_up(spec, sequence, err);
-    ds_os_mutex_unlock(spec->lock);
-    return status;
-}
-
-/* Those of the round's accepted rows; the caller moves `computed`. */
-static ds_status keep_taps(const struct ds_spec *spec, struct ds_sequence *s, const struct ds_round_result *r, enum ds_round_taps how,
-                           struct ds_error *err) {
-    const uint32_t n = r->accepted + 1;
-    if (how == DS_TAPS_IGNORE || !ds_sequence_can_draft(s)) return DS_OK;
-    if (how == DS_TAPS_STORE) {
-        const struct ds_target_params *p = &spec->target->params;
-        DS_TRY(p->device->fns->copy(p->stream, (struct ds_slice){s->taps, s->stored * tap_row_bytes(spec)}, spec->target->taps.at,
-                                    n * tap_row_bytes(spec), err));
-        s->stored += n;
-        return DS_OK;
-    }
-    ds_token following[DS_MAX_BLOCK + 1];
-    for (uint32_t j = 0; j < n; j++) following[j] = j < r->accepted ? r->draft[j] : r->next;
-    DS_TRY(ds_drafter_context(spec->drafter, s->slot, s->computed, n, following, err));
-    s->drafted_context += n;
-    return DS_OK;
-}
-
-/* --- a round --- */
+/* --- drafting --- */
 
 static bool is_stop(const struct ds_model *model, ds_token token) {
     for (uint32_t i = 0; i < model->n_stops; i++)
@@ -184,88 +48,294 @@ static bool is_stop(const struct ds_model *model, ds_token token) {
     return false;
 }
 
-static ds_status draft(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_round_result *r, struct ds_error *err) {
-    struct ds_drafter *drafter = spec->drafter;
-    const uint32_t g = drafter->model->block_size;
-    struct ds_sample_row sample[DS_MAX_BLOCK];
-    for (uint32_t k = 0; k < g; k++) sample[k] = ds_sample_row_of(&sequence->sampling, r->position + 1 + k);
-    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + drafter->model->block_rows, err));
-    DS_TRY(catch_up(spec, sequence, err));
-    const double start = ds_os_seconds();
-    DS_TRY(ds_drafter_block(drafter, sequence->slot, r->position, r->anchor, sample, err));
-    r->block_seconds = ds_os_seconds() - start;
+/* The s-th block of the drafter's pass. */
+static void read_block(const struct ds_spec *spec, uint32_t s, uint32_t slots, struct ds_round_result *r) {
+    const struct ds_drafter *d = spec->drafter;
     /* A slot whose logits were not finite has no token: the block ends there. */
-    for (; r->n_draft < g && drafter->block.out_tokens[r->n_draft] >= 0; r->n_draft++) {
-        r->draft[r->n_draft] = drafter->block.out_tokens[r->n_draft];
-        if (drafter->model->arch->steps && is_stop(spec->target->model, r->draft[r->n_draft])) {
-            r->n_draft++;
-            break;
-        }
+    for (uint32_t k = 0; k < slots; k++) {
+        const ds_token token = ds_drafter_token(d, s, k);
+        if (token < 0) break;
+        r->draft[r->n_draft++] = token;
+        if (d->model->arch->steps && is_stop(spec->target->model, token)) break;
     }
-    if (drafter->model->has_confidence) r->logits = drafter->confidence;
-    if (r->logits) ds_confidence(drafter->confidence, spec->temperature, r->n_draft, r->confidence);
-    else
-        for (uint32_t k = 0; k < r->n_draft; k++) r->confidence[k] = DS_CONFIDENCE_UNKNOWN;
-    return DS_OK;
+    for (uint32_t k = 0; k < r->n_draft; k++) r->confidence[k] = DS_CONFIDENCE_UNKNOWN;
+    if (!d->model->has_confidence) return;
+    for (uint32_t k = 0; k < r->n_draft; k++) r->logits[k] = ds_drafter_confidence(d, s, k);
+    ds_confidence(r->logits, spec->temperature, r->n_draft, r->confidence);
 }
 
-/* The pass over [anchor, drafts]. */
-static ds_status run_pass(const struct ds_spec *spec, struct ds_sequence *sequence, const bool *biased, struct ds_round_result *r,
-                          struct ds_error *err) {
-    struct ds_rows_buffer *rows = &spec->target->rows;
-    bool any_bias = false;
-    DS_TRY(ds_pager_reserve(spec->pager, sequence->slot, r->position + r->verified + 1, err));
-    for (uint32_t j = 0; j <= r->verified; j++) {
-        set_row(rows, j, sequence, r->position + j, j ? r->draft[j - 1] : r->anchor);
-        set_output(rows, j, j, sequence, r->position + j + 1, biased[j] ? (int32_t)j : -1);
-        if (biased[j]) DS_TRY(write_bias(spec, sequence, j, err));
-        any_bias |= biased[j];
+static ds_status ready_to_draft(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
+    DS_TRY(ds_sequence_reserve(spec, t->sequence, t->result.position + spec->drafter->model->block_rows, err));
+    return ds_sequence_catch_up(spec, t->sequence, err);
+}
+
+static uint32_t slots_of(const struct ds_spec *spec, const struct ds_turn *t) {
+    const uint32_t block = spec->drafter->model->block_size;
+    return t->plan.slots ? DS_MIN(t->plan.slots, block) : block;
+}
+
+/* One pass of the drafter over some turns. */
+static ds_status draft_together(const struct ds_spec *spec, struct ds_turn *const *turns, uint32_t n, struct ds_error *err) {
+    struct ds_drafter *d = spec->drafter;
+    uint32_t most = 0;
+    for (uint32_t s = 0; s < n; s++) most = DS_MAX(most, slots_of(spec, turns[s]));
+    ds_drafter_begin(d, n, most);
+    for (uint32_t s = 0; s < n; s++) {
+        const struct ds_turn *t = turns[s];
+        ds_drafter_set(d, s, t->sequence->slot, t->result.position, t->result.anchor);
+        for (uint32_t k = 0; k < most; k++)
+            *ds_drafter_sample(d, s, k) = ds_sample_row_of(&t->sequence->sampling, t->result.position + 1 + k);
     }
     const double start = ds_os_seconds();
-    DS_TRY(ds_target_run(spec->target, r->verified + 1, r->verified + 1, any_bias, err));
-    r->pass_seconds = ds_os_seconds() - start;
+    DS_TRY(ds_drafter_run(d, err));
+    const double seconds = ds_os_seconds() - start;
+    for (uint32_t s = 0; s < n; s++) {
+        read_block(spec, s, slots_of(spec, turns[s]), &turns[s]->result);
+        turns[s]->result.block_seconds = seconds;
+        turns[s]->result.drafting = n;
+    }
     return DS_OK;
 }
 
-static ds_status accept(const struct ds_spec *spec, struct ds_round_result *r, struct ds_error *err) {
+static bool drafts(const struct ds_spec *spec, const struct ds_turn *t) {
+    return t->status == DS_OK && t->round && spec->drafter && t->plan.draft && ds_sequence_can_draft(t->sequence);
+}
+
+static ds_status draft_all(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+    struct ds_turn *together[DS_MOST_DRAFTING];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!drafts(spec, &turns[i])) continue;
+        turns[i].status = ready_to_draft(spec, &turns[i], &turns[i].error);
+        if (turns[i].status == DS_OK) together[count++] = &turns[i];
+        if (count < spec->drafter->most_sequences) continue;
+        DS_TRY(draft_together(spec, together, count, err));
+        count = 0;
+    }
+    return count ? draft_together(spec, together, count, err) : DS_OK;
+}
+
+uint32_t ds_spec_most_drafts(const struct ds_spec *spec, const struct ds_turn *t) {
+    /* Rows n..n+l must exist in the cache. */
+    return DS_MIN(DS_MIN(t->result.n_draft, t->plan.verify_most), spec->context - 1 - t->result.position);
+}
+
+ds_status ds_spec_draft(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+    const double start = ds_os_seconds();
+    bool any = false;
+    for (uint32_t i = 0; i < n; i++) any |= drafts(spec, &turns[i]);
+    if (any) {
+        ds_os_mutex_lock(spec->lock);
+        const ds_status status = draft_all(spec, turns, n, err);
+        ds_os_mutex_unlock(spec->lock);
+        DS_TRY(status);
+    }
+    const double seconds = ds_os_seconds() - start;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!turns[i].round || turns[i].status != DS_OK) continue;
+        turns[i].result.verified = ds_spec_most_drafts(spec, &turns[i]);
+        turns[i].result.draft_seconds = turns[i].result.n_draft ? seconds : 0;
+    }
+    return DS_OK;
+}
+
+/* --- the rows of a pass --- */
+
+/* Asks the host for the bias of the row behind `n_drafted` drafts; true when there is one. */
+static bool ask_bias(const struct ds_spec *spec, struct ds_sequence *s, const ds_token *drafted, uint32_t n_drafted) {
+    const size_t vocabulary = spec->target->model->config.vocabulary;
+    float *row = s->bias_rows + n_drafted * vocabulary;
+    memset(row, 0, vocabulary * sizeof *row);
+    return s->bias(s->bias_user, drafted, n_drafted, row);
+}
+
+/* Of an extension only the row that a token is drawn from has a bias. */
+static void ask_biases(const struct ds_spec *spec, struct ds_turn *t) {
+    const bool samples = t->round || (t->extend.sample && is_last_chunk(t));
+    memset(t->biased, 0, sizeof t->biased);
+    if (!t->sequence->bias || !samples) return;
+    for (uint32_t j = 0; j < (t->round ? t->rows : 1); j++) t->biased[j] = ask_bias(spec, t->sequence, t->result.draft, j);
+}
+
+struct pass {
+    uint32_t rows, outputs;
+    bool biased;
+};
+
+/* Output row `out` gives the logits of the turn's row `row`; `bias`: which of the sequence's bias rows it has, -1: none. */
+static ds_status set_output(const struct ds_spec *spec, const struct ds_turn *t, uint32_t out, uint32_t row, int32_t bias, struct ds_error *err) {
+    struct ds_rows_buffer *rows = &spec->target->rows;
+    rows->in_out_index[out] = (int32_t)(t->first_row + row);
+    rows->in_sample[out] = ds_sample_row_of(&t->sequence->sampling, first_position(t) + row + 1);
+    rows->in_sample[out].bias_row = bias < 0 ? -1 : (int32_t)out;
+    if (bias < 0) return DS_OK;
+    return ds_target_write_bias(spec->target, out, t->sequence->bias_rows + (size_t)bias * spec->target->model->config.vocabulary, err);
+}
+
+static ds_status set_rows(const struct ds_spec *spec, struct ds_turn *t, struct pass *pass, struct ds_error *err) {
+    struct ds_rows_buffer *rows = &spec->target->rows;
+    const uint32_t first = first_position(t);
+    t->first_row = pass->rows;
+    t->first_out = pass->outputs;
+    for (uint32_t i = 0; i < t->rows; i++) {
+        const uint32_t row = t->first_row + i;
+        rows->in_ids[row] = !t->round ? t->sequence->tokens[first + i] : i ? t->result.draft[i - 1] : t->result.anchor;
+        rows->in_positions[row] = (int32_t)(first + i);
+        rows->in_sequences[row] = t->sequence->slot;
+        rows->in_visible[row] = (int32_t)(first + i + 1);
+    }
+    for (uint32_t i = 0; i < t->outputs; i++) {
+        const bool last = i + 1 == t->outputs;
+        const bool biased = t->round ? t->biased[i] : last && t->biased[0];
+        DS_TRY(set_output(spec, t, t->first_out + i, t->rows - t->outputs + i, biased ? t->round ? (int32_t)i : 0 : -1, err));
+        pass->biased |= biased;
+    }
+    pass->rows += t->rows;
+    pass->outputs += t->outputs;
+    return DS_OK;
+}
+
+/* Pages for its rows, and room for their features. */
+static ds_status make_room(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
+    struct ds_sequence *s = t->sequence;
+    DS_TRY(ds_sequence_reserve(spec, s, first_position(t) + t->rows, err));
+    const bool feeds = t->round && t->plan.taps == DS_TAPS_FEED;
+    return t->round && s->stored && (feeds || s->stored + t->rows > DS_STORED_TAPS) ? ds_sequence_catch_up(spec, s, err) : DS_OK;
+}
+
+/* --- what came of it --- */
+
+static ds_status finish_round(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
     const struct ds_rows_buffer *rows = &spec->target->rows;
-    const struct ds_verified_rows verified = {.tokens = rows->out_tokens, .flags = rows->out_flags, .flags_rows = rows->out_flags_rows,
-                                              .draft = r->draft, .n_draft = r->verified, .position = r->position};
+    struct ds_round_result *r = &t->result;
+    const struct ds_verified_rows verified = {.tokens = rows->out_tokens + t->first_out, .flags = rows->out_flags + t->first_out,
+                                              .flags_rows = rows->out_flags_rows + t->first_row, .draft = r->draft,
+                                              .n_draft = r->verified, .position = r->position};
     return ds_accept(&verified, &r->accepted, &r->next, err);
 }
 
-static ds_status verify(const struct ds_spec *spec, struct ds_sequence *sequence, const bool *biased, enum ds_round_taps taps,
-                        struct ds_round_result *r, struct ds_error *err) {
-    if (sequence->stored && (taps == DS_TAPS_FEED || sequence->stored + r->verified + 1 > DS_STORED_TAPS)) DS_TRY(catch_up(spec, sequence, err));
-    DS_TRY(run_pass(spec, sequence, biased, r, err));
-    DS_TRY(accept(spec, r, err));
-    DS_TRY(keep_taps(spec, sequence, r, taps, err));
-    sequence->computed = r->position + r->accepted + 1;
+static ds_status finish_extension(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
+    const struct ds_rows_buffer *rows = &spec->target->rows;
+    const uint32_t first = first_position(t), vocabulary = spec->target->model->config.vocabulary;
+    for (uint32_t i = 0; i < t->rows; i++) DS_TRY(ds_check_row_flags(rows->out_flags_rows[t->first_row + i], first + i, err));
+    if (t->extend.logits && t->outputs) {
+        const uint32_t done = first + t->rows - t->outputs - t->extend.logits_from;
+        DS_TRY(ds_target_read_logits(spec->target, t->first_out, t->outputs, t->extend.logits + (size_t)done * vocabulary, err));
+    }
+    if (!t->extend.sample || !is_last_chunk(t)) return DS_OK;
+    const uint32_t out = t->first_out + t->outputs - 1;
+    DS_TRY(ds_check_row_flags(rows->out_flags[out], first + t->rows - 1, err));
+    t->next = rows->out_tokens[out];
+    return DS_OK;
+}
+
+/* Rows whose features are of use: the anchor and what was accepted, or all. */
+static uint32_t surviving_rows(const struct ds_turn *t) { return t->round ? t->result.accepted + 1 : t->rows; }
+
+static bool feeds(const struct ds_turn *t) {
+    return t->round ? t->plan.taps == DS_TAPS_FEED && ds_sequence_can_draft(t->sequence) : t->extend.feed_drafter;
+}
+
+/* The token behind surviving row i; -1: not known yet. */
+static ds_token token_behind(const struct ds_turn *t, uint32_t i) {
+    if (t->round) return i < t->result.accepted ? t->result.draft[i] : t->result.next;
+    const uint32_t position = first_position(t) + i + 1;
+    return position < t->sequence->length ? t->sequence->tokens[position] : t->next;
+}
+
+/* A last row whose next token is not known cannot be paired with it: it waits for the next extension. */
+static void feed(const struct ds_spec *spec, struct ds_turn *t) {
+    struct ds_drafter *d = spec->drafter;
+    const uint32_t all = surviving_rows(t), first = first_position(t);
+    for (uint32_t i = 0; i < all; i++) d->following[i] = token_behind(t, i);
+    const uint32_t n = all - (t->sequence->paired && d->following[all - 1] < 0);
+    if (n) ds_drafter_context_add(d, t->sequence->slot, first, t->first_row, n, d->following);
+    t->sequence->drafted_context = first + n;
+}
+
+/* Features of all surviving rows, in one pass of the drafter; where speculation is parked they wait. */
+static ds_status keep_taps(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+    if (!spec->drafter) return DS_OK;
+    ds_drafter_context_begin(spec->drafter);
+    for (uint32_t i = 0; i < n; i++) {
+        struct ds_turn *t = &turns[i];
+        if (t->status != DS_OK) continue;
+        if (feeds(t)) feed(spec, t);
+        else if (t->round && t->plan.taps == DS_TAPS_STORE && ds_sequence_can_draft(t->sequence))
+            DS_TRY(ds_sequence_store(spec, t->sequence, t->first_row, surviving_rows(t), err));
+    }
+    return ds_drafter_context_run(spec->drafter, err);
+}
+
+static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+    struct pass pass = {.rows = 0};
+    for (uint32_t i = 0; i < n; i++) {
+        struct ds_turn *t = &turns[i];
+        if (t->status == DS_OK) t->status = make_room(spec, t, &t->error);
+        if (t->status == DS_OK) DS_TRY(set_rows(spec, t, &pass, err));
+    }
+    if (!pass.rows) return DS_OK;
+    const double start = ds_os_seconds();
+    DS_TRY(ds_target_run(spec->target, pass.rows, pass.outputs, pass.biased, err));
+    const double seconds = ds_os_seconds() - start;
+    for (uint32_t i = 0; i < n; i++) {
+        struct ds_turn *t = &turns[i];
+        if (t->status != DS_OK) continue;
+        t->result.pass_seconds = seconds;
+        t->result.rows = pass.rows;
+        t->status = t->round ? finish_round(spec, t, &t->error) : finish_extension(spec, t, &t->error);
+    }
+    const ds_status status = keep_taps(spec, turns, n, err);
+    for (uint32_t i = 0; i < n; i++) {
+        struct ds_sequence *s = turns[i].sequence;
+        if (status != DS_OK) s->drafted_context = DS_MIN(s->drafted_context, s->computed);
+        else if (turns[i].status == DS_OK) s->computed = first_position(&turns[i]) + surviving_rows(&turns[i]);
+    }
+    return status;
+}
+
+ds_status ds_spec_run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+    const double start = ds_os_seconds();
+    for (uint32_t i = 0; i < n; i++) {
+        struct ds_turn *t = &turns[i];
+        if (t->status != DS_OK) continue;
+        if (t->round) t->rows = t->outputs = t->result.verified + 1;
+        ask_biases(spec, t);
+    }
+    ds_os_mutex_lock(spec->lock);
+    const ds_status status = run(spec, turns, n, err);
+    ds_os_mutex_unlock(spec->lock);
+    const double seconds = ds_os_seconds() - start;
+    for (uint32_t i = 0; i < n; i++) turns[i].result.verify_seconds = seconds;
+    return status;
+}
+
+/* --- a single sequence --- */
+
+static ds_status own_status(const struct ds_turn *turn, struct ds_error *err) {
+    if (turn->status != DS_OK) *err = turn->error;
+    return turn->status;
+}
+
+ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how, ds_token *next,
+                         struct ds_error *err) {
+    struct ds_turn turn;
+    while (sequence->computed < sequence->length) {
+        if (how->cancel && atomic_load(how->cancel)) return ds_fail(err, DS_ERROR_CANCELLED, "cancelled");
+        ds_turn_begin_extend(&turn, sequence, how, spec->chunk, spec->target->params.out_rows);
+        DS_TRY(ds_spec_run(spec, &turn, 1, err));
+        DS_TRY(own_status(&turn, err));
+        if (how->sample && sequence->computed == sequence->length) *next = turn.next;
+    }
     return DS_OK;
 }
 
 ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_round_plan *plan,
-                        struct ds_round_result *r, struct ds_error *err) {
-    assert(sequence->computed + 1 == sequence->length && sequence->length <= spec->context);
-    *r = (struct ds_round_result){.position = sequence->computed, .anchor = sequence->tokens[sequence->computed]};
-    const double start = ds_os_seconds();
-    if (spec->drafter && plan->draft && ds_sequence_can_draft(sequence)) {
-        ds_os_mutex_lock(spec->lock);
-        const ds_status status = draft(spec, sequence, r, err);
-        ds_os_mutex_unlock(spec->lock);
-        DS_TRY(status);
-    }
-    const double drafted = ds_os_seconds();
-    /* Rows n..n+l must exist in the cache. */
-    const uint32_t most = DS_MIN(DS_MIN(r->n_draft, plan->verify_most), spec->context - 1 - r->position);
-    r->verified = most && plan->choose ? plan->choose(plan->user, r, most) : most;
-
-    bool biased[DS_MAX_BLOCK + 1];
-    for (uint32_t j = 0; j <= r->verified; j++) biased[j] = ask_bias(spec, sequence, r->draft, j);
-    ds_os_mutex_lock(spec->lock);
-    const ds_status status = verify(spec, sequence, biased, plan->taps, r, err);
-    ds_os_mutex_unlock(spec->lock);
-    r->draft_seconds = drafted - start;
-    r->verify_seconds = ds_os_seconds() - drafted;
-    return status;
+                        struct ds_round_result *result, struct ds_error *err) {
+    struct ds_turn turn;
+    ds_turn_begin_round(&turn, sequence, plan);
+    DS_TRY(ds_spec_draft(spec, &turn, 1, err));
+    if (turn.status == DS_OK) DS_TRY(ds_spec_run(spec, &turn, 1, err));
+    *result = turn.result;
+    return own_status(&turn, err);
 }

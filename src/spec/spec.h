@@ -1,5 +1,6 @@
 /*
- * Speculative decoding of one sequence: extend it by its own tokens (prefill), or by one round of draft, verify, accept.
+ * Speculative decoding of one or many sequences: known tokens go through the target (prefill), or rounds of draft, verify, accept. A
+ * pass mixes all of it: rows of several sequences never look at each other, and each has the bits it would have alone.
  * Algorithms and index rules: docs/speculation.md. Output tokens are those of plain decoding, whatever is drafted.
  *
  * Device work is done under `lock`, callbacks outside of it. A sequence belongs to one thread at a time.
@@ -13,8 +14,6 @@
 #include "spec/pace.h"
 
 #include <stdatomic.h>
-
-
 
 /* What all sequences of an engine share. */
 struct ds_spec {
@@ -52,6 +51,21 @@ struct ds_sequence {
 /* Forgets positions from `computed` on. */
 void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed);
 
+/* True when the drafter's context, with what is stored, reaches as far as the target's cache. */
+bool ds_sequence_can_draft(const struct ds_sequence *sequence);
+
+/* The lock is held, for these three: stored features become context; those of the last pass's rows [row, row + n) are stored. */
+ds_status ds_sequence_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err);
+ds_status ds_sequence_store(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t row, uint32_t n, struct ds_error *err);
+/* Pages for positions below `positions`, those that are written from here on the sequence's own. */
+ds_status ds_sequence_reserve(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t positions, struct ds_error *err);
+
+/* Takes the stored features into the drafter's context. */
+ds_status ds_spec_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err);
+
+/* --- one sequence's part in a pass --- */
+
+/* Known tokens: tokens[computed..length) go through the target, as far as a pass allows. */
 struct ds_extend {
     bool feed_drafter;       /* its context follows */
     bool sample;             /* draw the token after the last one */
@@ -59,26 +73,19 @@ struct ds_extend {
     float *logits;           /* ... here, f32 [length - logits_from, vocabulary]; NULL: none */
     const atomic_bool *cancel; /* looked at before each pass; NULL: never */
 };
-/* Runs tokens[computed..length) through the target in chunks. *next: the token drawn, when asked for. */
-ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how, ds_token *next,
-                         struct ds_error *err);
 
-/* True when the drafter's context, with what is stored, reaches as far as the target's cache. */
-bool ds_sequence_can_draft(const struct ds_sequence *sequence);
-/* Takes the stored features into the drafter's context. */
-ds_status ds_spec_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err);
-
-/* One round; the arrays hold n_draft entries. */
+/* What became of a round; the arrays hold n_draft entries. */
 struct ds_round_result {
     uint32_t position;
     ds_token anchor;
     ds_token draft[DS_MAX_BLOCK];
     float confidence[DS_MAX_BLOCK]; /* of each draft's own acceptance, in (0, 1) */
-    const float *logits; /* of the confidences, before their temperatures: the drafter's own, until its next block; NULL: no head */
+    float logits[DS_MAX_BLOCK];     /* of the confidences, before their temperatures; with a head alone */
     uint32_t n_draft, verified, accepted;
     ds_token next;
-    double draft_seconds, verify_seconds; /* all of either half */
-    double block_seconds, pass_seconds;   /* the drafter's block alone, the target's pass alone */
+    double draft_seconds, verify_seconds; /* all of either half, whoever else had a part in it */
+    double block_seconds, pass_seconds;   /* the drafter's pass alone, the target's pass alone */
+    uint32_t drafting, rows;              /* sequences of the drafter's pass, rows of the target's */
 };
 
 /* What becomes of the tapped features of a round's rows. */
@@ -90,15 +97,58 @@ enum ds_round_taps {
 
 struct ds_round_plan {
     bool draft;           /* where the drafter's context is complete, or can be completed */
+    uint32_t slots;       /* of the block to draft, from the first; 0: all */
     uint32_t verify_most; /* drafts */
-    /* How many of at most `most` drafts to verify, when they are there; NULL: as many as possible. */
-    uint32_t (*choose)(void *user, const struct ds_round_result *drafted, uint32_t most);
-    void *user;
     enum ds_round_taps taps;
 };
+
 /*
- * Drafts, verifies, accepts, as planned. The sequence's tokens are not changed; its caches hold the anchor and the accepted drafts
- * afterwards. Allocates nothing.
+ * What one sequence does in a pass: a round, or some rows of known tokens. A turn that fails ends with a status of its own and leaves
+ * the others alone.
+ */
+struct ds_turn {
+    struct ds_sequence *sequence;
+    bool round; /* else an extension */
+    struct ds_extend extend;
+    struct ds_round_plan plan;
+    uint32_t rows;     /* of the pass: an extension's are given (ds_turn_chunk), a round's are 1 + result.verified */
+    struct ds_round_result result;
+    ds_token next;     /* of an extension that has come to its end and samples; else -1 */
+    ds_status status;
+    struct ds_error error;
+    /* Its place in the pass. */
+    uint32_t first_row, first_out, outputs;
+    bool biased[DS_MAX_BLOCK + 1]; /* its output rows */
+};
+
+/* A turn at the beginning of a round: the last token is the anchor. */
+void ds_turn_begin_round(struct ds_turn *turn, struct ds_sequence *sequence, const struct ds_round_plan *plan);
+/* Known tokens, in at most `rows` rows of which at most `outputs` give logits. */
+void ds_turn_begin_extend(struct ds_turn *turn, struct ds_sequence *sequence, const struct ds_extend *how, uint32_t rows, uint32_t outputs);
+
+/*
+ * The steps of a pass over many turns, in this order; turns whose status is not DS_OK are passed over. The status returned is of what
+ * all share (a device that fails); nothing is allocated.
+ *
+ *   draft    one pass of the drafter over the rounds that draft (several where they are more than it takes at once)
+ *   limit    most drafts of a round that can be verified; between this and `run` the caller may lower result.verified
+ *   run      one pass of the target over all rows; accepts, and takes features in
+ *
+ * All rows together must fit into a pass, and so must all that give logits.
+ */
+ds_status ds_spec_draft(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err);
+uint32_t ds_spec_most_drafts(const struct ds_spec *spec, const struct ds_turn *turn);
+ds_status ds_spec_run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err);
+
+/* --- a single sequence --- */
+
+/* Runs tokens[computed..length) through the target in chunks. *next: the token drawn, when asked for. */
+ds_status ds_spec_extend(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_extend *how, ds_token *next,
+                         struct ds_error *err);
+
+/*
+ * Drafts, verifies as many as planned, accepts. The sequence's tokens are not changed; its caches hold the anchor and the accepted drafts
+ * afterwards.
  */
 ds_status ds_spec_round(const struct ds_spec *spec, struct ds_sequence *sequence, const struct ds_round_plan *plan,
                         struct ds_round_result *result, struct ds_error *err);
