@@ -72,7 +72,29 @@ struct ds_sample_row {
     uint32_t stream;
     uint32_t purpose;          /* DS_PURPOSE_*: 0, the target and the coupled draft */
     int32_t bias_row;          /* row of the bias matrix; -1: none */
-    uint32_t reserved[6];      /* 0 */
+    uint32_t method;           /* enum ds_draw_method */
+    int32_t draft;             /* DS_DRAW_REJECTION: the drafted token */
+    uint32_t draft_row;        /* and the row of `drafted` that it was drawn from */
+    uint32_t reserved[3];      /* 0 */
+};
+
+/* How a row above temperature 0 is drawn: the op `sample` draws all as the first says, `reject` then those of the others. */
+enum ds_draw_method {
+    DS_DRAW_GUMBEL = 0,
+    DS_DRAW_MASS,      /* by integer masses, with the row's purpose */
+    DS_DRAW_REJECTION, /* the draft if it is accepted, else a token of the residual */
+};
+
+/* How the logits of one row are changed before a token is drawn from them; device data, 48 bytes, little-endian. */
+struct ds_adjust_row {
+    int32_t sequence;      /* row of the histories and of the biases; -1: the row stays as it is */
+    uint32_t first, end;   /* tokens at these positions are penalised: first <= position < end */
+    uint32_t drafted_from; /* those at this position and behind it are not in the history but in `drafted`, ... */
+    uint32_t drafted_at, drafted_stride; /* ... at these indices */
+    float repetition;      /* 1: none */
+    float presence, frequency;
+    uint32_t biases;       /* of the sequence's list, from its beginning */
+    uint32_t reserved[2];  /* 0 */
 };
 
 /* Bits of a row's flags: what ends its sequence with an error. Ops only ever set bits. */

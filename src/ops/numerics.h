@@ -60,6 +60,7 @@ DS_NUM_FN float ds_float(uint32_t u) {
 #define DS_NUM_SIGN 0x80000000u
 #define DS_NUM_INF 0x7f800000u
 #define DS_NUM_NAN 0x7fc00000u
+#define DS_NUM_LARGEST 3.40282346638528859812e38f
 #define DS_NUM_ROUND 12582912.0f /* 1.5 * 2^23: adding it rounds |x| < 2^22 to an integer, kept in the low bits */
 #define DS_NUM_ROUND_BITS 0x4b400000u
 

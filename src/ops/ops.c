@@ -272,6 +272,27 @@ static void list_scatter(const struct ds_op_scatter *p, struct operands *all) {
     add_count(all, &p->count);
 }
 
+static void list_adjust(const struct ds_op_adjust *p, struct operands *all) {
+    add_view(all, "x", &p->x, DS_READ, true);
+    add_words(all, "rows", &p->rows, DS_READ, p->x.rows, sizeof(struct ds_adjust_row) / 4);
+    add_view(all, "history", &p->history, DS_READ, false);
+    add_words(all, "drafted", &p->drafted, DS_READ, p->n_drafted, 1);
+    add_view(all, "bias_ids", &p->bias_ids, DS_READ, false);
+    add_view(all, "bias_values", &p->bias_values, DS_READ, false);
+    add_view(all, "out", &p->out, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
+static void list_reject(const struct ds_op_reject *p, struct operands *all) {
+    add_view(all, "logits", &p->logits, DS_READ, false);
+    add_words(all, "rows", &p->rows, DS_READ, p->logits.rows, sizeof(struct ds_sample_row) / 4);
+    add_view(all, "drafted", &p->drafted, DS_READ, false);
+    add_words(all, "bias", &p->bias, DS_READ, p->bias_rows, p->logits.cols);
+    add_words(all, "tokens", &p->tokens, DS_READ_WRITE, p->logits.rows, 1);
+    add_flags(all, &p->flags, p->logits.rows);
+    add_count(all, &p->count);
+}
+
 static void list_operands(ds_op op, const union ds_op_params *params, struct operands *all) {
     all->count = 0;
     switch (op) {

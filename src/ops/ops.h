@@ -259,6 +259,40 @@ struct ds_op_scatter {
     struct ds_slice count;
 };
 
+/*
+ * out = x, except, in this order,
+ *   for tokens that appear c > 0 times in the row's stretch of its history: x / repetition where x > 0, else x * repetition; then
+ *   less presence, then less c * frequency;
+ *   for the first `biases` tokens of the sequence's list: their bias added.
+ * After either step infinities become the largest finite number of their sign: a bias of -infinity leaves a token that is drawn only
+ * where all others are like it. What is not finite in x stays as it is. Ids outside the vocabulary count as no token.
+ */
+struct ds_op_adjust {
+    struct ds_view x, out;       /* f32 [rows, vocabulary]; out may be x in place */
+    struct ds_slice rows;        /* struct ds_adjust_row[rows] */
+    struct ds_view history;      /* i32 [sequences, positions]: tokens by position */
+    struct ds_slice drafted;     /* i32[n_drafted]: tokens that are not yet part of a sequence; or absent */
+    uint32_t n_drafted;
+    struct ds_view bias_ids;     /* i32 [sequences, any]; different from each other in a row */
+    struct ds_view bias_values;  /* f32, likewise; finite or -infinity */
+    struct ds_slice count;
+};
+
+/*
+ * tokens[r] for rows whose method is not DS_DRAW_GUMBEL; the others keep theirs. Masses and filters as in `sample`, from the row's own
+ * logits and from those its draft was drawn from; how they are compared: ref/reject.c. Flags as in `sample`.
+ */
+struct ds_op_reject {
+    struct ds_view logits;    /* f32 [rows, vocabulary] */
+    struct ds_slice rows;     /* struct ds_sample_row[rows] */
+    struct ds_view drafted;   /* f32 [any, vocabulary]; at.buffer NULL: no row has the method DS_DRAW_REJECTION */
+    struct ds_slice bias;     /* f32 [bias_rows][vocabulary], of `logits` alone; or absent */
+    uint32_t bias_rows;
+    struct ds_slice tokens;   /* i32[rows], in and out */
+    struct ds_slice flags;    /* u32[rows], or absent */
+    struct ds_slice count;
+};
+
 typedef enum ds_op {
 #define DS_OP(name, text) DS_OP_##name,
 #include "ops/ops.def"

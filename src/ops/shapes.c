@@ -282,6 +282,33 @@ static ds_status require_scatter(const struct ds_op_scatter *p, struct ds_error 
     return DS_OK;
 }
 
+static ds_status require_adjust(const struct ds_op_adjust *p, struct ds_error *err) {
+    DS_TRY(require_view("adjust", "x", &p->x, DS_ELEM_F32, err));
+    DS_TRY(require_view("adjust", "out", &p->out, DS_ELEM_F32, err));
+    DS_TRY(require_same_shape("adjust", "out", &p->out, "x", &p->x, err));
+    DS_TRY(require_present("adjust", "rows", &p->rows, err));
+    DS_TRY(require_view("adjust", "history", &p->history, DS_ELEM_I32, err));
+    DS_TRY(require_view("adjust", "bias_ids", &p->bias_ids, DS_ELEM_I32, err));
+    DS_TRY(require_view("adjust", "bias_values", &p->bias_values, DS_ELEM_F32, err));
+    DS_TRY(require_same_shape("adjust", "bias_values", &p->bias_values, "bias_ids", &p->bias_ids, err));
+    REQUIRE(p->bias_ids.rows == p->history.rows, "adjust", "bias_ids has %u rows and must have %u like history", p->bias_ids.rows, p->history.rows);
+    REQUIRE(!p->drafted.buffer == (p->n_drafted == 0), "adjust", "drafted is %s but n_drafted is %u",
+            p->drafted.buffer ? "given" : "absent", p->n_drafted);
+    return DS_OK;
+}
+
+static ds_status require_reject(const struct ds_op_reject *p, struct ds_error *err) {
+    DS_TRY(require_view("reject", "logits", &p->logits, DS_ELEM_F32, err));
+    DS_TRY(require_present("reject", "rows", &p->rows, err));
+    DS_TRY(require_present("reject", "tokens", &p->tokens, err));
+    REQUIRE(!p->bias.buffer == (p->bias_rows == 0), "reject", "bias is %s but bias_rows is %u", p->bias.buffer ? "given" : "absent",
+            p->bias_rows);
+    if (!p->drafted.at.buffer) return DS_OK;
+    DS_TRY(require_view("reject", "drafted", &p->drafted, DS_ELEM_F32, err));
+    REQUIRE(p->drafted.cols == p->logits.cols, "reject", "drafted has %u columns and must have %u like logits", p->drafted.cols, p->logits.cols);
+    return DS_OK;
+}
+
 ds_status ds_op_check_shapes(ds_op op, const union ds_op_params *params, struct ds_error *err) {
     switch (op) {
 #define DS_OP(name, text)                                                                                                      \

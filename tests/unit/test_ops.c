@@ -150,6 +150,27 @@ static union ds_op_params good(ds_op op) {
         p.scatter = (struct ds_op_scatter){
             .x = view(DS_ELEM_F32, ROWS, 20), .ids = fresh(), .out = view(DS_ELEM_F32, ROWS, 50), .fill = -1, .count = fresh()};
         break;
+    case DS_OP_adjust:
+        p.adjust = (struct ds_op_adjust){.x = view(DS_ELEM_F32, ROWS, 1000),
+                                         .out = view(DS_ELEM_F32, ROWS, 1000),
+                                         .rows = fresh(),
+                                         .history = view(DS_ELEM_I32, 4, 300),
+                                         .drafted = fresh(),
+                                         .n_drafted = 6,
+                                         .bias_ids = view(DS_ELEM_I32, 4, 20),
+                                         .bias_values = view(DS_ELEM_F32, 4, 20),
+                                         .count = fresh()};
+        break;
+    case DS_OP_reject:
+        p.reject = (struct ds_op_reject){.logits = view(DS_ELEM_F32, ROWS, 1000),
+                                         .rows = fresh(),
+                                         .drafted = view(DS_ELEM_F32, 9, 1000),
+                                         .bias = fresh(),
+                                         .bias_rows = 3,
+                                         .tokens = fresh(),
+                                         .flags = fresh(),
+                                         .count = fresh()};
+        break;
     case DS_OP_COUNT:
         break;
     }
@@ -224,7 +245,8 @@ static void only_optional_operands_may_be_absent(void **state) {
         const char *name;
     } optional[] = {{DS_OP_rms_norm, "weight"}, {DS_OP_quantize, "flags"}, {DS_OP_linear, "bias"},
                     {DS_OP_linear, "residual"}, {DS_OP_copy, "index"},     {DS_OP_sample, "flags"},
-                    {DS_OP_route, "scale"},    {DS_OP_expert_sum, "residual"},                     {DS_OP_rnn_cell, "state"}};
+                    {DS_OP_route, "scale"},    {DS_OP_expert_sum, "residual"},                     {DS_OP_rnn_cell, "state"},
+                    {DS_OP_reject, "drafted"}, {DS_OP_reject, "flags"}};
     for (ds_op op = 0; op < DS_OP_COUNT; op++) {
         const union ds_op_params all = good(op);
         struct ds_operand operands[DS_MAX_OPERANDS];
@@ -458,6 +480,12 @@ static void wrong_gates_copies_and_samples_are_refused(void **state) {
     REFUSES(scatter, p->out.rows = 4, "out has 4 rows and must have 5 like x");
     REFUSES(scatter, p->ids.buffer = NULL, "ids is missing");
     REFUSES(scatter, p->fill = 1.0f / 0.0f, "fill must be finite");
+    REFUSES(adjust, p->out.cols = 999, "out is [5, 999] and must be [5, 1000] like x");
+    REFUSES(adjust, p->bias_ids.rows = p->bias_values.rows = 3, "bias_ids has 3 rows and must have 4 like history");
+    REFUSES(adjust, p->bias_values.cols = 19, "bias_values is [4, 19] and must be [4, 20] like bias_ids");
+    REFUSES(adjust, p->n_drafted = 0, "drafted is given but n_drafted is 0");
+    REFUSES(reject, p->drafted.cols = 999, "drafted has 999 columns and must have 1000 like logits");
+    REFUSES(reject, p->bias_rows = 0, "bias is given but bias_rows is 0");
     REFUSES(copy, p->x.elem = DS_ELEM_BF16, "x is bf16 and must be f32 or i32");
     REFUSES(copy, p->out.elem = DS_ELEM_F32, "out is f32 and must be i32");
     REFUSES(copy, p->out.cols = 6, "out has 6 columns and must have 7 like x");

@@ -610,6 +610,35 @@ static void attention_is_softmax_over_the_visible_positions(void **state) {
 
 /* --- sampling --- */
 
+static void penalties_and_biases_do_what_the_formula_says(void **state) {
+    (void)state;
+    enum { V = 6 };
+    const float x[V] = {2, -2, 1, 0.5f, INFINITY, 3};
+    const int32_t history[8] = {0, 1, 0, 5, 4, -7, 99, 2}, drafted[4] = {3, 1, 3, 2}, ids[3] = {2, 3, 5};
+    const float biases[3] = {-INFINITY, 0.25f, 1};
+    struct ds_adjust_row how[3] = {
+        {.sequence = 0, .first = 0, .end = 9, .drafted_from = 7, .drafted_stride = 2, .repetition = 2, .presence = 0.25f, .frequency = 0.5f, .biases = 2},
+        {.sequence = 0, .first = 3, .end = 7, .drafted_from = 7, .repetition = 1, .frequency = 3e38f, .biases = 3},
+        {.sequence = -1, .end = 7, .drafted_from = 7, .repetition = 9},
+    };
+    const struct ds_view in = floats(NULL, 3, V);
+    for (int r = 0; r < 3; r++) memcpy((float *)at(in.at) + r * V, x, sizeof x);
+    union ds_op_params p = {.adjust = {.x = in, .out = floats(NULL, 3, V), .rows = put(how, sizeof how), .history = floats((const float *)history, 1, 8),
+                                       .drafted = put(drafted, sizeof drafted), .n_drafted = 4, .bias_ids = floats((const float *)ids, 1, 3),
+                                       .bias_values = floats(biases, 1, 3)}};
+    p.adjust.history.elem = p.adjust.bias_ids.elem = DS_ELEM_I32;
+    run(DS_OP_adjust, &p);
+    /* Row 0: 0 twice, 1, 5 and 3 (drafted twice: at 0 and 2) once or more; the infinity stays. */
+    const float most = 3.40282347e+38f, expected[3][V] = {
+        {2.0f / 2 - 0.25f - 1, -4 - 0.25f - 0.5f, -most, 0.25f - 0.25f - 1 + 0.25f, INFINITY, 1.5f - 0.25f - 0.5f},
+        {2, -2, -most, 0.75f, INFINITY, -3e38f + 1},
+        {2, -2, 1, 0.5f, INFINITY, 3}};
+    const float *out = at(p.adjust.out.at);
+    for (int r = 0; r < 3; r++)
+        for (int i = 0; i < V; i++)
+            if (out[r * V + i] != expected[r][i]) fail_msg("row %d, token %d: %g, expected %g", r, i, (double)out[r * V + i], (double)expected[r][i]);
+}
+
 /* Draws one token from each of `rows` rows of equal logits, row r as how[r % ways] says at position r. */
 static const int32_t *draw(const float *logits, uint32_t vocabulary, uint32_t rows, const struct ds_sample_row *how,
                            uint32_t ways, const float *bias, uint32_t bias_rows, const uint32_t **flags) {
@@ -906,6 +935,7 @@ int main(void) {
         TEST(gates_are_silu_tanh_gelu_and_sigmoid),
         TEST(a_gated_recurrence_keeps_and_takes),
         TEST(columns_are_scattered_and_the_others_filled),
+        TEST(penalties_and_biases_do_what_the_formula_says),
         TEST(a_quarter_turn_swaps_the_pairs),
         TEST(rows_are_copied_by_index),
         TEST(rows_of_a_table_are_gathered_and_scaled),

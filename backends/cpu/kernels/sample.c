@@ -4,9 +4,8 @@
  * filter needs the whole row, which one thread then selects from (select.h). Meaning: ref/sample.c.
  */
 #include "kernels.h"
+#include "kernels/filters.h"
 #include "kernels/sample.h"
-#include "kernels/select.h"
-#include "kernels/vec.h"
 
 #include "base/philox.h"
 
@@ -16,12 +15,6 @@ enum { BLOCK = 512, BATCH = 64, NONE = -1 };
 #define NOISE_MOST 22.25f
 #define NOISE_SPAN 26.0f
 
-/* One row's inputs. */
-struct row {
-    const float *logits, *bias; /* bias NULL: none */
-    uint32_t n;
-};
-
 static struct row row_of(const struct ds_op_sample *p, uint32_t r) {
     const struct ds_sample_row *how = (const struct ds_sample_row *)ds_host_at(&p->rows) + r;
     const float *bias = ds_host_at(&p->bias);
@@ -29,27 +22,7 @@ static struct row row_of(const struct ds_op_sample *p, uint32_t r) {
                         .bias = bias && how->bias_row >= 0 ? bias + (size_t)how->bias_row * p->logits.cols : NULL};
 }
 
-/* x = logit + bias of `n` tokens from `first` on; a forbidden token becomes a NaN, which no comparison chooses. */
-static void biased_logits(const struct row *row, uint32_t first, uint32_t n, float *x) {
-    if (!row->bias) {
-        memcpy(x, row->logits + first, n * sizeof(float));
-        return;
-    }
-    const float *logits = row->logits + first, *bias = row->bias + first;
-    for (uint32_t i = 0; i < n; i++)
-        x[i] = ds_pick(ds_bits(bias[i]) == (DS_NUM_INF | DS_NUM_SIGN), ds_float(DS_NUM_NAN), logits[i] + bias[i]);
-}
-
 /* --- first phase --- */
-
-static bool all_finite(const float *x, uint32_t n) {
-    int32_t largest = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        const int32_t magnitude = ds_abs_bits(x[i]);
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    return largest < (int32_t)DS_NUM_INF;
-}
 
 static void look(const struct row *row, uint64_t first, uint64_t end, struct ds_sample_part *part) {
     *part = (struct ds_sample_part){.id = NONE};
@@ -83,41 +56,6 @@ static struct ds_sample_part combine(const struct ds_sample_part *parts, uint32_
 }
 
 /* --- second phase --- */
-
-/* A fraction of at most 1 in units of 2^-32, and the rounded product with a total. */
-static uint64_t fixed_point(float fraction) { return (uint64_t)ds_nearest(ds_min(fraction, 1.0f) * 4294967296.0f); }
-static uint64_t share_of(uint64_t a, uint64_t fraction) {
-    return (a >> 32) * fraction + (((a & UINT32_MAX) * fraction + (UINT64_C(1) << 31)) >> 32);
-}
-
-/* Forbids all but the k largest of x; `keys` is scratch. */
-static void keep_top_k(float *x, uint32_t n, uint32_t k, uint32_t *keys) {
-    uint64_t candidates = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        const uint32_t bits = ds_bits(x[i] + 0.0f); /* one zero */
-        const uint32_t ordered = bits ^ (DS_NUM_SIGN | (0u - (bits >> 31)));
-        keys[i] = ds_is_nan(x[i]) ? 0 : ordered;
-        candidates += keys[i] != 0;
-    }
-    if (k == 0 || k >= candidates) return;
-    const struct ds_selection last = ds_select(keys, n, k, false);
-    for (uint32_t i = 0; i < n; i++)
-        if (!ds_selected(&last, keys[i], i)) x[i] = ds_float(DS_NUM_NAN);
-}
-
-/* t from x, and the masses as floats (integers below 2^33, so exact; forbidden tokens weigh 0). */
-static void masses(float *x, uint32_t n, float largest, float inverse_temperature, float *mass) {
-    for (uint32_t i = 0; i < n; i++) x[i] = (x[i] - largest) * inverse_temperature;
-    for (uint32_t i = 0; i < n; i++) mass[i] = ds_mass_float(x[i]);
-}
-
-static struct ds_selection keep_top_p(const float *mass, uint32_t n, float p) {
-    if (!(p > 0 && p < 1)) return (struct ds_selection){.key = 0, .last_id = UINT32_MAX};
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < n; i++) total += (uint64_t)mass[i];
-    const uint64_t wanted = share_of(total, fixed_point(p));
-    return ds_select((const uint32_t *)(const void *)mass, n, DS_MAX(wanted, 1), true);
-}
 
 /* The search for the largest t + noise: tokens in ascending order, a batch at a time so that noise is made by vectors. */
 struct race {

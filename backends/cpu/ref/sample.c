@@ -14,83 +14,15 @@
  * Fast kernels: maxima and integer sums in any order, selection instead of sorting. Noise lies in [-2.82, 22.2], so that a
  * token whose t is more than 26 below the best kept one needs none.
  */
-#include "ref/ref.h"
+#include "ref/candidates.h"
 
 #include "base/philox.h"
 #include "ops/numerics.h"
 
 #include <stdlib.h>
 
-struct candidate {
-    uint32_t id;
-    float x, t;
-    uint64_t w;
-};
-
-static int by_logit(const void *left, const void *right) {
-    const struct candidate *a = left, *b = right;
-    return ds_better(a->x, a->id, b->x, b->id) ? -1 : ds_better(b->x, b->id, a->x, a->id);
-}
-
-static int by_mass(const void *left, const void *right) {
-    const struct candidate *a = left, *b = right;
-    if (a->w != b->w) return a->w > b->w ? -1 : 1;
-    return a->id < b->id ? -1 : a->id > b->id;
-}
-
-/* A fraction of at most 1 in units of 2^-32; the product is exact, so this rounds once. */
-static uint64_t fixed_point(float fraction) {
-    return (uint64_t)ds_nearest(ds_min(fraction, 1.0f) * 4294967296.0f);
-}
-
-/* (a * fraction + 2^31) >> 32 for fraction < 2^32, by halves of a: nothing is lost. */
-static uint64_t share(uint64_t a, uint64_t fraction) {
-    return (a >> 32) * fraction + (((a & UINT32_MAX) * fraction + (UINT64_C(1) << 31)) >> 32);
-}
-
-static uint32_t keep_top_k(struct candidate *list, uint32_t n, uint32_t k) {
-    if (k == 0 || k >= n) return n;
-    qsort(list, n, sizeof *list, by_logit);
-    return k;
-}
-
-static uint32_t keep_top_p(struct candidate *list, uint32_t n, float p) {
-    if (!(p > 0 && p < 1)) return n;
-    uint64_t total = 0, sum = 0;
-    for (uint32_t i = 0; i < n; i++) total += list[i].w;
-    const uint64_t wanted = share(total, fixed_point(p));
-    qsort(list, n, sizeof *list, by_mass);
-    for (uint32_t i = 0; i < n; i++) {
-        sum += list[i].w;
-        if (sum >= wanted) return i + 1;
-    }
-    return n;
-}
-
-static uint32_t keep_min_p(struct candidate *list, uint32_t n, float p) {
-    if (!(p > 0)) return n;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (list[i].w >= fixed_point(p)) list[kept++] = list[i];
-    return kept;
-}
-
-static const struct candidate *largest_logit(const struct candidate *list, uint32_t n) {
-    const struct candidate *best = list;
-    for (uint32_t i = 1; i < n; i++)
-        if (ds_better(list[i].x, list[i].id, best->x, best->id)) best = &list[i];
-    return best;
-}
-
-static uint32_t draw(struct candidate *list, uint32_t n, const struct ds_sample_row *how) {
-    const float top = largest_logit(list, n)->x;
-    for (uint32_t i = 0; i < n; i++) {
-        list[i].t = (list[i].x - top) * how->inverse_temperature;
-        list[i].w = ds_mass(list[i].t);
-    }
-    n = keep_top_k(list, n, how->top_k);
-    n = keep_top_p(list, n, how->top_p);
-    n = keep_min_p(list, n, how->min_p);
+static uint32_t draw(struct ds_candidate *list, uint32_t n, const struct ds_sample_row *how) {
+    n = ds_ref_filter(list, n, how);
 
     const uint64_t seed = how->seed_low | (uint64_t)how->seed_high << 32;
     uint32_t best_id = UINT32_MAX;
@@ -107,21 +39,10 @@ static uint32_t draw(struct candidate *list, uint32_t n, const struct ds_sample_
 }
 
 static int32_t sample(const float *logits, uint32_t n, const float *bias, const struct ds_sample_row *how,
-                      struct candidate *list, uint32_t *flags) {
-    uint32_t candidates = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!ds_is_finite(logits[i])) {
-            *flags |= DS_FLAG_LOGIT;
-            return -1;
-        }
-        if (bias && ds_bits(bias[i]) == (DS_NUM_INF | DS_NUM_SIGN)) continue;
-        list[candidates++] = (struct candidate){.id = i, .x = bias ? logits[i] + bias[i] : logits[i]};
-    }
-    if (candidates == 0) {
-        *flags |= DS_FLAG_MASKED;
-        return -1;
-    }
-    return (int32_t)(how->inverse_temperature > 0 ? draw(list, candidates, how) : largest_logit(list, candidates)->id);
+                      struct ds_candidate *list, uint32_t *flags) {
+    const uint32_t candidates = ds_ref_candidates(logits, n, bias, list, flags);
+    if (candidates == 0) return -1;
+    return (int32_t)(how->inverse_temperature > 0 ? draw(list, candidates, how) : ds_ref_largest(list, candidates)->id);
 }
 
 ds_status ds_ref_sample(const struct ds_op_sample *p, struct ds_error *err) {
@@ -130,7 +51,7 @@ ds_status ds_ref_sample(const struct ds_op_sample *p, struct ds_error *err) {
     const float *bias = ds_host_at(&p->bias);
     int32_t *tokens = ds_host_at(&p->tokens);
     uint32_t *flags = ds_host_at(&p->flags);
-    struct candidate *list = malloc(vocabulary * sizeof *list);
+    struct ds_candidate *list = malloc(vocabulary * sizeof *list);
     if (!list) return ds_fail_memory(err, vocabulary * sizeof *list, "the candidates of a row");
     for (uint32_t r = 0; r < rows; r++) {
         const float *row_bias = bias && how[r].bias_row >= 0 ? bias + (size_t)how[r].bias_row * vocabulary : NULL;
