@@ -39,11 +39,11 @@ struct ds_chain_rows {
 };
 
 DS_INLINE vi chain_word(const uint8_t *from) { return vi_set1(ds_tile_load4(from)); }
-DS_INLINE const uint8_t *row_q(const struct ds_chain_rows *rows, int r) { return rows->q + (size_t)r * rows->pitch; }
-DS_INLINE const uint8_t *row_prepared(const struct ds_chain_rows *rows, int r) { return rows->prepared + (size_t)r * rows->step; }
-DS_INLINE float row_d(const struct ds_chain_rows *rows, int r, int block) {
+DS_INLINE const uint8_t *row_q(const struct ds_chain_rows rows, int r) { return rows.q + (size_t)r * rows.pitch; }
+DS_INLINE const uint8_t *row_prepared(const struct ds_chain_rows rows, int r) { return rows.prepared + (size_t)r * rows.step; }
+DS_INLINE float row_d(const struct ds_chain_rows rows, int r, int block) {
     float d;
-    memcpy(&d, rows->d + (size_t)r * rows->pitch + block * 4, 4);
+    memcpy(&d, rows.d + (size_t)r * rows.pitch + block * 4, 4);
     return d;
 }
 
@@ -72,18 +72,10 @@ DS_INLINE void chain_unpack(const uint8_t *record, const struct ds_chain_kind ki
     }
 }
 
-/* Scales of groups as int16 pairs (s, s) of every output; minimums as pairs of neighbouring groups. */
+/* What wide weights are multiplied by: the scales of a record, widened. */
 DS_INLINE void chain_scales(const struct ds_pack *pack, const uint8_t *record, const struct ds_chain_kind kind, struct ds_tile *tile) {
-    const int float_rows = kind.groups ? 1 : 8;
-    ds_tile_floats(record + pack->d_at, pack->bf16_scale, float_rows, tile->d);
-    if (kind.minimum) ds_tile_floats(record + pack->dmin_at, false, float_rows, tile->m);
-    const uint8_t *scale = record + pack->scale_at, *minimum = record + pack->minimum_at;
-    for (int g = 0; g < kind.groups; g++) {
-        const vi s = vi_widen_s8(scale + g * DS_TILE);
-        vi_store(tile->scale[g], kind.low_bits == 8 || pack->levels ? s : vi_or(vi_and(s, vi_set1(0xffff)), vi_shift_left32(s, 16)));
-    }
-    for (int g = 0; kind.minimum && g < kind.groups; g += 2)
-        vi_store(tile->minimum[g / 2], vi_or(vi_widen_s8(minimum + g * DS_TILE), vi_shift_left32(vi_widen_s8(minimum + (g + 1) * DS_TILE), 16)));
+    ds_tile_floats(record + pack->d_at, pack->bf16_scale, kind.groups ? 1 : 8, tile->d);
+    for (int g = 0; g < kind.groups; g++) vi_store(tile->scale[g], vi_widen_s8(record + pack->scale_at + g * DS_TILE));
 }
 
 /* --- narrow weights --- */
@@ -93,9 +85,20 @@ DS_INLINE void chain_fetch(const uint8_t *ahead, const int bits, int b) {
     DS_UNROLL for (int i = 0; i < bits + 1; i++) __builtin_prefetch(ahead + (b * (bits + 1) + i) * 64);
 }
 
-/* Dots of the eight vectors of block b with n rows: int16 pairs summed by chain, then out[r] += chain * factor. */
-DS_INLINE void chain_block(const struct ds_tile *tile, const uint8_t *low, const uint8_t *high, const struct ds_chain_kind unpack,
-                           const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, int b, uint8_t *keep, vi *out) {
+/* Where a record keeps what its dots are multiplied by, all of [..][16 outputs]. */
+struct ds_chain_scales {
+    const uint8_t *scale, *minimum; /* of groups */
+    const uint16_t *d, *dmin;       /* f16, of the record or of its blocks of 32 */
+};
+
+DS_INLINE struct ds_chain_scales chain_scales_at(const struct ds_pack *pack, const uint8_t *record) {
+    return (struct ds_chain_scales){record + pack->scale_at, record + pack->minimum_at, (const uint16_t *)(const void *)(record + pack->d_at),
+                                    (const uint16_t *)(const void *)(record + pack->dmin_at)};
+}
+
+/* The dots of the eight vectors of block b with n rows: int16 pairs summed by chain, then out[r] += chain * factor. */
+DS_INLINE void chain_block(const struct ds_chain_scales scales, const uint8_t *low, const uint8_t *high, const struct ds_chain_kind unpack,
+                           const struct ds_chain_rows rows, const int n, const struct ds_chain_kind kind, int b, uint8_t *keep, vi *out) {
     DS_UNROLL for (int c = 0; c < 8 / kind.length; c++) {
         vi acc[DS_ROW_BLOCK];
         DS_UNROLL for (int v = 0; v < kind.length; v++) {
@@ -109,26 +112,66 @@ DS_INLINE void chain_block(const struct ds_tile *tile, const uint8_t *low, const
                 else acc[r] = pairs;
             }
         }
-        const vi factor = kind.groups == 0 ? vi_set1(0x00010001) : vi_load(tile->scale[kind.groups == 16 ? b * (8 / kind.length) + c : b]);
+        const int group = kind.groups == 16 ? b * (8 / kind.length) + c : b;
+        const vi factor = kind.groups == 0 ? vi_set1(0x00010001) : vi_twice16(scales.scale + group * DS_TILE, kind.start);
         DS_UNROLL for (int r = 0; r < n; r++) out[r] = vi_add(out[r], vi_madd16(acc[r], factor));
     }
 }
 
-/* Minimums of groups: sum of minimum * (sum of x). */
-DS_INLINE vi chain_minimum(const struct ds_tile *tile, const uint8_t *prepared, const int groups) {
-    vi sum = vi_set1(0);
-    DS_UNROLL for (int g = 0; g < groups / 2; g++) sum = vi_add(sum, vi_madd16(vi_load(tile->minimum[g]), chain_word(prepared + g * 4)));
-    return sum;
+/* msum[r] = sum over groups of minimum * (sum of x). */
+DS_INLINE void chain_minimums(const struct ds_chain_scales scales, const struct ds_chain_rows rows, const int n, const int groups, vi *msum) {
+    DS_UNROLL for (int g = 0; g < groups / 2; g++) {
+        const vi m = vi_pairs16(scales.minimum + 2 * g * DS_TILE, scales.minimum + (2 * g + 1) * DS_TILE);
+        DS_UNROLL for (int r = 0; r < n; r++) {
+            const vi product = vi_madd16(m, chain_word(row_prepared(rows, r) + g * 4));
+            msum[r] = g == 0 ? product : vi_add(msum[r], product);
+        }
+    }
+}
+
+/* Types of 32: sum[r] += f32(dot) * d (+ f32(sum of x) * m) of block b. */
+DS_INLINE void chain_add_block(const struct ds_chain_scales scales, const struct ds_chain_rows rows, const int n, const struct ds_chain_kind kind,
+                               int b, const vi *dot, vf *sum) {
+    const vf d = vf_load_f16(scales.d + b * DS_TILE);
+    vf m;
+    if (kind.minimum) m = vf_load_f16(scales.dmin + b * DS_TILE);
+    DS_UNROLL for (int r = 0; r < n; r++) {
+        vf t = vf_mul(vi_to_float(dot[r]), d);
+        if (kind.minimum) {
+            float x_sum;
+            memcpy(&x_sum, row_prepared(rows, r) + b * 4, 4);
+            t = vf_add(t, vf_mul(vf_set1(x_sum), m));
+        }
+        sum[r] = vf_add(sum[r], t);
+    }
+}
+
+/* Types of 256: total[r] += (d * d_x) * f32(isum) (- (dmin * d_x) * f32(msum)). */
+DS_INLINE void chain_add_run(const struct ds_chain_scales scales, const struct ds_chain_rows rows, const int n, const struct ds_chain_kind kind,
+                             const vi *isum, float (*total)[DS_TILE]) {
+    vi msum[DS_ROW_BLOCK];
+    const vf d = vf_load_f16(scales.d);
+    vf m;
+    if (kind.minimum) {
+        chain_minimums(scales, rows, n, kind.groups, msum);
+        m = vf_load_f16(scales.dmin);
+    }
+    DS_UNROLL for (int r = 0; r < n; r++) {
+        const vf d_x = vf_set1(row_d(rows, r, 0));
+        vf run = vf_mul(vf_mul(d, d_x), vi_to_float(isum[r]));
+        if (kind.minimum) run = vf_sub(run, vf_mul(vf_mul(m, d_x), vi_to_float(msum[r])));
+        vf_store(total[r], vf_add(vf_load(total[r]), run));
+    }
 }
 
 /*
- * total[r] += the sums of one run, meanings as in tile.h, for n rows. `unpack` says what lies at `record`: planes, or bytes already.
+ * total[r] += the sums of one run, meanings as in tile.h, for n rows. `unpack` says what lies at `weights`: planes, or bytes already.
  * The first rows take weights from the planes in registers, fetch what lies `ahead`, and keep the bytes for more rows if there are any
  * (`keep`, else NULL): writing them costs nothing beside the products.
  */
-DS_INLINE void chain_run(const struct ds_tile *tile, const uint8_t *record, const struct ds_chain_kind unpack, const uint8_t *ahead,
-                         const struct ds_chain_rows *rows, const int n, const struct ds_chain_kind kind, uint8_t *keep, float (*total)[DS_TILE]) {
-    const uint8_t *low = record, *high = record + DS_RUN * DS_TILE / 8 * unpack.low_bits;
+DS_INLINE void chain_run(const struct ds_chain_scales scales, const uint8_t *weights, const struct ds_chain_kind unpack, const uint8_t *ahead,
+                         const struct ds_chain_rows rows, const int n, const struct ds_chain_kind kind, uint8_t *keep, float (*total)[DS_TILE]) {
+    const uint8_t *low = weights, *high = weights + DS_RUN * DS_TILE / 8 * unpack.low_bits;
     vi isum[DS_ROW_BLOCK];
     vf sum[DS_ROW_BLOCK];
     DS_UNROLL for (int r = 0; r < n; r++) isum[r] = vi_set1(0);
@@ -136,35 +179,26 @@ DS_INLINE void chain_run(const struct ds_tile *tile, const uint8_t *record, cons
     for (int b = 0; b < 8; b++, low += unpack.low_bits * 64, high += unpack.high_bits * 64) {
         if (unpack.low_bits < 8) chain_fetch(ahead, unpack.low_bits + unpack.high_bits, b);
         if (kind.groups) {
-            chain_block(tile, low, high, unpack, rows, n, kind, b, keep, isum);
+            chain_block(scales, low, high, unpack, rows, n, kind, b, keep, isum);
             continue;
         }
         vi dot[DS_ROW_BLOCK];
         DS_UNROLL for (int r = 0; r < n; r++) dot[r] = vi_set1(0);
-        chain_block(tile, low, high, unpack, rows, n, kind, b, keep, dot);
-        DS_UNROLL for (int r = 0; r < n; r++) {
-            vf t = vf_mul(vi_to_float(dot[r]), vf_load(tile->d[b]));
-            if (kind.minimum) {
-                float x_sum;
-                memcpy(&x_sum, row_prepared(rows, r) + b * 4, 4);
-                t = vf_add(t, vf_mul(vf_set1(x_sum), vf_load(tile->m[b])));
-            }
-            sum[r] = vf_add(sum[r], t);
-        }
+        chain_block(scales, low, high, unpack, rows, n, kind, b, keep, dot);
+        chain_add_block(scales, rows, n, kind, b, dot, sum);
     }
-    DS_UNROLL for (int r = 0; r < n; r++) {
-        const vf d = vf_set1(row_d(rows, r, 0));
-        vf run = kind.groups ? vf_mul(vf_mul(vf_load(tile->d[0]), d), vi_to_float(isum[r])) : vf_mul(d, sum[r]);
-        if (kind.groups && kind.minimum)
-            run = vf_sub(run, vf_mul(vf_mul(vf_load(tile->m[0]), d), vi_to_float(chain_minimum(tile, row_prepared(rows, r), kind.groups))));
-        vf_store(total[r], vf_add(vf_load(total[r]), run));
+    if (kind.groups) {
+        chain_add_run(scales, rows, n, kind, isum, total);
+        return;
     }
+    DS_UNROLL for (int r = 0; r < n; r++)
+        vf_store(total[r], vf_add(vf_load(total[r]), vf_mul(vf_set1(row_d(rows, r, 0)), sum[r])));
 }
 
 /* --- wide weights --- */
 
 /* dot[r] += u * x over block b; u = q + 128 as bytes, x as int16 pairs (x0, x2), (x1, x3). */
-DS_INLINE void chain_wide_block(const uint8_t *u, const struct ds_chain_rows *rows, const int n, int b, vi *dot) {
+DS_INLINE void chain_wide_block(const uint8_t *u, const struct ds_chain_rows rows, const int n, int b, vi *dot) {
     DS_UNROLL for (int j = 0; j < 8; j++) {
         const vi w = vi_load(u + (b * 8 + j) * 64), even = vi_and(w, vi_set1(0x00ff00ff)), odd = vi_shift_right16(w, 8);
         DS_UNROLL for (int r = 0; r < n; r++) {
@@ -175,7 +209,7 @@ DS_INLINE void chain_wide_block(const uint8_t *u, const struct ds_chain_rows *ro
     }
 }
 
-DS_INLINE void chain_wide_run(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows *rows, const int n,
+DS_INLINE void chain_wide_run(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows rows, const int n,
                               const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
     vi isum[DS_ROW_BLOCK];
     vf sum[DS_ROW_BLOCK];

@@ -8,51 +8,49 @@
 #include "kernels/chain_prepare.h"
 
 /* One record of weights for n rows; `ahead` is a record that will be needed soon. */
-typedef void (*record_fn)(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile, const struct ds_chain_rows *rows, uint32_t n,
+typedef void (*record_fn)(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile, const struct ds_chain_rows rows, uint32_t n,
                           float (*total)[DS_TILE]);
 
 static const struct ds_chain_kind whole_bytes = {.low_bits = 8};
 
-DS_INLINE struct ds_chain_rows rows_from(const struct ds_chain_rows *rows, uint32_t r) {
-    return (struct ds_chain_rows){.q = rows->q + r * rows->pitch, .d = rows->d + r * rows->pitch, .pitch = rows->pitch,
-                                  .prepared = rows->prepared + r * rows->step, .step = rows->step};
+DS_INLINE struct ds_chain_rows rows_from(const struct ds_chain_rows rows, uint32_t r) {
+    return (struct ds_chain_rows){.q = rows.q + r * rows.pitch, .d = rows.d + r * rows.pitch, .pitch = rows.pitch,
+                                  .prepared = rows.prepared + r * rows.step, .step = rows.step};
 }
 
-/* Rows `first` to first + n - 1 from bytes. */
-DS_INLINE void some_rows(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows *rows, const uint32_t first,
-                         const int n, const struct ds_chain_kind kind, const bool wide, float (*total)[DS_TILE]) {
-    const struct ds_chain_rows from = rows_from(rows, first);
-    if (wide) chain_wide_run(tile, u, ahead, &from, n, kind, total + first);
-    else chain_run(tile, u, whole_bytes, ahead, &from, n, kind, NULL, total + first);
-}
+/* --- narrow weights --- */
 
-/* Rows from `r` on, as many at a time as registers hold, then fewer. */
-DS_INLINE void more_rows(const struct ds_tile *tile, const uint8_t *u, const struct ds_chain_rows *rows, uint32_t r, uint32_t n,
-                         const struct ds_chain_kind kind, const bool wide, float (*total)[DS_TILE]) {
+/* Rows from `r` on from bytes, as many at a time as registers hold, then what is left. */
+DS_INLINE void narrow_rest(const struct ds_chain_scales scales, const uint8_t *u, const struct ds_chain_rows rows, uint32_t r, uint32_t n,
+                           const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
     if (DS_ROW_BLOCK >= 8)
-        for (; n - r >= 8; r += 8) some_rows(tile, u, NULL, rows, r, DS_MIN(DS_ROW_BLOCK, 8), kind, wide, total);
-    for (; n - r >= 4; r += 4) some_rows(tile, u, NULL, rows, r, 4, kind, wide, total);
-    for (; n - r >= 2; r += 2) some_rows(tile, u, NULL, rows, r, 2, kind, wide, total);
-    if (r < n) some_rows(tile, u, NULL, rows, r, 1, kind, wide, total);
+        for (; n - r >= 8; r += 8) chain_run(scales, u, whole_bytes, NULL, rows_from(rows, r), DS_MIN(DS_ROW_BLOCK, 8), kind, NULL, total + r);
+    for (; n - r >= 4; r += 4) chain_run(scales, u, whole_bytes, NULL, rows_from(rows, r), 4, kind, NULL, total + r);
+    switch (n - r) {
+    case 3: chain_run(scales, u, whole_bytes, NULL, rows_from(rows, r), 3, kind, NULL, total + r); break;
+    case 2: chain_run(scales, u, whole_bytes, NULL, rows_from(rows, r), 2, kind, NULL, total + r); break;
+    case 1: chain_run(scales, u, whole_bytes, NULL, rows_from(rows, r), 1, kind, NULL, total + r); break;
+    default: break;
+    }
 }
 
 DS_INLINE void narrow_record(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
-                             const struct ds_chain_rows *rows, uint32_t n, const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
-    chain_scales(pack, record, kind, tile);
-    if (n == 1) {
-        chain_run(tile, record, kind, ahead, rows, 1, kind, NULL, total);
-    } else if (n < 4) {
-        chain_run(tile, record, kind, ahead, rows, 2, kind, tile->unpacked, total);
-        if (n == 3) more_rows(tile, tile->unpacked, rows, 2, n, kind, false, total);
-    } else {
-        chain_run(tile, record, kind, ahead, rows, 4, kind, tile->unpacked, total);
-        more_rows(tile, tile->unpacked, rows, 4, n, kind, false, total);
+                             const struct ds_chain_rows rows, uint32_t n, const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
+    const struct ds_chain_scales scales = chain_scales_at(pack, record);
+    switch (n) {
+    case 1: chain_run(scales, record, kind, ahead, rows, 1, kind, NULL, total); break;
+    case 2: chain_run(scales, record, kind, ahead, rows, 2, kind, NULL, total); break;
+    case 3: chain_run(scales, record, kind, ahead, rows, 3, kind, NULL, total); break;
+    case 4: chain_run(scales, record, kind, ahead, rows, 4, kind, NULL, total); break;
+    default:
+        chain_run(scales, record, kind, ahead, rows, 4, kind, tile->unpacked, total);
+        narrow_rest(scales, tile->unpacked, rows, 4, n, kind, total);
     }
 }
 
 #define NARROW(name, ...)                                                                                                             \
     static void name(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,                   \
-                     const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {                                         \
+                     const struct ds_chain_rows rows, uint32_t n, float (*total)[DS_TILE]) {                                         \
         narrow_record(pack, record, ahead, tile, rows, n, (struct ds_chain_kind){__VA_ARGS__}, total);                                \
     }
 NARROW(record_q4_0, .low_bits = 4, .length = 8, .start = true)
@@ -65,18 +63,25 @@ NARROW(record_q4_k, .low_bits = 4, .groups = 8, .length = 8, .minimum = true)
 NARROW(record_q5_k, .low_bits = 4, .high_bits = 1, .groups = 8, .length = 4, .minimum = true)
 NARROW(record_q6_k, .low_bits = 4, .high_bits = 2, .groups = 16, .length = 4, .start = true)
 
+/* --- wide weights --- */
+
 /* The first rows fetch what lies ahead. */
-DS_INLINE void wide_rows(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows *rows, uint32_t n,
+DS_INLINE void wide_rows(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows rows, uint32_t n,
                          const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
-    if (n >= 4) some_rows(tile, u, ahead, rows, 0, 4, kind, true, total);
-    else if (n >= 2) some_rows(tile, u, ahead, rows, 0, 2, kind, true, total);
-    else some_rows(tile, u, ahead, rows, 0, 1, kind, true, total);
-    const uint32_t done = n >= 4 ? 4 : n >= 2 ? 2 : 1;
-    if (done < n) more_rows(tile, u, rows, done, n, kind, true, total);
+    uint32_t r = 0;
+    if (DS_ROW_BLOCK >= 8)
+        for (; n - r >= 8; r += 8, ahead = NULL) chain_wide_run(tile, u, ahead, rows_from(rows, r), DS_MIN(DS_ROW_BLOCK, 8), kind, total + r);
+    for (; n - r >= 4; r += 4, ahead = NULL) chain_wide_run(tile, u, ahead, rows_from(rows, r), 4, kind, total + r);
+    switch (n - r) {
+    case 3: chain_wide_run(tile, u, ahead, rows_from(rows, r), 3, kind, total + r); break;
+    case 2: chain_wide_run(tile, u, ahead, rows_from(rows, r), 2, kind, total + r); break;
+    case 1: chain_wide_run(tile, u, ahead, rows_from(rows, r), 1, kind, total + r); break;
+    default: break;
+    }
 }
 
 static void record_q8_0(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
-                        const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {
+                        const struct ds_chain_rows rows, uint32_t n, float (*total)[DS_TILE]) {
     const struct ds_chain_kind kind = {.low_bits = 8, .fine = true};
     chain_scales(pack, record, kind, tile);
     wide_rows(tile, record, ahead, rows, n, kind, total);
@@ -84,7 +89,7 @@ static void record_q8_0(const struct ds_pack *pack, const uint8_t *record, const
 
 /* Codebooks, with float scales of 32 or integer ones. */
 DS_INLINE void record_of_levels(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
-                                const struct ds_chain_rows *rows, uint32_t n, const int groups, float (*total)[DS_TILE]) {
+                                const struct ds_chain_rows rows, uint32_t n, const int groups, float (*total)[DS_TILE]) {
     const struct ds_chain_kind kind = {.low_bits = 4, .groups = groups};
     chain_scales(pack, record, kind, tile);
     chain_unpack(record, kind, tile->unpacked);
@@ -92,11 +97,11 @@ DS_INLINE void record_of_levels(const struct ds_pack *pack, const uint8_t *recor
     wide_rows(tile, tile->unpacked, ahead, rows, n, kind, total);
 }
 static void record_levels_32(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
-                             const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {
+                             const struct ds_chain_rows rows, uint32_t n, float (*total)[DS_TILE]) {
     record_of_levels(pack, record, ahead, tile, rows, n, 0, total);
 }
 static void record_levels_256(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
-                              const struct ds_chain_rows *rows, uint32_t n, float (*total)[DS_TILE]) {
+                              const struct ds_chain_rows rows, uint32_t n, float (*total)[DS_TILE]) {
     record_of_levels(pack, record, ahead, tile, rows, n, 8, total);
 }
 
@@ -156,7 +161,7 @@ static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *prepared
     struct ds_tile tile;
     for (uint32_t i = 0; i < runs; i++, packed += pack->run_bytes) {
         /* Two records ahead: one is over before memory has answered. The hardware's own prefetcher stops at page ends. */
-        record(pack, packed, packed + 2 * pack->run_bytes, &tile, &x, rows, total);
+        record(pack, packed, packed + 2 * pack->run_bytes, &tile, x, rows, total);
         x.q += DS_RUN;
         x.d += 4 * scales;
         x.prepared += each;

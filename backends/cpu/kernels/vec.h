@@ -10,6 +10,7 @@
 #define DS_NUM_HARDWARE_DIV 1 /* IEEE division and square root are correctly rounded: the same bits, faster */
 #include "ops/numerics.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -307,6 +308,37 @@ DS_INLINE vi vi_maddubs(vi w, vi x) {
     DS_EACH_PART w.p[i] = (ds_pi)_mm256_maddubs_epi16((__m256i)w.p[i], (__m256i)x.p[i]);
 #endif
     return w;
+}
+/* Sixteen bytes as int16, each twice: a shuffle puts every byte twice into the low or, to keep the sign, the high half of an int16. */
+DS_INLINE vi vi_twice16(const void *from, const bool with_sign) {
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)from);
+    const int32_t each = with_sign ? 0x01000100 : 0x00010001, none = with_sign ? 0x00800080 : (int32_t)0x80008000;
+    vi y;
+#if DS_PART == 64
+    const ds_pi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const __m512i x = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), (__m512i)(lane * each | none));
+    y.p[0] = (ds_pi)(with_sign ? _mm512_srai_epi16(x, 8) : x);
+#else
+    const ds_pi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    DS_EACH_PART {
+        const __m256i x = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), (__m256i)((lane + 8 * i) * each | none));
+        y.p[i] = (ds_pi)(with_sign ? _mm256_srai_epi16(x, 8) : x);
+    }
+#endif
+    return y;
+}
+/* Sixteen bytes of either, below 128, as int16 pairs. */
+DS_INLINE vi vi_pairs16(const void *first, const void *second) {
+    const __m128i a = _mm_loadu_si128((const __m128i *)first), b = _mm_loadu_si128((const __m128i *)second);
+    const __m128i low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
+    vi y;
+#if DS_PART == 64
+    y.p[0] = (ds_pi)_mm512_cvtepu8_epi16(_mm256_set_m128i(high, low));
+#else
+    y.p[0] = (ds_pi)_mm256_cvtepu8_epi16(low);
+    y.p[1] = (ds_pi)_mm256_cvtepu8_epi16(high);
+#endif
+    return y;
 }
 /* int16 lanes, modulo 2^16. */
 DS_INLINE vi vi_add16(vi a, vi b) {
