@@ -1,6 +1,8 @@
 #include "cli_engine.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -13,7 +15,7 @@
 static const char *const kv_names[] = {[DS_KV_F16] = "f16", [DS_KV_F32] = "f32", NULL};
 static const char *const weights_names[] = {[DS_WEIGHTS_FILE] = "file", [DS_WEIGHTS_F32] = "f32", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", "trace", NULL};
-static const char *const sampling_names[] = {"coupled", NULL};
+static const char *const sampling_names[] = {[DS_COUPLED] = "coupled", [DS_REJECTION] = "rejection", NULL};
 
 #define AT(member) .offset = offsetof(struct ds_cli_engine, member)
 const struct ds_cli_option ds_cli_engine_options[] = {
@@ -78,6 +80,24 @@ static bool parse_spec(const char *text, void *target) {
     return true;
 }
 
+/* Adds to a list; the library says what is wrong with an id. */
+static bool parse_bias(const char *text, void *target) {
+    struct ds_cli_biases *const biases = target;
+    char *end;
+    errno = 0;
+    if (text[0] < '0' || text[0] > '9') return false;
+    const long id = strtol(text, &end, 10);
+    if (errno || *end != ':' || id > INT32_MAX || biases->count == DS_CLI_MOST_BIASES) return false;
+    const char *const value = end + 1;
+    float bias = -INFINITY;
+    if (strcmp(value, "-inf") != 0) {
+        bias = strtof(value, &end);
+        if (end == value || *end || !(bias >= -1000 && bias <= 1000)) return false;
+    }
+    biases->list[biases->count++] = (ds_logit_bias){(ds_token)id, bias};
+    return true;
+}
+
 #define AT(member) .offset = offsetof(struct ds_cli_draft, member)
 const struct ds_cli_option ds_cli_draft_options[] = {
     {.name = "drafter", .letter = 'd', .value = "PATH", .kind = DS_CLI_STRING, AT(drafter),
@@ -101,7 +121,19 @@ const struct ds_cli_option ds_cli_sampling_options[] = {
     {.name = "seed", .value = "N", .kind = DS_CLI_U64, AT(seed), .given = offsetof(struct ds_cli_sampling, seed_given),
      .help = "the same seed gives the same tokens, everywhere (default: a random one, which is printed)"},
     {.name = "sampling", .kind = DS_CLI_ENUM, AT(method), .choices = sampling_names,
-     .help = "how drafts are accepted above temperature 0; coupled gives the very tokens that come without a drafter"},
+     .help = "how drafts are accepted above temperature 0: coupled gives the very tokens that come without a drafter; rejection accepts more, "
+             "and gives tokens of the same distribution (default: coupled)"},
+    {.name = "repeat-penalty", .value = "R", .kind = DS_CLI_FLOAT, AT(penalties.repetition), .low = 0, .high = 100,
+     .help = "divides the logits of tokens that were there by R where they are above 0, and multiplies the others; 0 and 1 are off (default: 1)"},
+    {.name = "presence-penalty", .value = "X", .kind = DS_CLI_FLOAT, AT(penalties.presence), .low = -100, .high = 100,
+     .help = "lowers the logits of tokens that were there by X (default: 0)"},
+    {.name = "frequency-penalty", .value = "X", .kind = DS_CLI_FLOAT, AT(penalties.frequency), .low = -100, .high = 100,
+     .help = "lowers the logits of tokens that were there by X for each time (default: 0)"},
+    {.name = "penalty-window", .value = "N", .kind = DS_CLI_UINT, AT(penalties.window),
+     .help = "penalties count the last N tokens, prompt included; 0 is all (default: 0)"},
+    {.name = "logit-bias", .value = "ID:VALUE", .kind = DS_CLI_CUSTOM, AT(biases), .parse = parse_bias,
+     .expected = "ID:VALUE with a token's id and -1000 to 1000 or -inf, at most 1024 times",
+     .help = "adds VALUE to the logit of a token; -inf forbids it. May be given several times"},
     {0}};
 #undef AT
 
@@ -213,6 +245,10 @@ int ds_cli_session_params(const struct ds_cli_command *command, const struct ds_
     out->sampling.top_p = sampling->top_p;
     out->sampling.min_p = sampling->min_p;
     out->sampling.seed = sampling->seed;
+    out->acceptance = (ds_acceptance)sampling->method;
+    out->penalties = sampling->penalties;
+    out->logit_bias = sampling->biases.list;
+    out->n_logit_bias = sampling->biases.count;
     if (!sampling->seed_given && sampling->temperature > 0 && !draw_seed(&out->sampling.seed))
         return ds_cli_failf("no random seed could be drawn from /dev/urandom; give one with --seed");
     if (draft->drafter) out->spec = draft->spec.given ? draft->spec.mode : DS_SPEC_AUTO;

@@ -33,8 +33,14 @@ struct ds_cli_draft {
 };
 extern const struct ds_cli_option ds_cli_draft_options[];
 
+enum { DS_CLI_MOST_BIASES = 1024 };
 struct ds_cli_sampling {
-    int method; /* one so far: coupled */
+    int method; /* ds_acceptance */
+    ds_penalties penalties;
+    struct ds_cli_biases {
+        size_t count;
+        ds_logit_bias list[DS_CLI_MOST_BIASES];
+    } biases;
     float temperature, top_p, min_p;
     bool seed_given;
     uint32_t top_k;
@@ -51,7 +57,7 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
 /* Places the weights, with a progress bar. Ctrl-C gives up. */
 int ds_cli_prepare(ds_engine *engine);
 
-/* Fills sampling and speculation; checks fixed:K against the drafter's block. Draws the seed when none was given and it matters. */
+/* Fills sampling and speculation (its lists are those of the options); checks fixed:K against the drafter's block. Draws the seed when none was given and it matters. */
 int ds_cli_session_params(const struct ds_cli_command *command, const struct ds_cli_draft *draft,
                           const struct ds_cli_sampling *sampling, const ds_engine_info *info, ds_session_params *out);
 

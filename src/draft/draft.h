@@ -9,6 +9,7 @@
 #ifndef DSPARK_DRAFT_DRAFT_H
 #define DSPARK_DRAFT_DRAFT_H
 
+#include "model/history.h"
 #include "model/layer.h"
 
 typedef enum ds_markov { DS_MARKOV_NONE, DS_MARKOV_VANILLA, DS_MARKOV_GATED, DS_MARKOV_RNN } ds_markov;
@@ -31,6 +32,10 @@ struct ds_draft_rows {
     uint32_t sequences;         /* s in 0..sequences-1 */
     uint32_t slots;             /* drafts made, from the first: 1..block_size. A block's rows are all there nevertheless: they see each other */
     struct ds_view carried;     /* steps: f32 [sequences, hidden], the context feature in front of the anchor */
+    /* Of extended passes (model/target.h). */
+    struct ds_view sampled;     /* f32 [slots * sequences, vocabulary]: the logits that drafts are drawn from; absent: they are not kept */
+    const struct ds_history *history; /* NULL: no penalties, no biases */
+    bool rejects;               /* drafts may be drawn by masses */
 };
 
 struct ds_draft_outputs {

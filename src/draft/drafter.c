@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct ds_view take(uint64_t *bytes, struct ds_buffer *buffer, uint32_t rows, uint32_t cols) {
     const struct ds_view view = ds_view_of((struct ds_slice){buffer, *bytes}, DS_ELEM_F32, rows, cols);
@@ -54,8 +55,15 @@ static ds_status build_context_graph(struct ds_drafter *d, uint32_t bucket, stru
     return finish_graph(d, graph, &d->context_graphs[bucket], err);
 }
 
-/* The graph for widths[w] sequences and lengths[l] slots. */
-static ds_status build_block_graph(struct ds_drafter *d, uint32_t w, uint32_t l, struct ds_error *err) {
+const struct ds_history *ds_drafter_history(const struct ds_drafter *d) { return d->bridged ? &d->own_history : &d->target->history; }
+
+static struct ds_view sampled_view(const struct ds_drafter *d, struct ds_buffer *buffer) {
+    return ds_view_of((struct ds_slice){buffer, 0}, DS_ELEM_F32, d->model->block_size * d->most_sequences, d->model->config.vocabulary);
+}
+
+/* The graph for widths[w] sequences and lengths[l] slots. Rows of all graphs lie alike: slot-major. */
+static ds_status build_block_graph(struct ds_drafter *d, uint32_t w, uint32_t l, uint32_t extensions, struct ds_graph **out,
+                                   struct ds_error *err) {
     const struct ds_cache cache = {d->cache.layers, d->cache.n};
     const uint32_t n = d->widths[w], slots = d->lengths[l] * n;
     struct ds_graph *graph = ds_graph_create(d->params.device);
@@ -63,18 +71,29 @@ static ds_status build_block_graph(struct ds_drafter *d, uint32_t w, uint32_t l,
     struct ds_draft_rows rows = {.rows = d->block.at, .sequences = n, .slots = d->lengths[l], .carried = ds_view_first_rows(d->carried, n)};
     rows.rows.rows = d->model->block_rows * n;
     rows.rows.out_rows = slots;
+    if (extensions) rows.sampled = ds_view_first_rows(sampled_view(d, d->sampled), slots);
+    if (extensions & DS_EXTENDS_ADJUST) rows.history = ds_drafter_history(d);
+    rows.rejects = extensions & DS_EXTENDS_REJECT;
     const struct ds_draft_outputs *all = &d->block_outputs;
     const struct ds_draft_outputs outputs = {.confidence = ds_view_first_rows(all->confidence, slots), .hidden = ds_view_first_rows(all->hidden, slots),
                                              .base_logits = ds_view_first_rows(all->base_logits, slots), .logits = ds_view_first_rows(all->logits, slots)};
     d->model->arch->build_block(d->model, graph, &rows, &cache, &outputs);
-    return finish_graph(d, graph, &d->block_graphs[w][l], err);
+    return finish_graph(d, graph, out, err);
 }
 
 static ds_status build_graphs(struct ds_drafter *d, struct ds_error *err) {
     for (uint32_t i = 0; i < d->n_buckets; i++) DS_TRY(build_context_graph(d, i, err));
     for (uint32_t w = 0; w < d->n_widths; w++)
-        for (uint32_t l = 0; l < d->n_lengths; l++) DS_TRY(build_block_graph(d, w, l, err));
+        for (uint32_t l = 0; l < d->n_lengths; l++) DS_TRY(build_block_graph(d, w, l, 0, &d->block_graphs[w][l], err));
     return DS_OK;
+}
+
+static void destroy_block_graphs(struct ds_graph *graphs[DS_DRAFT_WIDTHS][DS_DRAFT_LENGTHS]) {
+    for (size_t i = 0; i < DS_DRAFT_WIDTHS * DS_DRAFT_LENGTHS; i++) {
+        struct ds_graph **graph = &graphs[i / DS_DRAFT_LENGTHS][i % DS_DRAFT_LENGTHS];
+        ds_graph_destroy(*graph);
+        *graph = NULL;
+    }
 }
 
 static void destroy_graphs(struct ds_drafter *d) {
@@ -82,11 +101,7 @@ static void destroy_graphs(struct ds_drafter *d) {
         ds_graph_destroy(d->context_graphs[i]);
         d->context_graphs[i] = NULL;
     }
-    for (size_t i = 0; i < DS_DRAFT_WIDTHS * DS_DRAFT_LENGTHS; i++) {
-        struct ds_graph **graph = &d->block_graphs[i / DS_DRAFT_LENGTHS][i % DS_DRAFT_LENGTHS];
-        ds_graph_destroy(*graph);
-        *graph = NULL;
-    }
+    destroy_block_graphs(d->block_graphs);
 }
 
 /* Slots double; sequences, too, with a step in between. */
@@ -170,8 +185,50 @@ ds_status ds_drafter_allocate(struct ds_drafter *d, struct ds_buffer *scratch, s
     return status;
 }
 
+/* --- extensions --- */
+
+static ds_status extend_memory(struct ds_drafter *d, uint32_t extensions, struct ds_error *err) {
+    struct ds_device *device = d->params.device, *home = d->target->params.device;
+    const struct ds_pager *pager = d->target->params.pager;
+    const struct ds_view all = sampled_view(d, NULL);
+    if (!d->sampled) DS_TRY(device->fns->buffer_create(device, ds_view_bytes(&all), &d->sampled, err));
+    if (!d->bridged) return DS_OK;
+    if ((extensions & DS_EXTENDS_ADJUST) && !d->own_history.buffer)
+        DS_TRY(ds_history_create(&d->own_history, device, pager->sequences, pager->pages_per_sequence * DS_PAGE, err));
+    if ((extensions & DS_EXTENDS_REJECT) && !d->host_sampled) {
+        const size_t row = 4 * (size_t)all.cols;
+        d->host_sampled = malloc(row);
+        if (!d->host_sampled) return ds_fail_memory(err, row, "logits on their way between devices");
+    }
+    return (extensions & DS_EXTENDS_REJECT) && !d->crossed ? home->fns->buffer_create(home, ds_view_bytes(&all), &d->crossed, err) : DS_OK;
+}
+
+ds_status ds_drafter_extend(struct ds_drafter *d, uint32_t extensions, struct ds_view *drafted, struct ds_error *err) {
+    const uint32_t all = d->extensions | extensions;
+    DS_TRY(extend_memory(d, all, err));
+    *drafted = sampled_view(d, d->bridged ? d->crossed : d->sampled);
+    if (all == d->extensions) return DS_OK;
+    struct ds_graph *graphs[DS_DRAFT_WIDTHS][DS_DRAFT_LENGTHS] = {0};
+    ds_status status = DS_OK;
+    for (uint32_t w = 0; status == DS_OK && w < d->n_widths; w++)
+        for (uint32_t l = 0; status == DS_OK && l < d->n_lengths; l++) status = build_block_graph(d, w, l, all, &graphs[w][l], err);
+    if (status != DS_OK) {
+        destroy_block_graphs(graphs);
+        return status;
+    }
+    destroy_block_graphs(d->extended);
+    memcpy(d->extended, graphs, sizeof graphs);
+    d->extensions = all;
+    return DS_OK;
+}
+
 void ds_drafter_free(struct ds_drafter *d) {
     destroy_graphs(d);
+    destroy_block_graphs(d->extended);
+    ds_buffer_drop(&d->sampled);
+    ds_buffer_drop(&d->crossed);
+    ds_history_free(&d->own_history);
+    free(d->host_sampled);
     ds_buffer_drop(&d->outputs);
     ds_cache_free(&d->cache);
     ds_rows_free(&d->context);
@@ -257,8 +314,10 @@ void ds_drafter_begin(struct ds_drafter *d, uint32_t sequences, uint32_t slots) 
     d->width = d->widths[w];
     d->slots = d->lengths[l];
     d->drafting_graph = d->block_graphs[w][l];
+    d->extended_graph = d->extended[w][l];
     for (uint32_t s = 0; s < d->width; s++) {
         for (uint32_t k = s < sequences ? slots : 0; k < d->slots; k++) *ds_drafter_sample(d, s, k) = (struct ds_sample_row){.bias_row = -1};
+        for (uint32_t k = 0; k < d->slots; k++) *ds_drafter_adjust(d, s, k) = (struct ds_adjust_row){.sequence = -1};
         if (s < sequences) continue;
         for (uint32_t k = 0; k < d->model->block_rows; k++) {
             const uint32_t row = k * d->width + s;
@@ -289,6 +348,9 @@ void ds_drafter_set(struct ds_drafter *d, uint32_t s, int32_t sequence, uint32_t
 }
 
 struct ds_sample_row *ds_drafter_sample(struct ds_drafter *d, uint32_t s, uint32_t slot) { return &d->block.in_sample[slot * d->width + s]; }
+struct ds_adjust_row *ds_drafter_adjust(struct ds_drafter *d, uint32_t s, uint32_t slot) { return &d->block.in_adjust[slot * d->width + s]; }
+uint32_t ds_drafter_sampled_row(const struct ds_drafter *d, uint32_t s, uint32_t slot) { return slot * d->width + s; }
+void ds_drafter_use_extended(struct ds_drafter *d) { d->drafting_graph = d->extended_graph; }
 ds_token ds_drafter_token(const struct ds_drafter *d, uint32_t s, uint32_t slot) { return d->block.out_tokens[slot * d->width + s]; }
 float ds_drafter_confidence(const struct ds_drafter *d, uint32_t s, uint32_t slot) { return d->confidence[slot * d->width + s]; }
 
@@ -322,4 +384,15 @@ ds_status ds_drafter_block(struct ds_drafter *d, int32_t sequence, uint32_t posi
     ds_drafter_set(d, 0, sequence, position, anchor);
     for (uint32_t k = 0; k < slots; k++) *ds_drafter_sample(d, 0, k) = sample[k];
     return ds_drafter_run(d, err);
+}
+
+ds_status ds_drafter_cross(struct ds_drafter *d, uint32_t s, uint32_t slots, struct ds_error *err) {
+    const struct ds_target_params *home = &d->target->params;
+    const uint64_t bytes = 4 * (uint64_t)d->model->config.vocabulary;
+    for (uint32_t k = 0; d->bridged && k < slots; k++) {
+        const uint64_t at = ds_drafter_sampled_row(d, s, k) * bytes;
+        DS_TRY(d->params.device->fns->read(d->params.stream, (struct ds_slice){d->sampled, at}, d->host_sampled, bytes, err));
+        DS_TRY(home->device->fns->write(home->stream, (struct ds_slice){d->crossed, at}, d->host_sampled, bytes, err));
+    }
+    return DS_OK;
 }

@@ -43,10 +43,17 @@ struct ds_drafter {
     struct ds_graph *block_graphs[DS_DRAFT_WIDTHS][DS_DRAFT_LENGTHS];
     uint64_t scratch_bytes;
     struct ds_buffer *scratch; /* borrowed */
+    /* What most sessions never use, there after ds_drafter_extend. */
+    uint32_t extensions;
+    struct ds_graph *extended[DS_DRAFT_WIDTHS][DS_DRAFT_LENGTHS];
+    struct ds_buffer *sampled;      /* f32 [block_size * most_sequences, vocabulary]: the logits that drafts were drawn from, slot-major */
+    struct ds_history own_history;  /* bridged; else the target's serves */
+    struct ds_buffer *crossed;      /* bridged: `sampled` on the target's device */
+    float *host_sampled;            /* bridged: one row of it on its way; owned */
     ds_token *following;       /* [rows] scratch for ds_drafter_context's caller; owned */
     float *confidence;         /* [slots * width], slot-major, after a drafting pass; owned */
     uint32_t drafting, width, slots; /* the drafting pass: its sequences, how many its graph has room for, and how many slots */
-    struct ds_graph *drafting_graph;
+    struct ds_graph *drafting_graph, *extended_graph;
     /* The context pass: rows so far, and the last row of each sequence. */
     uint32_t context_rows, n_fed;
     struct ds_fed {
@@ -62,6 +69,14 @@ uint64_t ds_drafter_own_bytes(const struct ds_drafter *drafter);
 /* As ds_target_allocate, which comes first. */
 ds_status ds_drafter_allocate(struct ds_drafter *drafter, struct ds_buffer *scratch, struct ds_error *err);
 void ds_drafter_free(struct ds_drafter *drafter); /* accepts a zeroed struct */
+
+/*
+ * Outside the token loop, behind ds_target_extend_memory: extensions (enum ds_extension) for drafts. *drafted is where the target's pass
+ * finds the logits that drafts were drawn from.
+ */
+ds_status ds_drafter_extend(struct ds_drafter *drafter, uint32_t extensions, struct ds_view *drafted, struct ds_error *err);
+/* Where the histories of sequences lie that drafts look at. */
+const struct ds_history *ds_drafter_history(const struct ds_drafter *drafter);
 
 /*
  * Context: rows of the target's last run become context of their sequences, in one pass. Rows in between that were not added are passed
@@ -85,10 +100,17 @@ ds_status ds_drafter_context(struct ds_drafter *drafter, int32_t sequence, uint3
 void ds_drafter_begin(struct ds_drafter *drafter, uint32_t sequences, uint32_t slots);
 void ds_drafter_set(struct ds_drafter *drafter, uint32_t s, int32_t sequence, uint32_t position, int32_t anchor);
 struct ds_sample_row *ds_drafter_sample(struct ds_drafter *drafter, uint32_t s, uint32_t slot);
+/* The pass heeds in_adjust and methods: ds_drafter_adjust says where the former lies. Behind ds_drafter_begin. */
+void ds_drafter_use_extended(struct ds_drafter *drafter);
+struct ds_adjust_row *ds_drafter_adjust(struct ds_drafter *drafter, uint32_t s, uint32_t slot);
 ds_status ds_drafter_run(struct ds_drafter *drafter, struct ds_error *err);
 /* What came of it: the draft of a slot, -1 where its logits were not finite, and its confidence, before the sigmoid. */
 ds_token ds_drafter_token(const struct ds_drafter *drafter, uint32_t s, uint32_t slot);
 float ds_drafter_confidence(const struct ds_drafter *drafter, uint32_t s, uint32_t slot);
+/* The row of `sampled` that a slot's draft of the last pass was drawn from. */
+uint32_t ds_drafter_sampled_row(const struct ds_drafter *drafter, uint32_t s, uint32_t slot);
+/* Bridged: takes the first `slots` such rows of sequence s over to the target's device. */
+ds_status ds_drafter_cross(struct ds_drafter *drafter, uint32_t s, uint32_t slots, struct ds_error *err);
 /* What a draft of so many slots costs as much as: the least number of at least `slots` that there is a graph for. */
 uint32_t ds_drafter_length(const struct ds_drafter *drafter, uint32_t slots);
 /* All of it for one sequence; row k of `sample` says how draft k is drawn. */

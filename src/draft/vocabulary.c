@@ -104,10 +104,29 @@ static struct ds_view spread(const struct ds_draft_model *draft, struct ds_graph
     return all;
 }
 
+/* What slot k's drafts are drawn from, where it is to be kept: after penalties that see the drafts before it, and biases. */
+static struct ds_view keep_sampled(struct ds_graph *graph, const struct ds_draft_rows *rows, uint32_t k, struct ds_view logits) {
+    const uint32_t n = rows->sequences;
+    if (!rows->sampled.at.buffer) return logits;
+    const struct ds_view out = ds_view_part(rows->sampled, k * n, n, 0, logits.cols);
+    if (!rows->history) {
+        ds_graph_copy(graph, logits, (struct ds_slice){0}, out);
+        return out;
+    }
+    const struct ds_slice none = {0}, adjust = ds_slice_add(rows->rows.adjust, (uint64_t)k * n * sizeof(struct ds_adjust_row));
+    ds_graph_append(graph, DS_OP_adjust, &(union ds_op_params){
+        .adjust = {.x = logits, .out = out, .rows = adjust, .history = rows->history->tokens, .drafted = k ? rows->rows.out_tokens : none,
+                   .n_drafted = k * n, .bias_ids = rows->history->bias_ids, .bias_values = rows->history->bias_values}});
+    return out;
+}
+
 void ds_draft_sample(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows, uint32_t k,
                      struct ds_view logits) {
     const uint64_t first = (uint64_t)k * rows->sequences;
-    ds_graph_append(graph, DS_OP_sample, &(union ds_op_params){
-        .sample = {.logits = spread(draft, graph, logits), .rows = ds_slice_add(rows->rows.sample, first * sizeof(struct ds_sample_row)),
-                   .tokens = ds_slice_add(rows->rows.out_tokens, 4 * first), .flags = ds_slice_add(rows->rows.out_flags, 4 * first)}});
+    const struct ds_slice how = ds_slice_add(rows->rows.sample, first * sizeof(struct ds_sample_row));
+    const struct ds_slice tokens = ds_slice_add(rows->rows.out_tokens, 4 * first), flags = ds_slice_add(rows->rows.out_flags, 4 * first);
+    const struct ds_view drawn = keep_sampled(graph, rows, k, spread(draft, graph, logits));
+    ds_graph_append(graph, DS_OP_sample, &(union ds_op_params){.sample = {.logits = drawn, .rows = how, .tokens = tokens, .flags = flags}});
+    if (rows->rejects)
+        ds_graph_append(graph, DS_OP_reject, &(union ds_op_params){.reject = {.logits = drawn, .rows = how, .tokens = tokens, .flags = flags}});
 }

@@ -63,6 +63,14 @@ struct ds_session {
 /* Before a call changes the session: DS_ERROR_ARGUMENT from a callback of the session's own. */
 ds_status ds_session_require_idle(const ds_session *session, struct ds_error *err);
 
+/* --- shaping.c --- */
+
+ds_status ds_shaping_check(const ds_engine *engine, const ds_session_params *params, struct ds_error *err);
+/* Penalties, biases and the form of acceptance become the sequence's, and the engine can run them. The session has its slot. */
+ds_status ds_session_shape(ds_session *session, const ds_session_params *params, struct ds_error *err);
+/* Takes the lock. `extensions`: enum ds_extension; memory and graphs that most sessions never use. */
+ds_status ds_engine_extend(ds_engine *engine, uint32_t extensions, struct ds_error *err);
+
 /* --- generating: generate.c, step.c --- */
 
 bool ds_session_speculates(const ds_session *session);

@@ -135,7 +135,7 @@ static ds_status start_pace(ds_session *session, struct ds_error *err) {
     }
     ds_os_mutex_lock(engine->lock);
     session->paced = engine->scheduling.known;
-    if (session->paced) ds_pace_start(&session->pace, &engine->scheduling.learned, engine->draft_model->block_size, true);
+    if (session->paced) ds_pace_start(&session->pace, &engine->scheduling.learned, engine->draft_model->block_size, !s->shaping.rejects);
     ds_os_mutex_unlock(engine->lock);
     return DS_OK;
 }
@@ -163,6 +163,7 @@ ds_status ds_generation_begin(struct ds_generation *g, struct ds_error *err) {
     ds_session_align(session);
     if (g->stop != DS_STOP_NONE) return DS_OK;
     DS_TRY(start_pace(session, err));
+    session->pace.coupled = !s->shaping.rejects; /* a session may have been configured anew */
     return ds_generation_decodes(g) ? DS_OK : ds_session_feed_all(session, err);
 }
 

@@ -19,6 +19,7 @@ static ds_status read_params(const ds_engine *engine, const ds_session_params *p
         return ds_fail(err, DS_ERROR_ARGUMENT, "temperature is %g; expected 0 (greedy) or at least 0.001", (double)s->temperature);
     if (!(s->top_p >= 0 && s->top_p <= 1)) return ds_fail(err, DS_ERROR_ARGUMENT, "top_p is %g; expected 0 to 1", (double)s->top_p);
     if (!(s->min_p >= 0 && s->min_p <= 1)) return ds_fail(err, DS_ERROR_ARGUMENT, "min_p is %g; expected 0 to 1", (double)s->min_p);
+    DS_TRY(ds_shaping_check(engine, out, err));
     if (out->adapter) return ds_fail(err, DS_ERROR_UNSUPPORTED, "adapter is %u; adapters are not supported, expected 0", out->adapter);
     if (out->spec != DS_SPEC_OFF && out->spec != DS_SPEC_FIXED && out->spec != DS_SPEC_AUTO)
         return ds_fail(err, DS_ERROR_ARGUMENT, "speculation mode %d is unknown", (int)out->spec);
@@ -31,10 +32,7 @@ static ds_status read_params(const ds_engine *engine, const ds_session_params *p
 /* A bias needs memory and graphs that most sessions never use. */
 static ds_status enable_bias(ds_session *session, struct ds_error *err) {
     ds_engine *engine = session->engine;
-    ds_os_mutex_lock(engine->lock);
-    const ds_status status = ds_target_enable_bias(&engine->target, err);
-    ds_os_mutex_unlock(engine->lock);
-    DS_TRY(status);
+    DS_TRY(ds_engine_extend(engine, DS_EXTENDS_BIAS, err));
     if (session->sequence.bias_rows) return DS_OK;
     const uint32_t rows = engine->draft_model ? engine->draft_model->block_size + 1 : 1;
     const size_t bytes = (size_t)rows * engine->model->config.vocabulary * sizeof(float);
@@ -65,7 +63,9 @@ ds_status ds_session_configure(ds_session *session, const ds_session_params *par
     DS_TRY(read_params(session->engine, params, &checked, err));
     if (checked.bias) DS_TRY(enable_bias(session, err));
     if (checked.spec == DS_SPEC_AUTO && session->engine->draft_model) DS_TRY(enable_parking(session, err));
+    DS_TRY(ds_session_shape(session, &checked, err));
     session->params = checked;
+    session->params.logit_bias = NULL; /* the caller's own again */
     session->sequence.sampling = checked.sampling;
     session->sequence.bias = checked.bias;
     session->sequence.bias_user = checked.bias_user;

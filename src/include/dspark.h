@@ -214,6 +214,33 @@ typedef struct ds_sampling {
  */
 typedef bool (*ds_bias_fn)(void *user, const ds_token *drafted, size_t n_drafted, float *bias);
 
+/*
+ * How a draft is accepted above temperature 0. Either way tokens have the target's distribution.
+ *
+ *   DS_COUPLED    draft and target share their noise, and a draft is accepted where it is the target's own token: the stream is the same
+ *                 with and without a drafter, at every length, on every device
+ *   DS_REJECTION  the papers' rule, accept with probability min(1, p_target / p_draft), else draw from the residual: accepts somewhat
+ *                 more (docs/speculation.md), but the stream depends on what is drafted and, with DS_SPEC_AUTO, on measured times
+ */
+typedef enum ds_acceptance { DS_COUPLED = 0, DS_REJECTION } ds_acceptance;
+
+/*
+ * Of tokens that appear c > 0 times in the sequence, prompt included: the logit is divided by `repetition` where it is above 0, else
+ * multiplied; then lowered by presence, and by c * frequency. Drafts are penalised like the target's tokens: the stream does not
+ * depend on the drafter.
+ */
+typedef struct ds_penalties {
+    float repetition; /* 0.01 to 100; 0 or 1: off */
+    float presence;   /* -100 to 100; 0: off */
+    float frequency;  /* -100 to 100; 0: off */
+    uint32_t window;  /* the last so many tokens count; 0: all */
+} ds_penalties;
+
+typedef struct ds_logit_bias {
+    ds_token token;
+    float bias; /* added after the penalties, before temperature and filters: -1000 to 1000, or -INFINITY, which forbids the token */
+} ds_logit_bias;
+
 typedef struct ds_session_params {
     size_t size;
     ds_sampling sampling;
@@ -224,6 +251,10 @@ typedef struct ds_session_params {
     uint32_t adapter;      /* reserved for adapters; must be 0 */
     ds_bias_fn bias;       /* NULL: none */
     void *bias_user;
+    ds_acceptance acceptance;
+    ds_penalties penalties;
+    const ds_logit_bias *logit_bias; /* [n_logit_bias], each token once, at most 1024; copied. A target's and a draft's row get the same */
+    size_t n_logit_bias;
 } ds_session_params;
 DS_API ds_session_params ds_session_defaults(void);
 

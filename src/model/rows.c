@@ -39,6 +39,7 @@ static void lay_out(struct ds_rows_buffer *b, struct ds_buffer *device_buffer) {
     b->in_causal = take(&cursor, &b->at.causal, 4 * rows);
     b->in_out_index = take(&cursor, &b->at.out_index, 4 * out_rows);
     b->in_sample = take(&cursor, &b->at.sample, sizeof(struct ds_sample_row) * out_rows);
+    b->in_adjust = take(&cursor, &b->at.adjust, sizeof(struct ds_adjust_row) * out_rows);
     b->out_flags_rows = take(&cursor, &b->at.flags, 4 * rows);
     b->out_tokens = take(&cursor, &b->at.out_tokens, 4 * out_rows);
     b->out_flags = take(&cursor, &b->at.out_flags, 4 * out_rows);

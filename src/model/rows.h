@@ -20,6 +20,7 @@ struct ds_rows {
     struct ds_slice causal;     /* [rows] the same for layers that are causal where others are not (drafters) */
     struct ds_slice out_index;  /* [out_rows] rows that give logits */
     struct ds_slice sample;     /* struct ds_sample_row [out_rows] */
+    struct ds_slice adjust;     /* struct ds_adjust_row [out_rows] */
     struct ds_slice flags;      /* u32 [rows], written by the pass */
     struct ds_slice out_tokens; /* [out_rows], written by the pass */
     struct ds_slice out_flags;  /* u32 [out_rows], written by the pass */
@@ -44,6 +45,7 @@ struct ds_rows_buffer {
     uint32_t *in_count, *in_out_count;
     int32_t *in_ids, *in_positions, *in_sequences, *in_visible, *in_causal, *in_out_index;
     struct ds_sample_row *in_sample;
+    struct ds_adjust_row *in_adjust; /* read by passes that adjust logits alone */
     uint32_t *out_flags_rows; /* host copies after ds_rows_read */
     int32_t *out_tokens;
     uint32_t *out_flags;

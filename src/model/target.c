@@ -20,14 +20,35 @@ static struct ds_rows rows_of_bucket(const struct ds_rows *all, uint32_t rows) {
     return part;
 }
 
-static void append_sample(const struct ds_target *target, struct ds_graph *graph, const struct ds_rows *rows, struct ds_slice bias) {
+/* What chooses tokens from the logits; an extended graph has more of it. */
+struct ending {
+    uint32_t extensions;
+    struct ds_view drafted;
+};
+
+static void append_sampling(const struct ds_target *target, struct ds_graph *graph, const struct ds_rows *rows, const struct ending *ending) {
+    const bool biased = ending->extensions & DS_EXTENDS_BIAS;
+    struct ds_view logits = ds_view_first_rows(target->logits, rows->out_rows);
+    const struct ds_slice bias = {biased ? target->bias : NULL, 0};
+    const uint32_t bias_rows = biased ? target->params.out_rows : 0;
+    if (ending->extensions & DS_EXTENDS_ADJUST) {
+        const struct ds_view adjusted = ds_view_of((struct ds_slice){target->adjusted, 0}, DS_ELEM_F32, logits.rows, logits.cols);
+        const struct ds_history *h = &target->history;
+        ds_graph_append(graph, DS_OP_adjust, &(union ds_op_params){
+            .adjust = {.x = logits, .out = adjusted, .rows = rows->adjust, .history = h->tokens, .drafted = rows->ids, .n_drafted = rows->rows,
+                       .bias_ids = h->bias_ids, .bias_values = h->bias_values, .count = rows->out_count}});
+        logits = adjusted;
+    }
     ds_graph_append(graph, DS_OP_sample, &(union ds_op_params){
-        .sample = {.logits = ds_view_first_rows(target->logits, rows->out_rows), .rows = rows->sample, .bias = bias,
-                   .bias_rows = bias.buffer ? target->params.out_rows : 0, .tokens = rows->out_tokens, .flags = rows->out_flags,
-                   .count = rows->out_count}});
+        .sample = {.logits = logits, .rows = rows->sample, .bias = bias, .bias_rows = bias_rows, .tokens = rows->out_tokens,
+                   .flags = rows->out_flags, .count = rows->out_count}});
+    if (ending->extensions & DS_EXTENDS_REJECT)
+        ds_graph_append(graph, DS_OP_reject, &(union ds_op_params){
+            .reject = {.logits = logits, .drafted = ending->drafted, .rows = rows->sample, .bias = bias, .bias_rows = bias_rows,
+                       .tokens = rows->out_tokens, .flags = rows->out_flags, .count = rows->out_count}});
 }
 
-static ds_status build_graph(struct ds_target *target, uint32_t bucket, struct ds_slice bias, struct ds_graph **out, uint64_t *scratch,
+static ds_status build_graph(struct ds_target *target, uint32_t bucket, const struct ending *ending, struct ds_graph **out, uint64_t *scratch,
                              struct ds_error *err) {
     struct ds_graph *graph = ds_graph_create(target->params.device);
     if (!graph) return ds_fail_memory(err, 0, "a graph");
@@ -36,7 +57,7 @@ static ds_status build_graph(struct ds_target *target, uint32_t bucket, struct d
     const struct ds_model_outputs outputs = {.taps = ds_view_first_rows(target->taps, bucket), .tap_layers = target->tap_layers,
                                              .n_taps = target->params.n_taps, .logits = ds_view_first_rows(target->logits, rows.out_rows)};
     target->model->arch->build(target->model, graph, &rows, &cache, &outputs);
-    append_sample(target, graph, &rows, bias);
+    append_sampling(target, graph, &rows, ending);
     const ds_status status = ds_graph_plan(graph, scratch, err);
     if (status != DS_OK) {
         ds_graph_destroy(graph);
@@ -54,10 +75,10 @@ static void destroy_graphs(struct ds_graph **graphs) {
 }
 
 /* Builds all buckets; places them when the scratch is there. */
-static ds_status build_graphs(struct ds_target *target, struct ds_slice bias, struct ds_graph **graphs, struct ds_error *err) {
+static ds_status build_graphs(struct ds_target *target, const struct ending *ending, struct ds_graph **graphs, struct ds_error *err) {
     for (uint32_t i = 0; i < target->n_buckets; i++) {
         uint64_t scratch = 0;
-        ds_status status = build_graph(target, target->buckets[i], bias, &graphs[i], &scratch, err);
+        ds_status status = build_graph(target, target->buckets[i], ending, &graphs[i], &scratch, err);
         if (status == DS_OK && target->scratch) {
             assert(scratch <= target->scratch->bytes);
             status = ds_graph_place(graphs[i], target->scratch, err);
@@ -99,7 +120,7 @@ static ds_status plan(struct ds_target *target, struct ds_error *err) {
     DS_TRY(plan_cache(target, err));
     lay_out_outputs(target, &target->planned_outputs);
     target->n_buckets = ds_row_buckets(p->rows, target->buckets);
-    return build_graphs(target, (struct ds_slice){0}, target->graphs, err);
+    return build_graphs(target, &(struct ending){0}, target->graphs, err);
 }
 
 ds_status ds_target_plan(struct ds_target *target, struct ds_model *model, const struct ds_target_params *params, struct ds_error *err) {
@@ -125,7 +146,7 @@ static ds_status allocate(struct ds_target *target, struct ds_buffer *scratch, s
     DS_TRY(fns->buffer_create(target->params.device, target->planned_outputs.bytes, &target->outputs, err));
     lay_out_outputs(target, target->outputs);
     target->scratch = scratch;
-    return build_graphs(target, (struct ds_slice){0}, target->graphs, err);
+    return build_graphs(target, &(struct ending){0}, target->graphs, err);
 }
 
 /* Back to what was planned. */
@@ -147,22 +168,37 @@ ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch
 
 void ds_target_free(struct ds_target *target) {
     destroy_graphs(target->graphs);
-    destroy_graphs(target->biased);
+    destroy_graphs(target->extended);
     ds_buffer_drop(&target->outputs);
     ds_buffer_drop(&target->bias);
+    ds_buffer_drop(&target->adjusted);
+    ds_history_free(&target->history);
     ds_cache_free(&target->cache);
     ds_rows_free(&target->rows);
     ds_page_table_free(&target->pages);
     *target = (struct ds_target){0};
 }
 
-ds_status ds_target_enable_bias(struct ds_target *target, struct ds_error *err) {
-    if (target->bias) return DS_OK;
+ds_status ds_target_extend_memory(struct ds_target *target, uint32_t extensions, struct ds_error *err) {
+    struct ds_device *device = target->params.device;
+    const struct ds_pager *pager = target->params.pager;
     const uint64_t bytes = 4 * (uint64_t)target->params.out_rows * target->model->config.vocabulary;
-    DS_TRY(target->params.device->fns->buffer_create(target->params.device, bytes, &target->bias, err));
-    const ds_status status = build_graphs(target, (struct ds_slice){target->bias, 0}, target->biased, err);
-    if (status != DS_OK) ds_buffer_drop(&target->bias);
-    return status;
+    if ((extensions & DS_EXTENDS_BIAS) && !target->bias) DS_TRY(device->fns->buffer_create(device, bytes, &target->bias, err));
+    if (!(extensions & DS_EXTENDS_ADJUST)) return DS_OK;
+    if (!target->history.buffer)
+        DS_TRY(ds_history_create(&target->history, device, pager->sequences, pager->pages_per_sequence * DS_PAGE, err));
+    return target->adjusted ? DS_OK : device->fns->buffer_create(device, bytes, &target->adjusted, err);
+}
+
+ds_status ds_target_extend(struct ds_target *target, uint32_t extensions, struct ds_view drafted, struct ds_error *err) {
+    const struct ending ending = {.extensions = target->extensions | extensions, .drafted = drafted};
+    if (ending.extensions == target->extensions) return DS_OK;
+    struct ds_graph *graphs[DS_MAX_BUCKETS] = {0};
+    DS_TRY(build_graphs(target, &ending, graphs, err));
+    destroy_graphs(target->extended);
+    memcpy(target->extended, graphs, sizeof graphs);
+    target->extensions = ending.extensions;
+    return DS_OK;
 }
 
 ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const float *bias, struct ds_error *err) {
@@ -186,8 +222,8 @@ static ds_status write_inputs(struct ds_target *target, uint32_t n_rows, uint32_
     return ds_rows_write(&target->rows, target->params.stream, err);
 }
 
-ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool biased, struct ds_error *err) {
-    struct ds_graph *graph = (biased ? target->biased : target->graphs)[bucket_of(target, n_rows)];
+ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err) {
+    struct ds_graph *graph = (extended ? target->extended : target->graphs)[bucket_of(target, n_rows)];
     assert(n_out <= DS_MIN(target->params.out_rows, target->buckets[bucket_of(target, n_rows)]));
     DS_TRY(write_inputs(target, n_rows, n_out, err));
     DS_TRY(ds_graph_run(graph, target->params.stream, err));

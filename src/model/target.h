@@ -7,6 +7,7 @@
 #ifndef DSPARK_MODEL_TARGET_H
 #define DSPARK_MODEL_TARGET_H
 
+#include "model/history.h"
 #include "model/model.h"
 #include "model/pages.h"
 
@@ -35,9 +36,14 @@ struct ds_target {
     struct ds_buffer planned_outputs, *outputs;
     struct ds_view taps;   /* f32 [rows, n_taps * hidden] */
     struct ds_view logits; /* f32 [out_rows, vocabulary] */
-    struct ds_buffer planned_bias, *bias; /* f32 [out_rows, vocabulary]; allocated by ds_target_enable_bias */
     uint32_t n_buckets, buckets[DS_MAX_BUCKETS];
-    struct ds_graph *graphs[DS_MAX_BUCKETS], *biased[DS_MAX_BUCKETS];
+    struct ds_graph *graphs[DS_MAX_BUCKETS];
+    /* What most sessions never use, there after ds_target_extend. */
+    uint32_t extensions;
+    struct ds_graph *extended[DS_MAX_BUCKETS];
+    struct ds_buffer *bias;       /* f32 [out_rows, vocabulary] */
+    struct ds_history history;    /* of as many positions as the pager's sequences have */
+    struct ds_buffer *adjusted;   /* f32 [out_rows, vocabulary]: logits after penalties and biases */
     uint64_t scratch_bytes;
     struct ds_buffer *scratch; /* borrowed; shared by all that runs on the stream */
 };
@@ -50,17 +56,28 @@ uint64_t ds_target_own_bytes(const struct ds_target *target);
 ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err);
 void ds_target_free(struct ds_target *target); /* accepts a zeroed struct */
 
-/* Memory and graphs for rows with a bias; once, outside the token loop. */
-ds_status ds_target_enable_bias(struct ds_target *target, struct ds_error *err);
+/* What an extended pass can do with some of its rows. */
+enum ds_extension {
+    DS_EXTENDS_BIAS = 1,   /* a bias for each token: rows.in_sample[].bias_row */
+    DS_EXTENDS_ADJUST = 2, /* penalties, and biases of single tokens: rows.in_adjust */
+    DS_EXTENDS_REJECT = 4, /* rows.in_sample[].method */
+};
+/*
+ * Outside the token loop. Memory first, then graphs, because a drafter's may lie in between; extensions that are there already stay.
+ * `drafted` [any, vocabulary]: the logits of drafts, on the target's device; absent: no row is of the method DS_DRAW_REJECTION.
+ */
+ds_status ds_target_extend_memory(struct ds_target *target, uint32_t extensions, struct ds_error *err);
+ds_status ds_target_extend(struct ds_target *target, uint32_t extensions, struct ds_view drafted, struct ds_error *err);
 /* Row `row` of the bias matrix, f32[vocabulary]. */
 ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const float *bias, struct ds_error *err);
 
 /*
  * Runs rows.in_*[0..n_rows) (sequences' pages reserved by the caller), logits and tokens for the first n_out entries of
- * in_out_index. Afterwards rows.out_tokens, out_flags and out_flags_rows hold what came out. Allocates nothing.
+ * in_out_index. Afterwards rows.out_tokens, out_flags and out_flags_rows hold what came out. Allocates nothing. `extended`: the pass heeds
+ * bias rows, in_adjust and methods, which the others take for absent.
  */
-ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool biased, struct ds_error *err);
-/* The graph that ds_target_run uses for a pass of n_rows without a bias: for measurements. */
+ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err);
+/* The graph that ds_target_run uses for a pass of n_rows that is not extended: for measurements. */
 const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows);
 /* Logits of output rows [first, first + n) of the last run. */
 ds_status ds_target_read_logits(struct ds_target *target, uint32_t first, uint32_t n, float *logits, struct ds_error *err);

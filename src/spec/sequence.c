@@ -3,6 +3,7 @@
 
 void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed) {
     sequence->computed = DS_MIN(sequence->computed, computed);
+    for (int i = 0; i < 2; i++) sequence->shaping.told[i] = DS_MIN(sequence->shaping.told[i], computed);
     const uint32_t before = sequence->drafted_context;
     if (!sequence->paired) {
         sequence->drafted_context = DS_MIN(before, computed);
@@ -12,6 +13,17 @@ void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed) {
         if (before > most) sequence->drafted_context = most ? most - 1 : 0;
     }
     sequence->stored = sequence->drafted_context < before ? 0 : DS_MIN(sequence->stored, sequence->computed - before);
+}
+
+ds_status ds_sequence_tell(const struct ds_spec *spec, struct ds_sequence *s, bool drafter, struct ds_error *err) {
+    const bool own = drafter && spec->drafter->bridged;
+    const struct ds_history *history = own ? &spec->drafter->own_history : &spec->target->history;
+    uint32_t *told = &s->shaping.told[own];
+    if (!s->shaping.adjusts || *told >= s->length) return DS_OK;
+    struct ds_stream *stream = own ? spec->drafter->params.stream : spec->target->params.stream;
+    DS_TRY(ds_history_write(history, stream, s->slot, *told, s->tokens + *told, s->length - *told, err));
+    *told = s->length;
+    return DS_OK;
 }
 
 bool ds_sequence_can_draft(const struct ds_sequence *s) { return s->drafted_context + s->stored == s->computed; }

@@ -66,12 +66,31 @@ static void read_block(const struct ds_spec *spec, uint32_t s, uint32_t slots, s
 
 static ds_status ready_to_draft(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
     DS_TRY(ds_sequence_reserve(spec, t->sequence, t->result.position + spec->drafter->model->block_rows, err));
+    DS_TRY(ds_sequence_tell(spec, t->sequence, true, err));
     return ds_sequence_catch_up(spec, t->sequence, err);
 }
 
 static uint32_t slots_of(const struct ds_spec *spec, const struct ds_turn *t) {
     const uint32_t block = spec->drafter->model->block_size;
     return t->plan.slots ? DS_MIN(t->plan.slots, block) : block;
+}
+
+/* The k-th slot's penalties see the drafts in front of it, which lie slot-major. */
+static void shape_drafts(struct ds_drafter *d, uint32_t s, const struct ds_turn *t, uint32_t slots) {
+    const struct ds_shaping *shaping = &t->sequence->shaping;
+    const struct ds_drafted_tokens drafted = {.from = t->result.position + 1, .at = s, .stride = d->width};
+    ds_drafter_use_extended(d);
+    for (uint32_t k = 0; k < slots; k++) {
+        *ds_drafter_adjust(d, s, k) = ds_adjust_row_of(shaping, t->sequence->slot, t->result.position + 1 + k, &drafted);
+        if (shaping->rejects) ds_draw_by_mass(ds_drafter_sample(d, s, k), DS_PHILOX_DRAFT);
+    }
+}
+
+/* Rejection sampling compares with what the drafts were drawn from. */
+static ds_status keep_sampled(struct ds_drafter *d, uint32_t s, struct ds_turn *t, uint32_t slots, struct ds_error *err) {
+    t->sampled_row = ds_drafter_sampled_row(d, s, 0);
+    t->sampled_stride = d->width;
+    return ds_drafter_cross(d, s, slots, err);
 }
 
 /* One pass of the drafter over some turns. */
@@ -85,11 +104,13 @@ static ds_status draft_together(const struct ds_spec *spec, struct ds_turn *cons
         ds_drafter_set(d, s, t->sequence->slot, t->result.position, t->result.anchor);
         for (uint32_t k = 0; k < most; k++)
             *ds_drafter_sample(d, s, k) = ds_sample_row_of(&t->sequence->sampling, t->result.position + 1 + k);
+        if (ds_shaping_extends(&t->sequence->shaping)) shape_drafts(d, s, t, most);
     }
     const double start = ds_os_seconds();
     DS_TRY(ds_drafter_run(d, err));
     const double seconds = ds_os_seconds() - start;
     for (uint32_t s = 0; s < n; s++) {
+        if (turns[s]->sequence->shaping.rejects) DS_TRY(keep_sampled(d, s, turns[s], most, err));
         read_block(spec, s, slots_of(spec, turns[s]), &turns[s]->result);
         turns[s]->result.block_seconds = seconds;
         turns[s]->result.drafting = n;
@@ -101,16 +122,24 @@ static bool drafts(const struct ds_spec *spec, const struct ds_turn *t) {
     return t->status == DS_OK && t->round && spec->drafter && t->plan.draft && ds_sequence_can_draft(t->sequence);
 }
 
+/*
+ * Turns that sample by rejection come last, and as many as one pass takes: what their drafts were drawn from lies with the drafter until
+ * its next pass. More of them do not draft in this step, whatever their drafts would have been.
+ */
 static ds_status draft_all(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
     struct ds_turn *together[DS_MOST_DRAFTING];
     uint32_t count = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!drafts(spec, &turns[i])) continue;
-        turns[i].status = ready_to_draft(spec, &turns[i], &turns[i].error);
-        if (turns[i].status == DS_OK) together[count++] = &turns[i];
-        if (count < spec->drafter->most_sequences) continue;
-        DS_TRY(draft_together(spec, together, count, err));
-        count = 0;
+    for (int rejecting = 0; rejecting < 2; rejecting++) {
+        for (uint32_t i = 0; i < n; i++) {
+            if (!drafts(spec, &turns[i]) || turns[i].sequence->shaping.rejects != rejecting) continue;
+            if (count == spec->drafter->most_sequences) {
+                if (together[count - 1]->sequence->shaping.rejects) break;
+                DS_TRY(draft_together(spec, together, count, err));
+                count = 0;
+            }
+            turns[i].status = ready_to_draft(spec, &turns[i], &turns[i].error);
+            if (turns[i].status == DS_OK) together[count++] = &turns[i];
+        }
     }
     return count ? draft_together(spec, together, count, err) : DS_OK;
 }
@@ -159,8 +188,21 @@ static void ask_biases(const struct ds_spec *spec, struct ds_turn *t) {
 
 struct pass {
     uint32_t rows, outputs;
-    bool biased;
+    bool extended;
 };
+
+/* Output `i` of the turn, in its row `row`: penalties that see the drafts in front of it, and how its token is drawn. */
+static void shape_output(const struct ds_spec *spec, const struct ds_turn *t, uint32_t i, uint32_t row) {
+    struct ds_rows_buffer *rows = &spec->target->rows;
+    struct ds_sample_row *sample = &rows->in_sample[t->first_out + i];
+    const struct ds_shaping *shaping = &t->sequence->shaping;
+    const uint32_t first = first_position(t);
+    const struct ds_drafted_tokens drafted = {.from = t->round ? first + 1 : t->sequence->length, .at = t->first_row + 1, .stride = 1};
+    rows->in_adjust[t->first_out + i] = ds_adjust_row_of(shaping, t->sequence->slot, first + row + 1, &drafted);
+    if (!shaping->rejects) return;
+    if (t->round && i < t->result.verified) ds_draw_by_rejection(sample, t->result.draft[i], t->sampled_row + i * t->sampled_stride);
+    else ds_draw_by_mass(sample, DS_PHILOX_RESIDUAL);
+}
 
 /* Output row `out` gives the logits of the turn's row `row`; `bias`: which of the sequence's bias rows it has, -1: none. */
 static ds_status set_output(const struct ds_spec *spec, const struct ds_turn *t, uint32_t out, uint32_t row, int32_t bias, struct ds_error *err) {
@@ -188,7 +230,8 @@ static ds_status set_rows(const struct ds_spec *spec, struct ds_turn *t, struct 
         const bool last = i + 1 == t->outputs;
         const bool biased = t->round ? t->biased[i] : last && t->biased[0];
         DS_TRY(set_output(spec, t, t->first_out + i, t->rows - t->outputs + i, biased ? t->round ? (int32_t)i : 0 : -1, err));
-        pass->biased |= biased;
+        shape_output(spec, t, i, t->rows - t->outputs + i);
+        pass->extended |= biased || ds_shaping_extends(&t->sequence->shaping);
     }
     pass->rows += t->rows;
     pass->outputs += t->outputs;
@@ -199,6 +242,7 @@ static ds_status set_rows(const struct ds_spec *spec, struct ds_turn *t, struct 
 static ds_status make_room(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
     struct ds_sequence *s = t->sequence;
     DS_TRY(ds_sequence_reserve(spec, s, first_position(t) + t->rows, err));
+    DS_TRY(ds_sequence_tell(spec, s, false, err));
     const bool feeds = t->round && t->plan.taps == DS_TAPS_FEED;
     return t->round && s->stored && (feeds || s->stored + t->rows > DS_STORED_TAPS) ? ds_sequence_catch_up(spec, s, err) : DS_OK;
 }
@@ -276,7 +320,7 @@ static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t
     }
     if (!pass.rows) return DS_OK;
     const double start = ds_os_seconds();
-    DS_TRY(ds_target_run(spec->target, pass.rows, pass.outputs, pass.biased, err));
+    DS_TRY(ds_target_run(spec->target, pass.rows, pass.outputs, pass.extended, err));
     const double seconds = ds_os_seconds() - start;
     for (uint32_t i = 0; i < n; i++) {
         struct ds_turn *t = &turns[i];

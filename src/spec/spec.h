@@ -12,6 +12,7 @@
 #include "draft/drafter.h"
 #include "spec/accept.h"
 #include "spec/pace.h"
+#include "spec/shape.h"
 
 #include <stdatomic.h>
 
@@ -43,6 +44,7 @@ struct ds_sequence {
     struct ds_buffer *taps; /* f32 [DS_STORED_TAPS][n_taps * hidden] on the target's device; NULL: nothing can be stored */
     bool paired; /* the drafter pairs each feature with the token behind it (ds_draft_arch.steps) */
     ds_sampling sampling;
+    struct ds_shaping shaping;
     ds_bias_fn bias; /* NULL: none */
     void *bias_user;
     float *bias_rows; /* [DS_MAX_BLOCK + 1][vocabulary] scratch, present with `bias` */
@@ -57,6 +59,8 @@ bool ds_sequence_can_draft(const struct ds_sequence *sequence);
 /* The lock is held, for these three: stored features become context; those of the last pass's rows [row, row + n) are stored. */
 ds_status ds_sequence_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err);
 ds_status ds_sequence_store(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t row, uint32_t n, struct ds_error *err);
+/* The histories of devices hold all tokens of the sequence; `drafter`: that of the drafter's, if it has its own. */
+ds_status ds_sequence_tell(const struct ds_spec *spec, struct ds_sequence *sequence, bool drafter, struct ds_error *err);
 /* Pages for positions below `positions`, those that are written from here on the sequence's own. */
 ds_status ds_sequence_reserve(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t positions, struct ds_error *err);
 
@@ -116,6 +120,7 @@ struct ds_turn {
     ds_token next;     /* of an extension that has come to its end and samples; else -1 */
     ds_status status;
     struct ds_error error;
+    uint32_t sampled_row, sampled_stride; /* a draft's logits: row sampled_row + k * sampled_stride of the drafter's (rejection sampling) */
     /* Its place in the pass. */
     uint32_t first_row, first_out, outputs;
     bool biased[DS_MAX_BLOCK + 1]; /* its output rows */

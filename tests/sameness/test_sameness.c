@@ -28,15 +28,21 @@ static const struct request {
     const char *label;
     int prompt;
     ds_sampling sampling;
+    ds_penalties penalties;
+    size_t biases; /* so many of those below */
 } requests[] = {
+    {"everything", 3, {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.02f, .seed = 0x123456789abcdefull, .stream = 2},
+     {.repetition = 1.1f, .presence = 0.2f, .frequency = 0.1f, .window = 50}, 3},
     {"greedy", 1, {.temperature = 0}},
-    {"all filters", 3, {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.02f, .seed = 0x123456789abcdefull, .stream = 2}},
     {"temperature", 0, {.temperature = 0.8f, .seed = 7}},
     {"top-k", 1, {.temperature = 0.8f, .top_k = 5, .seed = 8}},
     {"top-p", 3, {.temperature = 0.8f, .top_p = 0.8f, .seed = 9}},
     {"min-p", 0, {.temperature = 0.8f, .min_p = 0.1f, .seed = 10}},
+    {"all filters", 3, {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.02f, .seed = 0x123456789abcdefull, .stream = 2}},
+    {"greedy with penalties", 1, {.temperature = 0}, {.repetition = 1.3f, .presence = -0.1f, .frequency = 0.3f}},
     {"greedy behind a long prompt", LONG, {.temperature = 0}},
 };
+static const ds_logit_bias biases[] = {{13, -2.5f}, {262, -1000}, {300, 1.5f}};
 
 /* Where and how. Without a drafter every length means plain decoding. */
 struct setup {
@@ -77,9 +83,12 @@ static ds_engine *open_engine(const struct model *model, const struct setup *set
     return engine;
 }
 
-static ds_session_params session_params(const ds_sampling *sampling, int length) {
+static ds_session_params session_params(size_t request, int length) {
     ds_session_params params = ds_session_defaults();
-    params.sampling = *sampling;
+    params.sampling = requests[request].sampling;
+    params.penalties = requests[request].penalties;
+    params.logit_bias = biases;
+    params.n_logit_bias = requests[request].biases;
     params.ignore_stop = true;
     params.spec = length == OFF ? DS_SPEC_OFF : length == AUTO ? DS_SPEC_AUTO : DS_SPEC_FIXED;
     params.spec_length = length == OFF || length == AUTO ? 0 : (uint32_t)length;
@@ -87,7 +96,7 @@ static ds_session_params session_params(const ds_sampling *sampling, int length)
 }
 
 static ds_session *open_session(ds_engine *engine) {
-    const ds_session_params params = session_params(&requests[0].sampling, OFF);
+    const ds_session_params params = session_params(0, OFF);
     ds_session *session;
     struct ds_error err;
     HOST(ds_session_create(engine, &params, &session, &err));
@@ -102,7 +111,7 @@ static void close_both(ds_engine *engine, ds_session *session) {
 }
 
 static void generate(ds_session *session, size_t request, int length, ds_token out[TOKENS]) {
-    const ds_session_params params = session_params(&requests[request].sampling, length);
+    const ds_session_params params = session_params(request, length);
     struct ds_error err;
     HOST(ds_session_configure(session, &params, &err));
     HOST(ds_session_rewind(session, 0, &err));
