@@ -88,8 +88,8 @@ const struct ds_cli_command ds_command_convert = {
     .name = "convert",
     .summary = "a model or drafter to a GGUF file, quantised if wanted; a drafter also to a folder",
     .synopsis = "IN OUT --type TYPE [options]",
-    .details = "IN is a folder with `config.json` and `*.safetensors`, or a GGUF file; OUT is a GGUF file that other runtimes read, too. Qwen3, "
-               "Qwen2, Llama and Mistral targets and DSpark and DFlash drafters can be converted; a drafter also to the folder OUT that DeepSpec or speculators read (`--layout`).\n\n"
+    .details = "IN is a folder with `config.json` and `*.safetensors`, or a GGUF file; OUT is a GGUF file that other runtimes read, too. Every target "
+               "and every drafter that dspark runs can be converted; a drafter also to the folder OUT that DeepSpec or speculators read (`--layout`).\n\n"
                "The file appears when it is complete; Ctrl-C leaves nothing behind. Its bytes depend on IN and the options alone. Memory stays "
                "small whatever the model's size.",
     .examples = "dspark convert models/tiny/target target.gguf --type q4_k_m\n"

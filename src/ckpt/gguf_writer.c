@@ -147,6 +147,22 @@ ds_status ds_gguf_add_i32s(struct ds_gguf_writer *writer, const char *key, const
     return DS_OK;
 }
 
+ds_status ds_gguf_add_bools(struct ds_gguf_writer *writer, const char *key, const bool *values, size_t count, struct ds_error *err) {
+    DS_TRY(begin_array(writer, key, VALUE_BOOL, count, err));
+    for (size_t i = 0; i < count; i++) DS_TRY(append_number(&writer->values, values[i], 1, err));
+    return DS_OK;
+}
+
+ds_status ds_gguf_add_f32s(struct ds_gguf_writer *writer, const char *key, const float *values, size_t count, struct ds_error *err) {
+    DS_TRY(begin_array(writer, key, VALUE_F32, count, err));
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        DS_TRY(append_number(&writer->values, bits, 4, err));
+    }
+    return DS_OK;
+}
+
 ds_status ds_gguf_add_strings(struct ds_gguf_writer *writer, const char *key, const struct ds_text *texts, size_t count, struct ds_error *err) {
     DS_TRY(begin_array(writer, key, VALUE_STRING, count, err));
     for (size_t i = 0; i < count; i++) DS_TRY(append_text(&writer->values, texts[i].data, texts[i].length, err));

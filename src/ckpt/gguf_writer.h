@@ -21,6 +21,8 @@ ds_status ds_gguf_add_u32(struct ds_gguf_writer *writer, const char *key, uint32
 ds_status ds_gguf_add_f32(struct ds_gguf_writer *writer, const char *key, float value, struct ds_error *err);
 ds_status ds_gguf_add_string(struct ds_gguf_writer *writer, const char *key, const char *text, size_t length, struct ds_error *err);
 ds_status ds_gguf_add_i32s(struct ds_gguf_writer *writer, const char *key, const int32_t *values, size_t count, struct ds_error *err);
+ds_status ds_gguf_add_bools(struct ds_gguf_writer *writer, const char *key, const bool *values, size_t count, struct ds_error *err);
+ds_status ds_gguf_add_f32s(struct ds_gguf_writer *writer, const char *key, const float *values, size_t count, struct ds_error *err);
 ds_status ds_gguf_add_strings(struct ds_gguf_writer *writer, const char *key, const struct ds_text *texts, size_t count, struct ds_error *err);
 /* A value of another GGUF file with the number types it has there: `value` comes from a GGUF checkpoint. */
 ds_status ds_gguf_add_stored(struct ds_gguf_writer *writer, const char *key, const struct ds_value *value, struct ds_error *err);

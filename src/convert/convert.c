@@ -18,7 +18,7 @@ static void count(const struct ds_conversion *c, ds_convert_stats *stats) {
         (void)ds_type_size(item->type, n / cols, cols, &bytes);
         stats->tensors++;
         stats->elements += n;
-        stats->source_bytes += item->values ? bytes : item->source->bytes;
+        stats->source_bytes += ds_convert_source_bytes(item);
         stats->bytes += item->packed ? item->packed : bytes;
     }
 }
@@ -95,7 +95,7 @@ ds_status ds_convert(const ds_convert_params *params, ds_progress_fn progress, v
     if (!params || params->size != sizeof *params || (stats && stats->size != sizeof *stats))
         return ds_fail(err, DS_ERROR_ARGUMENT, "the structs are of another version of dspark; set `size`");
     struct ds_conversion c = {.params = params, .log = {.fn = params->log, .user = params->log_user, .level = params->log_level}, .file = {.fd = -1}};
-    struct ds_ckpt *source = NULL, *target = NULL;
+    struct ds_ckpt *source = NULL, *target = NULL; /* closed last: plan and models lie in them */
     const struct ds_float_state host = ds_os_float_begin();
     ds_status status = open_all(&c, &source, &target, err);
     if (status == DS_OK) status = ds_convert_plan(&c, err);
@@ -111,6 +111,8 @@ ds_status ds_convert(const ds_convert_params *params, ds_progress_fn progress, v
     ds_os_write_abort(&c.file);
     if (status != DS_OK && c.made_folder) ds_os_remove_empty_folder(params->output);
     ds_arena_free(&c.arena);
+    ds_draft_close(c.draft);
+    ds_model_close(c.model);
     ds_ckpt_close(target);
     ds_ckpt_close(source);
     ds_os_float_restore(host);

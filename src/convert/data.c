@@ -34,23 +34,38 @@ static void note_bad(struct chunk *chunk, uint64_t row) {
     while (row < known && !atomic_compare_exchange_weak(&chunk->bad, &known, row)) continue;
 }
 
+/* Where row `row` of the output lies in its head before the heads' rows change places. */
+static uint64_t reordered(const struct ds_plan_item *item, uint64_t row) {
+    if (item->order == DS_ROWS_KEPT) return row;
+    const uint64_t n = item->head_rows, half = n / 2, within = row % n;
+    return row - within + (item->order == DS_ROWS_PAIRED ? within % 2 * half + within / 2 : within % half * 2 + within / half);
+}
+
 /* Where row `row` of the output comes from. */
-static uint64_t source_of(const struct ds_plan_item *item, uint64_t row) {
-    const uint64_t n = item->head_rows, within = n ? row % n : 0;
-    return n ? row - within + within % 2 * (n / 2) + within / 2 : row;
+static const uint8_t *source_row_of(const struct chunk *chunk, uint64_t row) {
+    const struct ds_plan_item *item = chunk->item;
+    row = reordered(item, row);
+    if (!item->pieces) return item->source->data + row * chunk->source_row;
+    const struct ds_loader_piece *piece = &item->pieces[row / item->piece_rows];
+    return piece->tensor->data + (piece->first_row + row % item->piece_rows) * chunk->source_row;
+}
+
+static void widen(const struct chunk *chunk, uint64_t row, float *values) {
+    const struct ds_plan_item *item = chunk->item;
+    ds_dequantize_row(item->source->type, source_row_of(chunk, row), chunk->cols, values);
+    for (uint64_t i = 0; item->shift != 0 && i < chunk->cols; i++) values[i] += item->shift;
 }
 
 static void convert_row(struct chunk *chunk, uint64_t row, float *values) {
-    const struct ds_ckpt_tensor *source = chunk->item->source;
-    const uint8_t *from = source->data + source_of(chunk->item, chunk->first + row) * chunk->source_row;
+    const struct ds_plan_item *item = chunk->item;
     uint8_t *to = chunk->out + row * chunk->row;
-    if (source->type == chunk->item->type) {
-        memcpy(to, from, (size_t)chunk->row);
+    if (item->source->type == item->type && item->shift == 0) {
+        memcpy(to, source_row_of(chunk, chunk->first + row), (size_t)chunk->row);
         return;
     }
     uint64_t bad;
-    ds_dequantize_row(source->type, from, chunk->cols, values);
-    if (ds_row_fits(chunk->item->type, values, chunk->cols, &bad)) ds_quantize_row(chunk->item->type, values, chunk->cols, to);
+    widen(chunk, chunk->first + row, values);
+    if (ds_row_fits(item->type, values, chunk->cols, &bad)) ds_quantize_row(item->type, values, chunk->cols, to);
     else note_bad(chunk, chunk->first + row);
 }
 
@@ -90,14 +105,16 @@ static void convert_chunk(struct crew *crew, struct chunk *chunk) {
 }
 
 static ds_status explain_bad(const struct ds_conversion *c, const struct chunk *chunk, float *values, struct ds_error *err) {
-    const struct ds_ckpt_tensor *source = chunk->item->source;
+    const struct ds_plan_item *item = chunk->item;
+    const struct ds_ckpt_tensor *source = item->source;
     const uint64_t row = atomic_load(&chunk->bad);
+    if (item->pieces) source = item->pieces[row / item->piece_rows].tensor;
     uint64_t col = 0;
-    ds_dequantize_row(source->type, source->data + source_of(chunk->item, row) * chunk->source_row, chunk->cols, values);
-    (void)ds_row_fits(chunk->item->type, values, chunk->cols, &col);
+    widen(chunk, row, values);
+    (void)ds_row_fits(item->type, values, chunk->cols, &col);
     return ds_fail(err, DS_ERROR_FORMAT, "%s: tensor '%s': element %llu of row %llu is %g, which %s cannot hold%s", ds_ckpt_path(c->source),
-                   ds_quote_name(source->name).text, (unsigned long long)col, (unsigned long long)row, (double)values[col],
-                   ds_type_get(chunk->item->type)->name, chunk->item->type == DS_TYPE_F16 ? ": choose another type" : "");
+                   ds_quote_name(source->name).text, (unsigned long long)col, (unsigned long long)(item->pieces ? row % item->piece_rows : row),
+                   (double)values[col], ds_type_get(item->type)->name, item->type == DS_TYPE_F16 ? ": choose another type" : "");
 }
 
 struct step {
@@ -108,13 +125,39 @@ struct step {
 
 /* A vector whose elements change places is a matrix of one column. */
 static uint64_t cols_of(const struct ds_plan_item *item) {
-    return item->dims == 0 || (item->dims == 1 && item->head_rows) ? 1 : item->shape[item->dims - 1];
+    return item->dims == 0 || (item->dims == 1 && item->order != DS_ROWS_KEPT) ? 1 : item->shape[item->dims - 1];
 }
 
 static uint64_t rows_of(const struct ds_plan_item *item) {
     uint64_t elements = 1;
     for (uint32_t i = 0; i < item->dims; i++) elements *= item->shape[i];
     return elements / cols_of(item);
+}
+
+uint64_t ds_convert_source_bytes(const struct ds_plan_item *item) {
+    uint64_t bytes = 0;
+    (void)ds_type_size(item->values ? item->type : item->source->type, rows_of(item), cols_of(item), &bytes);
+    return bytes;
+}
+
+/* Gives back pages of `count` rows from `first` on of one tensor. */
+static void release_rows(const struct ds_plan_item *item, const struct ds_ckpt_tensor *tensor, uint64_t first, uint64_t count, uint64_t row_bytes) {
+    ds_ckpt_release_part(item->from, tensor, first * row_bytes, count * row_bytes);
+}
+
+/* Of all that a chunk has read; rows that change places stay within their head, which is read again at worst. */
+static void release_chunk(const struct chunk *chunk) {
+    const struct ds_plan_item *item = chunk->item;
+    if (!item->pieces) {
+        release_rows(item, item->source, chunk->first, chunk->count, chunk->source_row);
+        return;
+    }
+    for (uint64_t row = chunk->first, n; row < chunk->first + chunk->count; row += n) {
+        const uint64_t within = row % item->piece_rows;
+        const struct ds_loader_piece *piece = &item->pieces[row / item->piece_rows];
+        n = DS_MIN(item->piece_rows - within, chunk->first + chunk->count - row);
+        release_rows(item, piece->tensor, piece->first_row + within, n, chunk->source_row);
+    }
 }
 
 static ds_status emit(struct ds_conversion *c, const void *data, size_t bytes, struct ds_error *err) {
@@ -129,7 +172,7 @@ static ds_status put_chunk(struct ds_conversion *c, const struct chunk *chunk, c
 
 static ds_status convert_rows(struct ds_conversion *c, const struct ds_plan_item *item, struct crew *crew, struct step *step,
                               const struct ds_weight *packed, struct ds_error *err) {
-    if (item->values) return emit(c, item->values, (size_t)(rows_of(item) * cols_of(item) * sizeof *item->values), err);
+    if (item->values) return emit(c, item->values, (size_t)ds_convert_source_bytes(item), err);
     const uint64_t rows = rows_of(item);
     struct chunk chunk = {.item = item, .cols = cols_of(item), .out = crew->out, .bad = UINT64_MAX};
     (void)ds_type_size(item->source->type, 1, chunk.cols, &chunk.source_row); /* both checked: by the reader and by the writer */
@@ -143,11 +186,8 @@ static ds_status convert_rows(struct ds_conversion *c, const struct ds_plan_item
         convert_chunk(crew, &chunk);
         if (atomic_load(&chunk.bad) != UINT64_MAX) return explain_bad(c, &chunk, crew->values, err);
         DS_TRY(put_chunk(c, &chunk, packed, err));
-        struct ds_ckpt_tensor part = *item->source;
-        part.offset += chunk.first * chunk.source_row;
-        part.bytes = chunk.count * chunk.source_row;
-        ds_ckpt_release(item->from, &part);
-        step->done += part.bytes;
+        release_chunk(&chunk);
+        step->done += chunk.count * chunk.source_row;
         if (step->progress && !step->progress(step->user, step->done, step->total)) return ds_fail(err, DS_ERROR_CANCELLED, "interrupted; nothing was written");
     }
     return DS_OK;
@@ -178,7 +218,7 @@ ds_status ds_convert_data(struct ds_conversion *c, ds_progress_fn progress, void
         (void)ds_type_size(item->type, 1, cols, &row);
         widest = DS_MAX(widest, cols);
         largest_row = DS_MAX(largest_row, row);
-        step.total += item->source->bytes;
+        step.total += ds_convert_source_bytes(item);
     }
     const uint64_t out_bytes = DS_MAX(largest_row * (c->packer ? DS_WEIGHT_ROWS : 1), CHUNK_BYTES);
     uint64_t value_bytes;

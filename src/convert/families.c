@@ -1,68 +1,104 @@
-/*
- * What GGUF's `llama` has otherwise than Hugging Face's files: rotary pairs lie side by side in q and k, Llama 3's scaling is a tensor of
- * factors, and Mistral is a `llama` with a window.
- */
+/* Keys of what only some families have: windows, experts, and Gemma's global layers. */
 #include "convert/convert_internal.h"
-#include "base/quote.h"
+#include "model/config.h"
+#include "ops/numerics.h"
 
-#include <stdio.h>
 #include <string.h>
 
-static bool from_folder(const struct ds_conversion *c) { return ds_ckpt_get_format(c->source) == DS_CKPT_SAFETENSORS; }
-static bool is_llama(const struct ds_conversion *c) { return !c->is_drafter && strcmp(c->arch, "llama") == 0; }
+static bool is_arch(const struct ds_conversion *c, const char *name) { return strcmp(c->arch, name) == 0; }
+static bool is_gemma_target(const struct ds_conversion *c) { return is_arch(c, "gemma3") || is_arch(c, "gemma4"); }
 
-static bool is_rotated(const char *name) {
-    unsigned layer;
-    char rest[32];
-    if (sscanf(name, "blk.%u.%31s", &layer, rest) != 2) return false;
-    static const char *const names[] = {"attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"};
-    for (size_t i = 0; i < DS_COUNT(names); i++)
-        if (strcmp(rest, names[i]) == 0) return true;
-    return false;
-}
-
-/* Factors by which frequencies are divided: those that are not scaled over those that are. */
-static ds_status add_rope_factors(struct ds_conversion *c, struct ds_error *err) {
-    const uint32_t pairs = c->config.rope.n_rot / 2;
-    struct ds_rope_config plain = c->config.rope;
-    plain.kind = DS_ROPE_NONE;
-    float *scaled = ds_arena_array(&c->arena, pairs, sizeof *scaled), *factors = ds_arena_array(&c->arena, pairs, sizeof *factors), unused;
-    if (!scaled || !factors) return ds_fail_memory(err, pairs * sizeof *factors, "rope factors");
-    ds_rope_inv_freq(&c->config.rope, scaled, &unused);
-    ds_rope_inv_freq(&plain, factors, &unused);
-    for (uint32_t i = 0; i < pairs; i++) factors[i] /= scaled[i];
-    c->items[c->n_items++] = (struct ds_plan_item){.name = "rope_freqs.weight", .type = DS_TYPE_F32, .dims = 1, .shape = {pairs, 1, 1, 1}, .values = factors};
-    return DS_OK;
-}
-
-ds_status ds_convert_family(struct ds_conversion *c, struct ds_error *err) {
-    if (!from_folder(c)) {
-        const struct ds_ckpt_tensor *factors = ds_ckpt_find(c->source, "rope_freqs.weight");
-        if (factors && is_llama(c)) c->items[c->n_items++] = (struct ds_plan_item){.source = factors, .from = c->source, .name = factors->name, .dims = 1, .shape = {factors->shape[0], 1, 1, 1}};
-        return DS_OK;
-    }
-    for (size_t i = 0; is_llama(c) && i < c->n_items; i++)
-        if (is_rotated(c->items[i].name)) c->items[i].head_rows = c->config.head_dim;
-    if (c->config.rope.kind == DS_ROPE_LLAMA3 && is_llama(c)) return add_rope_factors(c, err);
-    return DS_OK;
-}
-
-/* GGUF has one window for all layers, which other runtimes ignore for these architectures: they differ beyond it. */
-static ds_status add_window(struct ds_conversion *c, struct ds_error *err) {
+/* One window for all layers that slide; which these are is said where there are others, or where readers expect it. */
+static ds_status add_windows(struct ds_conversion *c, struct ds_error *err) {
+    const struct ds_model_config *config = c->config;
+    bool slides[DS_MOST_LAYERS], all = true;
+    for (uint32_t l = 0; l < config->layers; l++) all &= slides[l] = ds_config_window(config, l) > 0;
+    if (!config->window) return DS_OK;
     char key[DS_KEY_MAX];
-    for (uint32_t l = 0; l < c->config.layers; l++)
-        if (ds_config_window(&c->config, l) == 0)
-            return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: layer %u has no sliding window and others have: GGUF cannot state that for %s", ds_ckpt_path(c->source), l,
-                           c->arch);
-    snprintf(key, sizeof key, "%s.attention.sliding_window", c->arch);
-    return ds_gguf_add_u32(c->writer, key, c->config.window, err);
+    DS_TRY(ds_convert_add_size(c, "attention.sliding_window", config->window, err));
+    if (all && !c->is_drafter && !is_gemma_target(c)) return DS_OK;
+    return ds_gguf_add_bools(c->writer, ds_convert_key(c, "attention.sliding_window_pattern", key), slides, config->layers, err);
+}
+
+static ds_status add_experts(struct ds_conversion *c, struct ds_error *err) {
+    const struct ds_expert_config *expert = &c->config->expert;
+    if (!expert->experts) return DS_OK;
+    if (!expert->normalise)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: norm_topk_prob is false; a GGUF file of architecture %s means true", ds_ckpt_path(c->source), c->arch);
+    DS_TRY(ds_convert_add_size(c, "expert_count", expert->experts, err));
+    DS_TRY(ds_convert_add_size(c, "expert_used_count", expert->slots, err));
+    return ds_convert_add_size(c, "expert_feed_forward_length", expert->feed_forward, err);
+}
+
+static ds_status add_softcaps(struct ds_conversion *c, struct ds_error *err) {
+    if (c->config->attention_softcap > 0) DS_TRY(ds_convert_add_real(c, "attn_logit_softcapping", (double)c->config->attention_softcap, err));
+    return c->config->logit_softcap > 0 ? ds_convert_add_real(c, "final_logit_softcapping", (double)c->config->logit_softcap, err) : DS_OK;
+}
+
+/* GGUF's Gemma 3 has no key for the scale that other runtimes read; ours is written where their rule gives another. */
+static ds_status add_gemma3(struct ds_conversion *c, struct ds_error *err) {
+    enum { LAYERS_27B = 62 };
+    const struct ds_model_config *config = c->config;
+    const uint32_t divisor = config->layers == LAYERS_27B ? config->hidden / config->heads : config->head_dim;
+    const float usual = ds_div(1.0f, ds_sqrt((float)divisor));
+    if (config->attention_scale == usual) return DS_OK;
+    ds_logf(&c->log, DS_LOG_WARNING, "scores are scaled by %g, for which GGUF's gemma3 has no key that other runtimes read (they would take %g)",
+            (double)config->attention_scale, (double)usual);
+    return ds_convert_add_real(c, "attention.scale", (double)config->attention_scale, err);
+}
+
+/* A number a layer where layers differ, else one number. */
+static ds_status add_by_layer(struct ds_conversion *c, const char *name, const int32_t *values, struct ds_error *err) {
+    char key[DS_KEY_MAX];
+    bool same = true;
+    for (uint32_t l = 1; l < c->config->layers; l++) same &= values[l] == values[0];
+    if (same) return ds_convert_add_size(c, name, (uint32_t)values[0], err);
+    return ds_gguf_add_i32s(c->writer, ds_convert_key(c, name, key), values, c->config->layers, err);
+}
+
+static ds_status add_gemma4(struct ds_conversion *c, struct ds_error *err) {
+    const struct ds_model_config *config = c->config;
+    DS_TRY(ds_convert_add_size(c, "attention.key_length_swa", config->head_dim, err));
+    DS_TRY(ds_convert_add_size(c, "attention.value_length_swa", config->head_dim, err));
+    DS_TRY(ds_convert_add_size(c, "rope.dimension_count", config->rope.n_rot, err));
+    DS_TRY(ds_convert_add_size(c, "rope.dimension_count_swa", config->local_rope.n_rot, err));
+    DS_TRY(ds_convert_add_size(c, "attention.shared_kv_layers", config->shared_layers, err));
+    return ds_convert_add_size(c, "embedding_length_per_layer_input", config->per_layer, err);
+}
+
+static ds_status add_lengths(struct ds_conversion *c, struct ds_error *err) {
+    const struct ds_model_config *config = c->config;
+    int32_t kv_heads[DS_MOST_LAYERS], widths[DS_MOST_LAYERS];
+    for (uint32_t l = 0; l < config->layers; l++) {
+        const bool global = !ds_config_window(config, l);
+        kv_heads[l] = (int32_t)(global && config->global_kv_heads ? config->global_kv_heads : config->kv_heads);
+        widths[l] = (int32_t)ds_config_feed_forward(config, l);
+    }
+    const uint32_t head_dim = config->global_head_dim ? config->global_head_dim : config->head_dim;
+    DS_TRY(add_by_layer(c, "feed_forward_length", widths, err));
+    DS_TRY(add_by_layer(c, "attention.head_count_kv", kv_heads, err));
+    DS_TRY(ds_convert_add_size(c, "attention.key_length", head_dim, err));
+    return ds_convert_add_size(c, "attention.value_length", head_dim, err);
+}
+
+/* Gemma 4's layers in a drafter, as llama.cpp's converter states them. */
+static ds_status add_gemma_drafter(struct ds_conversion *c, struct ds_error *err) {
+    DS_TRY(ds_convert_add_text(c, "hidden_activation", "gelu_pytorch_tanh", err));
+    DS_TRY(ds_convert_add_real(c, "embedding_scale", (double)c->config->embedding_scale, err));
+    DS_TRY(ds_convert_add_real(c, "attention.scale", 1.0, err));
+    return ds_convert_add_size(c, "rope.dimension_count", c->config->rope.n_rot, err);
 }
 
 ds_status ds_convert_family_keys(struct ds_conversion *c, struct ds_error *err) {
-    char key[DS_KEY_MAX];
-    if (is_llama(c)) {
-        snprintf(key, sizeof key, "%s.rope.dimension_count", c->arch);
-        DS_TRY(ds_gguf_add_u32(c->writer, key, c->config.rope.n_rot, err));
+    DS_TRY(add_lengths(c, err));
+    if (is_arch(c, "llama")) {
+        DS_TRY(ds_convert_add_size(c, "vocab_size", c->config->vocabulary, err));
+        DS_TRY(ds_convert_add_size(c, "rope.dimension_count", c->config->rope.n_rot, err));
     }
-    return c->config.window ? add_window(c, err) : DS_OK;
+    DS_TRY(add_windows(c, err));
+    DS_TRY(add_experts(c, err));
+    DS_TRY(add_softcaps(c, err));
+    if (c->draft && c->draft->gemma) return add_gemma_drafter(c, err);
+    if (is_arch(c, "gemma3")) return add_gemma3(c, err);
+    return is_arch(c, "gemma4") ? add_gemma4(c, err) : DS_OK;
 }

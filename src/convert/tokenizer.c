@@ -36,7 +36,7 @@ static ds_status add_rest(struct ds_conversion *c, const struct ds_ckpt *ckpt, c
     const struct ds_value *pad = ds_ckpt_value(ckpt, "generation_config.pad_token_id");
     if (!pad || pad->kind != DS_VALUE_INT) pad = ds_ckpt_value(ckpt, "pad_token_id");
     DS_TRY(add_stops(c, ckpt, ds_tokenizer_eos(tokenizer), err));
-    if (pad && pad->kind == DS_VALUE_INT && pad->integer >= 0 && pad->integer < c->config.vocabulary)
+    if (pad && pad->kind == DS_VALUE_INT && pad->integer >= 0 && pad->integer < c->config->vocabulary)
         DS_TRY(ds_gguf_add_u32(c->writer, "tokenizer.ggml.padding_token_id", (uint32_t)pad->integer, err));
     if (bos >= 0) DS_TRY(ds_gguf_add_u32(c->writer, "tokenizer.ggml.bos_token_id", (uint32_t)bos, err));
     DS_TRY(ds_gguf_add_bool(c->writer, "tokenizer.ggml.add_bos_token", ds_tokenizer_adds_bos(tokenizer), err));
@@ -52,7 +52,7 @@ static ds_status export_folder(struct ds_conversion *c, const struct ds_ckpt *ck
     ds_status status = ds_tokenizer_open_json(path, &tokenizer, err);
     if (status == DS_OK) status = ds_json_read_file(path, max_file, &root, err);
     if (status == DS_OK) {
-        const struct ds_tokenizer_export to = {.writer = c->writer, .log = &c->log, .pre = c->params->pre, .vocabulary = c->config.vocabulary};
+        const struct ds_tokenizer_export to = {.writer = c->writer, .log = &c->log, .pre = c->params->pre, .vocabulary = c->config->vocabulary};
         status = ds_export_tokenizer_json(&to, root, err);
         if (status != DS_OK) ds_fail_context(err, "%s", path);
     }

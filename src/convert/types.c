@@ -30,25 +30,44 @@ static bool wants_more_bits(uint32_t layer, uint32_t layers) {
     return layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
 }
 
-static ds_type wanted_type(const struct ds_conversion *c, const struct ds_plan_item *item, bool is_head) {
+static bool is_one_of(const char *name, const char *const *names) {
+    while (*names && strcmp(name, *names) != 0) names++;
+    return *names != NULL;
+}
+
+/* The part of a layer's name behind "blk.<layer>.", or NULL. */
+static const char *within_layer(const char *name, unsigned *layer, char rest[64]) { return sscanf(name, "blk.%u.%63s", layer, rest) == 2 ? rest : NULL; }
+
+/* Small matrices on which much depends, and what is one row. Quantised types leave them as they are. */
+static bool stays(const struct ds_plan_item *item) {
+    static const char *const names[] = {"conf_proj.weight", "per_layer_model_proj.weight", NULL};
+    return is_one_of(item->name, names);
+}
+
+static bool is_sensitive(const char *within) {
+    static const char *const names[] = {"attn_v.weight", "ffn_down.weight", "ffn_down_exps.weight", NULL};
+    return is_one_of(within, names);
+}
+
+static ds_type wanted_type(const struct ds_conversion *c, const struct ds_plan_item *item) {
     const ds_type type = c->recipe->type, stored = item->source->type;
+    unsigned layer;
+    char rest[64];
+    const char *within = within_layer(item->name, &layer, rest);
     if (item->dims < 2) return DS_TYPE_F32;
+    if (within && strcmp(within, "ffn_gate_inp.weight") == 0) return DS_TYPE_F32; /* which experts: as the field's files have it */
     if (is_float(type)) return type;
-    /* One row, and the scheduler's decisions hang on it. */
-    if (strcmp(item->name, "conf_proj.weight") == 0) return ds_type_is_writable(stored) ? stored : DS_TYPE_F32;
+    if (stays(item)) return ds_type_is_writable(stored) ? stored : DS_TYPE_F32;
     if (type == DS_TYPE_Q8_0) return type;
     /* A drafted token reads one row of it: more bits cost no time. */
     if (strcmp(item->name, "markov_w1.weight") == 0) return DS_TYPE_Q8_0;
-    if (is_head) return DS_TYPE_Q6_K;
-    unsigned layer;
-    char rest[32];
-    if (!c->recipe->mixed || sscanf(item->name, "blk.%u.%31s", &layer, rest) != 2) return type;
-    const bool sensitive = strcmp(rest, "attn_v.weight") == 0 || strcmp(rest, "ffn_down.weight") == 0;
-    return sensitive && wants_more_bits(layer, c->config.layers) ? DS_TYPE_Q6_K : type;
+    if (item->is_head) return DS_TYPE_Q6_K;
+    if (!c->recipe->mixed || !within) return type;
+    return is_sensitive(within) && wants_more_bits(layer, c->config->layers) ? DS_TYPE_Q6_K : type;
 }
 
-ds_type ds_convert_type(const struct ds_conversion *c, const struct ds_plan_item *item, bool is_head) {
-    const ds_type wanted = wanted_type(c, item, is_head);
+ds_type ds_convert_type(const struct ds_conversion *c, const struct ds_plan_item *item) {
+    const ds_type wanted = wanted_type(c, item);
     const uint64_t cols = item->dims ? item->shape[item->dims - 1] : 1;
     ds_type type = wanted;
     if (cols % ds_type_get(type)->block) type = DS_TYPE_Q8_0;

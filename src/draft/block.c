@@ -64,15 +64,19 @@ static ds_status read_windows(struct ds_draft_model *draft, struct ds_error *err
         DS_TRY(ds_ckpt_bool_or(draft->ckpt, "sliding_window_non_causal", false, &flag, err));
         draft->causal_windows = !flag && draft->config.window > 0;
     }
+    if (draft->dialect == DS_DIALECT_GGUF) {
+        DS_TRY(ds_ckpt_bool_or(draft->ckpt, "dspark.sliding_window_causal", false, &flag, err));
+        draft->causal_windows = flag && draft->config.window > 0;
+    }
     if (draft->dialect != DS_DIALECT_DFLASH) return DS_OK;
     DS_TRY(ds_ckpt_bool_or(draft->ckpt, "dflash_config.causal", false, &flag, err));
     if (!flag) return DS_OK;
     return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: dflash_config.causal is true; expected a block whose rows see each other (false)", ds_ckpt_path(draft->ckpt));
 }
 
-/* Which norms a layer has: speculators names the kind of layer, all others are Qwen3's. */
+/* Which norms a layer has: speculators names the kind of layer, GGUF files have the tensors, all others are Qwen3's. */
 static ds_status read_layers(struct ds_draft_model *draft, struct ds_error *err) {
-    struct ds_family family = {.qk_norm = true};
+    struct ds_family family = {.qk_norm = draft->dialect != DS_DIALECT_GGUF || ds_ckpt_find(draft->ckpt, "blk.0.attn_q_norm.weight")};
     const char *kind = "qwen3";
     if (draft->gemma) return ds_draft_gemma_read(draft, err);
     if (draft->dialect == DS_DIALECT_SPECULATORS) DS_TRY(ds_ckpt_string(draft->ckpt, "transformer_layer_config.model_type", &kind, err));

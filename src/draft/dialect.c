@@ -20,18 +20,31 @@ static ds_status not_a_drafter(const struct ds_ckpt *ckpt, struct ds_error *err)
 static ds_status older_dialect(const struct ds_ckpt *ckpt, const char *name, struct ds_error *err) {
     return ds_fail(err, DS_ERROR_UNSUPPORTED,
                    "%s: general.architecture is '%s', an older dialect whose keys and tap numbers differ between files; expected 'dflash' or 'eagle3'. "
-                   "Convert the original folder (config.json and *.safetensors) anew: dspark convert FOLDER -o FILE.gguf",
+                   "Convert the original folder (config.json and *.safetensors) anew: dspark convert FOLDER FILE.gguf --type bf16",
                    ds_ckpt_path(ckpt), name);
 }
 
-static ds_status recognise_gguf(const struct ds_ckpt *ckpt, const struct ds_draft_arch **arch, struct ds_error *err) {
+/* GGUF has one architecture for layers of Qwen3's kind and Gemma 4's: the activation tells them apart. */
+static ds_status read_activation(const struct ds_ckpt *ckpt, const char *arch, bool *gemma, struct ds_error *err) {
+    const struct ds_naming naming = {.ckpt = ckpt, .gguf_arch = arch};
+    char key[DS_KEY_MAX];
+    const char *name;
+    DS_TRY(ds_ckpt_string_or(ckpt, ds_naming_key(&naming, "", "hidden_activation", key), "silu", &name, err));
+    *gemma = strcmp(name, "gelu_pytorch_tanh") == 0;
+    if (*gemma || strcmp(name, "silu") == 0) return DS_OK;
+    return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: %s is '%s'; expected 'silu' (Qwen3's layers) or 'gelu_pytorch_tanh' (Gemma 4's)", ds_ckpt_path(ckpt), key,
+                   ds_quote_name(name).text);
+}
+
+static ds_status recognise_gguf(const struct ds_ckpt *ckpt, struct ds_draft_kind *kind, struct ds_error *err) {
+    const struct ds_draft_arch **const arch = &kind->arch;
     const char *name;
     DS_TRY(ds_ckpt_string(ckpt, "general.architecture", &name, err));
     if (strcmp(name, "dspark") == 0 || strcmp(name, "dflash-draft") == 0) return older_dialect(ckpt, name, err);
     if (strcmp(name, "dflash") == 0) *arch = ds_ckpt_find(ckpt, "markov_w1.weight") ? &ds_draft_dspark : &ds_draft_dflash;
     else if (strcmp(name, "eagle3") == 0) *arch = &ds_draft_eagle3;
     else return not_a_drafter(ckpt, err);
-    return DS_OK;
+    return read_activation(ckpt, name, &kind->gemma, err);
 }
 
 static ds_status recognise_speculators(const struct ds_ckpt *ckpt, const char *type, const struct ds_draft_arch **arch, struct ds_error *err) {
@@ -72,7 +85,7 @@ static ds_status recognise_folder(const struct ds_ckpt *ckpt, struct ds_draft_ki
 
 ds_status ds_draft_recognise(const struct ds_ckpt *ckpt, struct ds_draft_kind *kind, struct ds_error *err) {
     *kind = (struct ds_draft_kind){.dialect = DS_DIALECT_GGUF};
-    if (is_gguf(ckpt)) return recognise_gguf(ckpt, &kind->arch, err);
+    if (is_gguf(ckpt)) return recognise_gguf(ckpt, kind, err);
     const char *type;
     DS_TRY(ds_ckpt_string_or(ckpt, "speculators_model_type", "", &type, err));
     if (!*type) return recognise_folder(ckpt, kind, err);
@@ -105,7 +118,7 @@ static ds_status require_equal(const struct ds_draft_model *draft, const char *k
 static ds_status check_tokens(const struct ds_draft_model *draft, const struct ds_model *target, struct ds_error *err) {
     enum { NORMAL = 1 };
     static const char tokens_key[] = "tokenizer.ggml.tokens", types_key[] = "tokenizer.ggml.token_type";
-    const struct ds_value *ours = ds_ckpt_value(draft->ckpt, tokens_key), *theirs = ds_ckpt_value(target->ckpt, tokens_key);
+    const struct ds_value *ours = ds_ckpt_value(draft->ckpt, tokens_key), *theirs = target->ckpt ? ds_ckpt_value(target->ckpt, tokens_key) : NULL;
     if (!ours || ours->kind != DS_VALUE_ARRAY || ours->element != DS_VALUE_STRING) return DS_OK;
     if (ours->length > target->config.vocabulary) return require_equal(draft, "the number of tokenizer.ggml.tokens", (int64_t)ours->length, "the target's vocabulary has", target->config.vocabulary, err);
     if (!theirs || theirs->kind != DS_VALUE_ARRAY || theirs->element != DS_VALUE_STRING) return DS_OK;

@@ -38,8 +38,7 @@ void ds_draft_close(struct ds_draft_model *draft) {
     free(draft);
 }
 
-/* What files hold besides: tables that are computed, what is read on the host, and what only training needs. */
-static bool is_spare(const char *name) {
+bool ds_draft_is_spare(const char *name) {
     static const char *const names[] = {"d2t", "t2d", "rope_freqs.weight", "verifier_norm.weight", "verifier_lm_head.weight"};
     static const char inv_freq[] = "rotary_emb.inv_freq";
     for (size_t i = 0; i < DS_COUNT(names); i++)
@@ -51,7 +50,7 @@ static bool is_spare(const char *name) {
 /* A tensor without a part in it says that the drafter is not what its configuration says: another head, a bias, a norm. */
 static ds_status refuse_unused(const struct ds_draft_model *draft, const struct ds_loader *loader, struct ds_error *err) {
     const struct ds_ckpt_tensor *tensor;
-    DS_TRY(ds_loader_find_unused(loader, draft->ckpt, is_spare, &tensor, err));
+    DS_TRY(ds_loader_find_unused(loader, draft->ckpt, ds_draft_is_spare, &tensor, err));
     if (!tensor) return DS_OK;
     return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not part of a %s drafter of this configuration; leaving it out would change what is drafted",
                    ds_ckpt_path(draft->ckpt), ds_quote_name(tensor->name).text, draft->arch->name);

@@ -93,12 +93,18 @@ struct ds_draft_model {
     struct ds_gemma_layer *gemma_layers;
 };
 
-/* Recognises the drafter and checks that it fits the target: DS_ERROR_MISMATCH names the key, the expected and the found value. */
+/*
+ * Recognises the drafter and checks that it fits the target: DS_ERROR_MISMATCH names the key, the expected and the found value. A target without
+ * a checkpoint is a description: sizes alone are compared, and loading asks for none of its tables.
+ */
 ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *target, struct ds_draft_model **out, struct ds_error *err);
 void ds_draft_close(struct ds_draft_model *draft); /* accepts NULL */
 /* Asks for all weights. A tensor of the checkpoint that has no part in the drafter is refused. */
 ds_status ds_draft_load(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, uint32_t positions,
                         struct ds_error *err);
+
+/* What files hold besides: tables that are computed, what is read on the host, and what only training needs. */
+bool ds_draft_is_spare(const char *name);
 
 extern const struct ds_draft_arch ds_draft_dspark; /* with a sequential or a confidence head */
 extern const struct ds_draft_arch ds_draft_dflash; /* without */

@@ -21,6 +21,9 @@
 
 enum { DEFAULT_STEPS = 7 };
 
+/* Of GGUF files that dspark makes of DeepSpec's Eagle3, which may tap any number of layers. */
+static const char steps_key[] = "dspark.ttt_length";
+
 /* --- configuration --- */
 
 static ds_status read_layer(struct ds_draft_model *draft, struct ds_error *err) {
@@ -74,7 +77,7 @@ static ds_status read_taps(struct ds_draft_model *draft, const struct ds_model *
         return ds_fail(err, DS_ERROR_MISMATCH, "%s: eagle_aux_hidden_state_layer_ids is missing, and a target of %d layers has no usual taps; expected a list of layers",
                        ds_ckpt_path(draft->ckpt), layers);
     DS_TRY(ds_draft_read_taps(draft, target, speculators ? "eagle_aux_hidden_state_layer_ids" : "target_layer_ids", speculators ? usual : NULL, err));
-    if (draft->dialect != DS_DIALECT_GGUF || draft->n_taps == 3) return DS_OK;
+    if (draft->dialect != DS_DIALECT_GGUF || draft->n_taps == 3 || ds_ckpt_value(draft->ckpt, steps_key)) return DS_OK;
     return ds_fail(err, DS_ERROR_FORMAT, "%s: eagle3.target_layers has %u entries; expected 3", ds_ckpt_path(draft->ckpt), draft->n_taps);
 }
 
@@ -91,6 +94,7 @@ static ds_status configure(struct ds_draft_model *draft, const struct ds_model *
     DS_TRY(ds_draft_read_vocabulary(draft, target, err));
     int64_t steps = DEFAULT_STEPS;
     if (draft->dialect == DS_DIALECT_DEEPSPEC) DS_TRY(ds_ckpt_int(draft->ckpt, "ttt_length", 1, DS_MAX_BLOCK_ROWS, &steps, err));
+    if (draft->dialect == DS_DIALECT_GGUF) DS_TRY(ds_ckpt_int_or(draft->ckpt, steps_key, 1, DS_MAX_BLOCK_ROWS, DEFAULT_STEPS, &steps, err));
     draft->block_size = draft->block_rows = (uint32_t)steps;
     return DS_OK;
 }
@@ -102,8 +106,10 @@ static ds_status load(struct ds_draft_model *draft, const struct ds_model *targe
     const uint32_t hidden = draft->config.hidden, inputs = draft->n_taps * draft->target_hidden;
     DS_TRY(ds_draft_load_vocabulary(draft, target, loader, err));
     DS_TRY(ds_naming_matrix(&own, loader, "fc.weight", "fc.weight", 0, hidden, inputs, &draft->fc, err));
+    static const char older[] = "enc.input_norm.weight";
     if (draft->norm_before_fc)
-        DS_TRY(ds_naming_vector(&own, loader, "input_norm.weight", "enc.input_norm.weight", 0, inputs, &draft->input_norm, err));
+        DS_TRY(ds_naming_vector(&own, loader, "input_norm.weight", ds_ckpt_find(draft->ckpt, older) ? older : "enc.output_norm.weight", 0, inputs,
+                                &draft->input_norm, err));
     DS_TRY(ds_naming_vector(&own, loader, "norm.weight", "output_norm.weight", 0, hidden, &draft->final_norm, err));
     DS_TRY(ds_naming_vector(&naming, loader, "layers.0.hidden_norm.weight", "blk.%u.attn_norm_2.weight", 0, hidden, &draft->hidden_norm, err));
     return ds_draft_layers_load(draft, loader, err);

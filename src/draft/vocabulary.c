@@ -74,16 +74,17 @@ ds_status ds_draft_read_vocabulary(struct ds_draft_model *draft, const struct ds
 ds_status ds_draft_load_vocabulary(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, struct ds_error *err) {
     const struct ds_naming own = ds_draft_naming_own(draft);
     const struct ds_model_config *c = &draft->config;
-    const struct ds_naming theirs = ds_decoder_naming(target), beside = {.ckpt = target->ckpt, .hf_prefix = "", .gguf_arch = ""};
     /* A map is i32; a loader's constant is a copy of words. */
     if (draft->vocabulary_map)
         DS_TRY(ds_loader_constant(loader, (const float *)(const void *)draft->vocabulary_map, draft->draft_vocabulary, &draft->vocabulary_ids, err));
-    if (ds_naming_has(&own, "embed_tokens.weight", "token_embd.weight", 0))
-        DS_TRY(ds_naming_matrix(&own, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->embedding, err));
-    else
+    const bool own_embedding = ds_naming_has(&own, "embed_tokens.weight", "token_embd.weight", 0), own_head = ds_naming_has(&own, "lm_head.weight", "output.weight", 0);
+    if (own_embedding) DS_TRY(ds_naming_matrix(&own, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->embedding, err));
+    if (own_head) DS_TRY(ds_naming_matrix(&own, loader, "lm_head.weight", "output.weight", 0, draft->draft_vocabulary, c->hidden, &draft->head, err));
+    if (!target->ckpt || (own_embedding && own_head)) return DS_OK;
+    const struct ds_naming theirs = ds_decoder_naming(target), beside = ds_decoder_naming_beside(target);
+    if (!own_embedding)
         DS_TRY(ds_naming_matrix(&theirs, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->embedding, err));
-    if (ds_naming_has(&own, "lm_head.weight", "output.weight", 0))
-        return ds_naming_matrix(&own, loader, "lm_head.weight", "output.weight", 0, draft->draft_vocabulary, c->hidden, &draft->head, err);
+    if (own_head) return DS_OK;
     if (target->config.tied)
         return ds_naming_matrix(&theirs, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->head, err);
     return ds_naming_matrix(&beside, loader, "lm_head.weight", "output.weight", 0, c->vocabulary, c->hidden, &draft->head, err);

@@ -109,8 +109,8 @@ DS_API uint64_t ds_dev_peak_rss(void);
 
 /*
  * --- conversion ---
- * A folder with config.json and *.safetensors, or a GGUF file, becomes a GGUF file: dense targets (Qwen3, Qwen2, Llama, Mistral), DSpark and
- * DFlash drafters; these also become folders again. The output appears under its name when it is complete. What it holds: docs/formats.md. Its bytes do not depend on `threads`.
+ * A folder with config.json and *.safetensors, or a GGUF file, becomes a GGUF file: every target and drafter that can be run.
+ * Drafters also become folders again. The output appears under its name when it is complete. What it holds: docs/formats.md. Its bytes do not depend on `threads`.
  */
 typedef struct ds_convert_params {
     size_t size;

@@ -24,7 +24,7 @@ struct ds_naming ds_decoder_naming(const struct ds_model *model) {
                               .hf_keys = nested ? "text_config." : NULL};
 }
 
-static struct ds_naming naming_beside(const struct ds_model *model) {
+struct ds_naming ds_decoder_naming_beside(const struct ds_model *model) {
     struct ds_naming naming = ds_decoder_naming(model);
     naming.hf_prefix = places[place_of(model)].beside;
     return naming;
@@ -44,7 +44,7 @@ ds_status ds_decoder_vocabulary(struct ds_model *model, const struct ds_naming *
     if (vocabulary < 1) return ds_fail(err, DS_ERROR_FORMAT, "%s: no token embedding [vocabulary, %u] found", path, c->hidden);
     c->vocabulary = (uint32_t)vocabulary;
 
-    const struct ds_naming beside = naming_beside(model);
+    const struct ds_naming beside = ds_decoder_naming_beside(model);
     const bool has_head = ds_naming_has(&beside, "lm_head.weight", "output.weight", 0);
     c->tied = !has_head;
     if (is_gguf(model)) return DS_OK;
@@ -65,7 +65,7 @@ ds_status ds_decoder_configure(struct ds_model *model, const struct ds_family *f
 /* --- weights --- */
 
 ds_status ds_decoder_load_ends(struct ds_model *model, struct ds_loader *loader, float offset, struct ds_error *err) {
-    const struct ds_naming naming = ds_decoder_naming(model), beside = naming_beside(model);
+    const struct ds_naming naming = ds_decoder_naming(model), beside = ds_decoder_naming_beside(model);
     const struct ds_model_config *c = &model->config;
     DS_TRY(ds_naming_matrix(&naming, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &model->embedding, err));
     const struct ds_ckpt_tensor *norm;

@@ -9,6 +9,7 @@
 
 /* Names of the model's own tensors ("model." or blk.) and of those beside it (lm_head). */
 struct ds_naming ds_decoder_naming(const struct ds_model *model);
+struct ds_naming ds_decoder_naming_beside(const struct ds_model *model);
 
 /* config.vocabulary and config.tied (`tied`: unless config.json says otherwise); needs config.hidden for its message. */
 ds_status ds_decoder_vocabulary(struct ds_model *model, const struct ds_naming *naming, bool tied, struct ds_error *err);

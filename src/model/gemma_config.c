@@ -52,12 +52,12 @@ static ds_status refuse(const struct ds_naming *n, struct ds_error *err) {
 static ds_status read_windows(const struct ds_naming *n, struct ds_model_config *c, uint32_t each, struct ds_error *err) {
     bool found;
     DS_TRY(ds_config_layer_types(n, c, &found, err));
-    if (!found && each) {
+    if (!found && is_gguf(n)) { /* nothing slides where there is no window */
         char key[DS_KEY_MAX];
-        if (is_gguf(n)) {
-            const struct ds_value *window = ds_ckpt_value(n->ckpt, ds_naming_key(n, "", "attention.sliding_window", key));
-            if (!window || (window->kind == DS_VALUE_INT && window->integer == 0)) return ds_config_require_window(n, c, err);
-        }
+        const struct ds_value *window = ds_ckpt_value(n->ckpt, ds_naming_key(n, "", "attention.sliding_window", key));
+        if (!window || (window->kind == DS_VALUE_INT && window->integer == 0)) return ds_config_require_window(n, c, err);
+    }
+    if (!found && each) {
         DS_TRY(ds_config_size_or(n, "_sliding_window_pattern", "attention.sliding_window_pattern", DS_MOST_LAYERS, each, &each, err));
         DS_TRY(ds_config_size_or(n, "sliding_window_pattern", "attention.sliding_window_pattern", DS_MOST_LAYERS, each, &each, err));
         for (uint32_t l = 0; l < c->layers; l++)

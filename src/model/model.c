@@ -87,8 +87,7 @@ static bool ends_with(const char *name, const char *end) {
     return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-/* What files hold besides the weights: tables that are computed, copies of the embedding where it is the head, eyes and ears. */
-static bool is_spare(const char *name) {
+bool ds_model_is_spare(const char *name) {
     static const char *const ends[] = {"rotary_emb.inv_freq", "rope_freqs.weight", "lm_head.weight"};
     static const char *const begins[] = {"vision_tower.", "multi_modal_projector.", "audio_tower.", "embed_vision.", "embed_audio."};
     for (size_t i = 0; i < DS_COUNT(ends); i++)
@@ -102,7 +101,7 @@ static bool is_spare(const char *name) {
 /* A tensor that nobody asked for says that the model is not what we take it for: a bias, a norm, an expert. */
 static ds_status refuse_unused(const struct ds_model *model, const struct ds_loader *loader, struct ds_error *err) {
     const struct ds_ckpt_tensor *tensor;
-    DS_TRY(ds_loader_find_unused(loader, model->ckpt, is_spare, &tensor, err));
+    DS_TRY(ds_loader_find_unused(loader, model->ckpt, ds_model_is_spare, &tensor, err));
     if (!tensor) return DS_OK;
     return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not part of a %s model as this version knows it; leaving it out would change the result",
                    ds_ckpt_path(model->ckpt), ds_quote_name(tensor->name).text, model->arch->name);

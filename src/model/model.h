@@ -112,6 +112,9 @@ void ds_model_close(struct ds_model *model); /* accepts NULL */
 /* Asks for all weights and for rope tables of `positions` rows. */
 ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err);
 
+/* What files hold besides the weights: tables that are computed, copies of the embedding where it is the head, eyes and ears. */
+bool ds_model_is_spare(const char *name);
+
 extern const struct ds_model_arch ds_arch_llama, ds_arch_mistral, ds_arch_qwen2, ds_arch_qwen3, ds_arch_qwen3moe, ds_arch_gemma3, ds_arch_gemma4;
 
 #endif

@@ -16,6 +16,20 @@ char *golden_path(const char *format, ...) {
     return path;
 }
 
+char *golden_convert(const char *folder, const char *name, const char *input, const char *type, const char *layout, const char *target) {
+    char *path = ds_os_join(folder, name);
+    struct ds_error err;
+    ds_convert_params params = ds_convert_defaults();
+    params.input = input;
+    params.output = path;
+    params.type = type;
+    params.layout = layout;
+    params.target = target;
+    params.threads = 1;
+    check_ok(ds_convert(&params, NULL, NULL, NULL, &err), &err);
+    return path;
+}
+
 /* --- vectors --- */
 
 static json_t *read_json(const char *path) {

@@ -14,6 +14,12 @@
 /* Path of a file of the source tree, malloc'ed. */
 char *golden_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/*
+ * The path `<folder>/<name>`, malloc'ed, where a conversion of `input` to `type` now lies. `layout` (NULL: GGUF) and `target` (NULL: none) as in
+ * ds_convert_params.
+ */
+char *golden_convert(const char *folder, const char *name, const char *input, const char *type, const char *layout, const char *target);
+
 /* --- vectors --- */
 
 struct golden {

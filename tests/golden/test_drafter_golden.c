@@ -7,6 +7,7 @@
 
 #include "engine/engine_internal.h"
 
+#include <math.h>
 #include <unistd.h>
 
 /* An opened engine whose drafter keeps the outputs of its blocks, prepared. */
@@ -155,11 +156,14 @@ static float *gather(const struct run *run, const struct ds_kv *kv, bool keys, c
     assert_non_null(out);
     check_ok(home->device->fns->read(home->stream, keys ? kv->k : kv->v, all, elements * sizeof *all, &err), &err);
     size_t n = 0;
+    const bool paired = run->engine->draft_model->config.interleaved; /* the reference's keys have halves */
+    const uint32_t half = kv->head_dim / 2;
     for (uint32_t h = 0; h < kv->kv_heads; h++) {
         for (size_t i = 0; i < count; i++) {
             const uint32_t page = (uint32_t)pages[positions[i] / DS_PAGE], slot = (uint32_t)positions[i] % DS_PAGE;
             for (uint32_t dim = 0; dim < kv->head_dim; dim++)
-                out[n++] = all[(keys ? ds_kv_key_index : ds_kv_value_index)(page, h, slot, dim, kv->kv_heads, kv->head_dim)];
+                out[n++] = all[(keys ? ds_kv_key_index : ds_kv_value_index)(page, h, slot, paired && keys ? 2 * (dim % half) + dim / half : dim,
+                                                                            kv->kv_heads, kv->head_dim)];
         }
     }
     free(all);
@@ -253,24 +257,26 @@ static void check_run(struct golden_report *report, const struct golden *golden,
     free(lengths);
 }
 
+static void check_on(const char *name, const char *kind, const char *device, const char *target, const char *drafter) {
+    struct golden golden;
+    struct golden_report report = {0};
+    golden_open(&golden, name, "trace");
+    snprintf(report.label, sizeof report.label, "%s%s on %s", name, kind, device);
+    ds_engine *engine = open_pair(target, drafter, device);
+    const size_t count = golden_share(device, json_array_size(golden_member(golden.json, "prompts")), 2);
+    for (size_t p = 0; p < count; p++) check_run(&report, &golden, engine, p);
+    ds_engine_destroy(engine);
+    golden_print(&report);
+    golden_close(&golden);
+}
+
 static void check_case(const char *name, const char *target, const char *drafter) {
     const char *devices[GOLDEN_MOST_DEVICES];
     const size_t n_devices = golden_devices(devices);
-    struct golden golden;
-    golden_open(&golden, name, "trace");
     char *target_path = golden_path("%s", target), *draft_path = golden_path("%s", drafter);
-    for (size_t d = 0; d < n_devices; d++) {
-        struct golden_report report = {0};
-        snprintf(report.label, sizeof report.label, "%s on %s", name, devices[d]);
-        ds_engine *engine = open_pair(target_path, draft_path, devices[d]);
-        const size_t count = golden_share(devices[d], json_array_size(golden_member(golden.json, "prompts")), 2);
-        for (size_t p = 0; p < count; p++) check_run(&report, &golden, engine, p);
-        ds_engine_destroy(engine);
-        golden_print(&report);
-    }
+    for (size_t d = 0; d < n_devices; d++) check_on(name, "", devices[d], target_path, draft_path);
     free(draft_path);
     free(target_path);
-    golden_close(&golden);
 }
 
 /* A case with target and drafter of its own. */
@@ -341,6 +347,111 @@ static void trained_eagle3_drafts_as_the_reference(void **state) {
     check_case("pair-eagle3", "models/tiny/target", "models/tiny/eagle3");
 }
 
+/* --- converted --- */
+
+static void remove_layout(const char *path) {
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    for (size_t i = 0; i < DS_COUNT(names); i++) {
+        char *file = ds_os_join(path, names[i]);
+        assert_int_equal(remove(file), 0);
+        free(file);
+    }
+    assert_int_equal(rmdir(path), 0);
+}
+
+static void check_back(const char *name, const char *layout, const char *folder, const char *gguf, const char *target) {
+    char *back = golden_convert(folder, layout, gguf, "f32", layout, target), kind[64];
+    snprintf(kind, sizeof kind, " in %s layout", layout);
+    check_on(name, kind, "cpu", target, back);
+    remove_layout(back);
+    free(back);
+}
+
+/* To GGUF, and from there to the folders that can hold it; each must draft as the original. */
+static void check_converted(const char *name, bool speculators) {
+    char *folder = check_make_folder(), *target = golden_path("tests/golden/%s/target", name), *source = golden_path("tests/golden/%s/draft", name);
+    char *gguf_target = golden_convert(folder, "target.gguf", target, "f32", NULL, NULL);
+    char *gguf = golden_convert(folder, "draft.gguf", source, "f32", NULL, target);
+    check_on(name, " as GGUF", "cpu", gguf_target, gguf);
+    check_back(name, "deepspec", folder, gguf, target);
+    if (speculators) check_back(name, "speculators", folder, gguf, target);
+    free(gguf);
+    free(gguf_target);
+    free(source);
+    free(target);
+    check_remove_folder(folder);
+}
+
+static void converted_drafters_draft_as_the_reference(void **state) {
+    (void)state;
+    check_converted("random-dspark-vanilla", true);
+    check_converted("random-dspark-gated", true);
+    check_converted("random-dspark-rnn", true);
+    check_converted("random-dspark-noconf", true);
+    check_converted("random-dspark-conf-nomarkov", true);
+    check_converted("random-dflash", true);
+    check_converted("random-eagle3", false); /* the number of steps is the runtime's there */
+    check_converted("random-dspark-gemma4", false);
+    check_converted("random-eagle3-gemma4", false);
+}
+
+/* --- quantised --- */
+
+/* sum p log(p/q), p of the reference's logits. */
+static double divergence(const float *a, const float *b, size_t n) {
+    double total_a = 0, total_b = 0, sum = 0;
+    for (size_t i = 0; i < n; i++) total_a += exp((double)a[i]), total_b += exp((double)b[i]);
+    for (size_t i = 0; i < n; i++) sum += exp((double)a[i]) / total_a * ((double)a[i] - (double)b[i] - log(total_a / total_b));
+    return sum;
+}
+
+/* The first draft of the first round: what stands behind it depends on tokens that may be others. */
+static double first_draft_divergence(const char *name, const char *target, const char *drafter) {
+    struct golden golden;
+    struct golden_report report = {.label = "quantised"};
+    golden_open(&golden, name, "trace");
+    ds_engine *engine = open_pair(target, drafter, "cpu");
+    struct run run = {.report = &report, .golden = &golden, .engine = engine, .session = golden_session(engine, DS_SPEC_FIXED),
+                      .prompt = json_array_get(golden_member(golden.json, "prompts"), 0)};
+    start_run(&run);
+    const uint32_t drafts = engine->draft_model->block_size, vocabulary = engine->model->config.vocabulary;
+    struct ds_round_result result;
+    struct ds_error err;
+    const struct ds_round_plan plan = {.draft = true, .verify_most = drafts, .taps = DS_TAPS_FEED};
+    check_ok(ds_spec_round(&engine->spec, &run.session->sequence, &plan, &result, &err), &err);
+    float *got = read_rows(&run, engine->drafter.block_outputs.logits, 1);
+    const double kl = divergence(golden_array(&golden, (size_t)drafts * vocabulary, "p0.r0.logits"), got, vocabulary);
+    free(got);
+    ds_session_destroy(run.session);
+    ds_engine_destroy(engine);
+    golden_close(&golden);
+    return kl;
+}
+
+static void quantised_drafters_stay_near_the_references_logits(void **state) {
+    (void)state;
+    static const char *const names[] = {"random-dspark-vanilla", "random-dspark-gated", "random-dspark-rnn", "random-dspark-noconf", "random-dspark-conf-nomarkov",
+                                        "random-dflash", "random-eagle3", "random-dspark-gemma4", "random-eagle3-gemma4"};
+    static const struct {
+        const char *type;
+        double most; /* nats */
+    } types[] = {{"f16", 1e-6}, {"q8_0", 2e-3}, {"q4_0", 0.5}, {"q4_k_m", 2e-3}};
+    char *folder = check_make_folder();
+    for (size_t i = 0; i < DS_COUNT(names); i++) {
+        char *target = golden_path("tests/golden/%s/target", names[i]), *source = golden_path("tests/golden/%s/draft", names[i]);
+        for (size_t t = 0; t < DS_COUNT(types); t++) {
+            char *gguf = golden_convert(folder, "draft.gguf", source, types[t].type, NULL, target);
+            const double kl = first_draft_divergence(names[i], target, gguf);
+            print_message("# %s as %s: %.2e nats\n", names[i], types[t].type, kl);
+            if (!(kl <= types[t].most)) fail_msg("%s as %s is %g nats from the reference; expected at most %g", names[i], types[t].type, kl, types[t].most);
+            free(gguf);
+        }
+        free(source);
+        free(target);
+    }
+    check_remove_folder(folder);
+}
+
 /* --- the original form of DFlash --- */
 
 /* The drafter's folder with another configuration: as the original files write it. */
@@ -408,6 +519,8 @@ int main(void) {
         cmocka_unit_test(eagle3_drafts_as_the_reference),
         cmocka_unit_test(gemma4_dspark_drafts_as_the_reference),
         cmocka_unit_test(gemma4_eagle3_drafts_as_the_reference),
+        cmocka_unit_test(converted_drafters_draft_as_the_reference),
+        cmocka_unit_test(quantised_drafters_stay_near_the_references_logits),
         cmocka_unit_test(trained_dspark_drafts_as_the_reference),
         cmocka_unit_test(trained_dflash_drafts_as_the_reference),
         cmocka_unit_test(trained_eagle3_drafts_as_the_reference),

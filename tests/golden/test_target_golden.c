@@ -1,6 +1,8 @@
 /* Targets against Hugging Face transformers in float32: logits, hidden states, greedy tokens, on every device. */
 #include "golden.h"
 
+#include <math.h>
+
 enum { MOST_HIDDEN = 16 };
 
 /* What ds_dev_forward gives for all rows of `tokens`. */
@@ -107,6 +109,17 @@ static void check_model(const char *name, const char *kind, const char *path) {
     golden_close(&golden);
 }
 
+static void check_same_file(const char *a, const char *b) {
+    struct ds_error err;
+    char *x, *y;
+    size_t n, m;
+    check_ok(ds_os_read_file(a, 1 << 28, &x, &n, &err), &err);
+    check_ok(ds_os_read_file(b, 1 << 28, &y, &m, &err), &err);
+    assert_true(n == m && memcmp(x, y, n) == 0);
+    free(x);
+    free(y);
+}
+
 static void check_random(const char *name) {
     char *path = golden_path("tests/golden/%s", name);
     check_model(name, "", path);
@@ -128,6 +141,90 @@ static void gguf_files_of_every_architecture_give_the_references_logits_hidden_s
     check_gguf("target-gemma4-text");
     check_gguf("target-gemma4-ple");
     check_gguf("target-gemma4-moe"); /* gate and up of an expert in one matrix */
+}
+
+static const char *const families[] = {"target-qwen3", "target-qwen3-yarn", "target-qwen2", "target-llama3-rope", "target-mistral-swa", "target-qwen3-moe",
+                                       "target-gemma3-text", "target-gemma4-text", "target-gemma4-ple", "target-gemma4-moe"};
+
+/* Converted by us, once from the folder and once from that file: names, keys and what changes its form are what the reader means by them. */
+static void converted_files_of_every_family_give_the_references_logits_hidden_states_and_tokens(void **state) {
+    (void)state;
+    char *folder = check_make_folder();
+    for (size_t i = 0; i < DS_COUNT(families); i++) {
+        char *source = golden_path("tests/golden/%s", families[i]), *once = golden_convert(folder, "once.gguf", source, "f32", NULL, NULL);
+        char *twice = golden_convert(folder, "twice.gguf", once, "f32", NULL, NULL);
+        check_model(families[i], " converted", once);
+        check_same_file(once, twice);
+        free(twice);
+        free(once);
+        free(source);
+    }
+    check_remove_folder(folder);
+}
+
+/* --- quantised --- */
+
+/* Mean over rows of sum p log(p/q), p of the reference's logits. */
+static double divergence(const float *reference, const float *found, size_t rows, size_t vocabulary) {
+    double sum = 0;
+    for (size_t r = 0; r < rows; r++) {
+        const float *a = reference + r * vocabulary, *b = found + r * vocabulary;
+        double total_a = 0, total_b = 0, row = 0;
+        for (size_t i = 0; i < vocabulary; i++) total_a += exp((double)a[i]), total_b += exp((double)b[i]);
+        for (size_t i = 0; i < vocabulary; i++) row += exp((double)a[i]) / total_a * ((double)a[i] - (double)b[i] - log(total_a / total_b));
+        sum += row;
+    }
+    return sum / (double)rows;
+}
+
+/* As users run it: activations rounded as the type wants it. */
+static ds_engine *open_as_stored(const char *path) {
+    ds_engine_params params = ds_engine_defaults();
+    params.target = path;
+    params.device = "cpu";
+    params.kv = DS_KV_F32;
+    return golden_engine(&params);
+}
+
+static double divergence_of(const char *name, const char *path) {
+    struct golden golden;
+    struct forward f;
+    size_t count;
+    golden_open(&golden, name, "vectors");
+    ds_engine *engine = open_as_stored(path);
+    ds_token *ids = golden_ints(json_array_get(golden_member(golden.json, "prompts"), 0), "prompt_ids", &count);
+    run_forward(&f, engine, ids, count);
+    const double kl = divergence(golden_array(&golden, count * f.vocabulary, "p0.logits"), f.logits, count, f.vocabulary);
+    free_forward(&f);
+    free(ids);
+    ds_engine_destroy(engine);
+    golden_close(&golden);
+    return kl;
+}
+
+static void check_divergence(const char *name, const char *type, double kl, double most) {
+    print_message("# %s as %s: %.2e nats\n", name, type, kl);
+    if (!(kl <= most)) fail_msg("%s as %s is %g nats from the reference; expected at most %g", name, type, kl, most);
+}
+
+/* Rows of 48 to 160 columns: types with blocks of 256 become Q8_0 here, with 48 columns F16. These weights are noise with loud rows: far worse to quantise than a model. */
+static void quantised_files_of_every_family_stay_near_the_references_logits(void **state) {
+    (void)state;
+    static const struct {
+        const char *type;
+        double most; /* nats a row */
+    } types[] = {{"bf16", 5e-3}, {"f16", 1e-6}, {"q8_0", 5e-2}, {"q4_0", 1.0}, {"q4_k_m", 5e-2}};
+    char *folder = check_make_folder();
+    for (size_t i = 0; i < DS_COUNT(families); i++) {
+        char *source = golden_path("tests/golden/%s", families[i]);
+        for (size_t t = 0; t < DS_COUNT(types); t++) {
+            char *path = golden_convert(folder, "model.gguf", source, types[t].type, NULL, NULL);
+            check_divergence(families[i], types[t].type, divergence_of(families[i], path), types[t].most);
+            free(path);
+        }
+        free(source);
+    }
+    check_remove_folder(folder);
 }
 
 static void qwen3_gives_the_references_logits_hidden_states_and_tokens(void **state) {
@@ -230,6 +327,43 @@ static void check_pair_prompt(struct golden_report *report, const struct golden 
     check_greedy(report->label, engine, prompt, "margin", golden_tolerance(golden, "logits"));
 }
 
+/* The first prompt's rows with all weights of one type. */
+static double pair_divergence(const struct golden *golden, const char *path) {
+    const json_t *prompt = json_array_get(golden_member(golden->json, "prompts"), 0);
+    size_t count, n_rows;
+    ds_token *ids = prompt_and_answer(prompt, &count), *rows = golden_ints(prompt, "rows", &n_rows);
+    struct forward f;
+    ds_engine *engine = open_as_stored(path);
+    run_forward(&f, engine, ids, count);
+    float *picked = pick_rows(f.logits, rows, n_rows, f.vocabulary);
+    const double kl = divergence(golden_array(golden, n_rows * f.vocabulary, "p0.logits"), picked, n_rows, f.vocabulary);
+    free(picked);
+    free_forward(&f);
+    ds_engine_destroy(engine);
+    free(rows);
+    free(ids);
+    return kl;
+}
+
+static void the_trained_target_quantised_to_every_type_stays_near_the_references_logits(void **state) {
+    (void)state;
+    static const struct {
+        const char *type;
+        double most; /* nats a row: about twice what was measured */
+    } types[] = {{"bf16", 1e-5}, {"f16", 1e-6}, {"q8_0", 2e-4}, {"q6_k", 1e-3}, {"q5_k", 2e-3}, {"q4_k_m", 6e-3}, {"q4_k", 1e-2}, {"q4_0", 1e-2}};
+    char *folder = check_make_folder(), *source = golden_path("models/tiny/target");
+    struct golden golden;
+    golden_open(&golden, "pair-target", "vectors");
+    for (size_t t = 0; t < DS_COUNT(types); t++) {
+        char *path = golden_convert(folder, "model.gguf", source, types[t].type, NULL, NULL);
+        check_divergence("pair-target", types[t].type, pair_divergence(&golden, path), types[t].most);
+        free(path);
+    }
+    golden_close(&golden);
+    free(source);
+    check_remove_folder(folder);
+}
+
 static void trained_target_gives_the_references_logits_hidden_states_and_tokens(void **state) {
     (void)state;
     const char *devices[GOLDEN_MOST_DEVICES];
@@ -263,6 +397,9 @@ int main(void) {
         cmocka_unit_test(gemma4_with_per_layer_inputs_gives_the_references_logits_hidden_states_and_tokens),
         cmocka_unit_test(gemma4_with_experts_gives_the_references_logits_hidden_states_and_tokens),
         cmocka_unit_test(gguf_files_of_every_architecture_give_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(converted_files_of_every_family_give_the_references_logits_hidden_states_and_tokens),
+        cmocka_unit_test(quantised_files_of_every_family_stay_near_the_references_logits),
+        cmocka_unit_test(the_trained_target_quantised_to_every_type_stays_near_the_references_logits),
         cmocka_unit_test(trained_target_gives_the_references_logits_hidden_states_and_tokens),
     };
     return cmocka_run_group_tests_name("target_golden", tests, NULL, NULL);

@@ -148,6 +148,111 @@ static void the_keys_are_those_of_the_fields_file(void **state) {
     ds_ckpt_close(ours);
 }
 
+/* Files that llama.cpp's converter wrote of the same folders: order of heads, norms, stacked experts, factors of frequencies, and the rest of the keys. */
+static void every_family_has_the_tensors_and_keys_of_the_fields_file(void **state) {
+    const struct scratch *s = *state;
+    static const char *const names[] = {"gemma3-text", "gemma4-text", "gemma4-ple", "gemma4-moe", "llama3-rope", "qwen2"};
+    for (size_t n = 0; n < DS_COUNT(names); n++) {
+        char folder[256], theirs_path[256];
+        snprintf(folder, sizeof folder, DSPARK_SOURCE_ROOT "/tests/golden/target-%s", names[n]);
+        snprintf(theirs_path, sizeof theirs_path, DSPARK_SOURCE_ROOT "/tests/golden/gguf-random/target-%s.gguf", names[n]);
+        convert_simply(folder, s->path, "bf16");
+        struct ds_ckpt *ours = open_ckpt(s->path), *theirs = open_ckpt(theirs_path);
+        assert_int_equal(ds_ckpt_tensor_count(ours), ds_ckpt_tensor_count(theirs));
+        for (size_t i = 0; i < ds_ckpt_tensor_count(theirs); i++) {
+            const struct ds_ckpt_tensor *x = ds_ckpt_tensor_at(theirs, i), *y = ds_ckpt_find(ours, x->name);
+            if (!y || y->type != x->type || y->bytes != x->bytes || memcmp(x->shape, y->shape, sizeof x->shape) != 0 ||
+                memcmp(x->data, y->data, (size_t)x->bytes) != 0)
+                fail_msg("%s: %s differs", names[n], x->name);
+        }
+        for (size_t i = 0; i < ds_ckpt_value_count(theirs); i++) {
+            const struct ds_value *x = ds_ckpt_value_at(theirs, i), *y = ds_ckpt_value(ours, x->key);
+            if (strcmp(x->key, "general.name") == 0 || strcmp(x->key, "general.size_label") == 0) continue;
+            if (strcmp(x->key, "gemma3.attention.scale") == 0) continue; /* added to their file by hand */
+            if (strncmp(x->key, "tokenizer.", 10) == 0) continue;        /* the folder has none */
+            if (!y || y->stored.length != x->stored.length || memcmp(y->stored.data, x->stored.data, x->stored.length) != 0)
+                fail_msg("%s: %s differs", names[n], x->key);
+        }
+        ds_ckpt_close(theirs);
+        ds_ckpt_close(ours);
+    }
+}
+
+/* --- experts --- */
+
+static const char moe_folder[] = DSPARK_SOURCE_ROOT "/tests/golden/target-qwen3-moe";
+
+static void stacked_experts_are_those_of_the_fields_file(void **state) {
+    const struct scratch *s = *state;
+    convert_simply(moe_folder, s->path, "bf16");
+    struct ds_ckpt *ours = open_ckpt(s->path), *theirs = open_ckpt(DSPARK_SOURCE_ROOT "/tests/golden/gguf-random/target-qwen3-moe.gguf");
+    assert_int_equal(ds_ckpt_tensor_count(ours), ds_ckpt_tensor_count(theirs));
+    for (size_t i = 0; i < ds_ckpt_tensor_count(theirs); i++) assert_same_values(ours, ds_ckpt_tensor_at(theirs, i)->name, theirs, ds_ckpt_tensor_at(theirs, i)->name);
+    ds_ckpt_close(theirs);
+    ds_ckpt_close(ours);
+}
+
+/* Newer folders: gate and up of all experts in one tensor [experts, 2 * width, hidden], down in another. */
+static void write_joint_experts(const struct ds_ckpt *source, const char *folder) {
+    enum { MOST = 128, EXPERTS = 8 };
+    static const char *const parts[] = {"gate_proj", "up_proj", "down_proj"};
+    struct ds_safetensors_array arrays[MOST];
+    char names[MOST][96];
+    uint8_t *owned[MOST];
+    size_t n = 0, n_owned = 0;
+    for (size_t i = 0; i < ds_ckpt_tensor_count(source); i++) {
+        const struct ds_ckpt_tensor *t = ds_ckpt_tensor_at(source, i);
+        unsigned layer;
+        char rest[64];
+        assert_true(n < MOST);
+        snprintf(names[n], sizeof names[n], "%s", t->name);
+        if (!strstr(t->name, ".mlp.experts.")) {
+            arrays[n] = (struct ds_safetensors_array){.name = names[n], .type = t->type, .dims = t->dims, .data = t->data};
+            memcpy(arrays[n++].shape, t->shape, sizeof t->shape);
+            continue;
+        }
+        if (sscanf(t->name, "model.layers.%u.mlp.experts.0.%63s", &layer, rest) != 2 || strcmp(rest, "up_proj.weight") == 0) continue;
+        const size_t first = strcmp(rest, "gate_proj.weight") == 0 ? 0 : 2, count = first ? 1 : 2;
+        uint8_t *data = owned[n_owned++] = malloc((size_t)t->bytes * EXPERTS * count), *to = data;
+        for (unsigned e = 0; e < EXPERTS; e++) {
+            for (size_t k = first; k < first + count; k++, to += t->bytes) {
+                char name[96];
+                snprintf(name, sizeof name, "model.layers.%u.mlp.experts.%u.%s.weight", layer, e, parts[k]);
+                memcpy(to, ds_ckpt_find(source, name)->data, (size_t)t->bytes);
+            }
+        }
+        snprintf(names[n], sizeof names[n], "model.layers.%u.mlp.experts.%s", layer, first ? "down_proj" : "gate_up_proj");
+        arrays[n] = (struct ds_safetensors_array){.name = names[n], .type = t->type, .dims = 3, .shape = {EXPERTS, count * t->shape[0], t->shape[1]}, .data = data};
+        n++;
+    }
+    char *path = ds_os_join(folder, "model.safetensors");
+    struct ds_error err;
+    check_ok(ds_safetensors_write(path, arrays, n, &err), &err);
+    free(path);
+    while (n_owned) free(owned[--n_owned]);
+}
+
+static void joined_experts_give_the_same_file_as_single_ones(void **state) {
+    const struct scratch *s = *state;
+    struct ds_ckpt *source = open_ckpt(moe_folder);
+    struct ds_error err;
+    char *folder = check_make_folder(), *text;
+    size_t size;
+    check_ok(ds_os_read_file(DSPARK_SOURCE_ROOT "/tests/golden/target-qwen3-moe/config.json", 1 << 20, &text, &size, &err), &err);
+    check_write_text(folder, "config.json", text);
+    free(text);
+    write_joint_experts(source, folder);
+    convert_simply(moe_folder, s->path, "bf16");
+    convert_simply(folder, s->other, "bf16");
+    struct ds_ckpt *a = open_ckpt(s->path), *b = open_ckpt(s->other);
+    assert_int_equal(ds_ckpt_tensor_count(a), ds_ckpt_tensor_count(b));
+    for (size_t i = 0; i < ds_ckpt_tensor_count(a); i++) assert_same_values(a, ds_ckpt_tensor_at(a, i)->name, b, ds_ckpt_tensor_at(a, i)->name);
+    ds_ckpt_close(b);
+    ds_ckpt_close(a);
+    ds_ckpt_close(source);
+    check_remove_folder(folder);
+}
+
 static void threads_change_no_byte(void **state) {
     const struct scratch *s = *state;
     ds_convert_params params = params_of(target_folder, s->path, "q4_0");
@@ -468,6 +573,9 @@ int main(void) {
         TEST(float_types_keep_every_weight),
         TEST(the_mixture_is_that_of_the_fields_file),
         TEST(the_keys_are_those_of_the_fields_file),
+        TEST(every_family_has_the_tensors_and_keys_of_the_fields_file),
+        TEST(stacked_experts_are_those_of_the_fields_file),
+        TEST(joined_experts_give_the_same_file_as_single_ones),
         TEST(threads_change_no_byte),
         TEST(a_gguf_file_converted_to_its_own_type_stays_as_it_is),
         TEST(both_containers_give_the_same_file),

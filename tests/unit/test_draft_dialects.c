@@ -2,61 +2,9 @@
  * One drafter drafts the same in every dialect it can be written in, whatever its tap numbers, anchor, rotary pairs and vocabulary
  * map are there; and what is older, ambiguous or made for something else is refused with a message that says what was expected.
  */
+#include "drafts.h"
 #include "refusals.h"
 #include "tiny_drafters.h"
-
-/* --- what a drafter drafts --- */
-
-enum { ROUNDS = 24, MOST = ROUNDS * 64 };
-
-struct drafts {
-    ds_token tokens[MOST];
-    size_t count, first; /* of the first round */
-};
-
-static void note_round(void *user, const ds_round *round) {
-    struct drafts *d = user;
-    if (!d->first) d->first = round->n_draft;
-    for (size_t i = 0; i < round->n_draft && d->count < MOST; i++) d->tokens[d->count++] = round->draft[i];
-}
-
-static struct drafts run(const char *target, const char *drafter, ds_kv_type kv) {
-    static const ds_token prompt[] = {3, 14, 15, 9, 26, 5, 35, 8, 9, 7, 9, 3, 23, 8, 46};
-    ds_engine_params params = ds_engine_defaults();
-    params.target = target;
-    params.drafter = drafter;
-    params.device = "cpu";
-    params.threads = 1;
-    params.context = 128;
-    params.kv = kv;
-    params.weights = DS_WEIGHTS_F32;
-    ds_engine *engine;
-    ds_session *session;
-    struct ds_error err;
-    struct drafts drafts = {.count = 0};
-    check_ok(ds_engine_open(&params, &engine, &err), &err);
-    check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
-    ds_session_params how = ds_session_defaults();
-    how.ignore_stop = true;
-    ds_engine_info info = {.size = sizeof info};
-    ds_engine_get_info(engine, &info);
-    how.spec = DS_SPEC_FIXED;
-    how.spec_length = info.block_size;
-    check_ok(ds_session_create(engine, &how, &session, &err), &err);
-    ds_session_set_trace(session, note_round, &drafts);
-    check_ok(ds_session_append(session, prompt, DS_COUNT(prompt), &err), &err);
-    check_ok(ds_session_generate(session, ROUNDS, NULL, NULL, NULL, &err), &err);
-    ds_session_destroy(session);
-    ds_engine_destroy(engine);
-    assert_true(drafts.count > 0);
-    return drafts;
-}
-
-static size_t differences(const struct drafts *a, const struct drafts *b) {
-    size_t different = a->count != b->count;
-    for (size_t i = 0; i < a->count && i < b->count; i++) different += a->tokens[i] != b->tokens[i];
-    return different;
-}
 
 /* Folder of the tiny target; the caller removes it. */
 static char *write_target(void) {
@@ -66,7 +14,7 @@ static char *write_target(void) {
 
 static struct drafts run_folder(struct tiny_model *m) {
     char *home = write_target(), *folder = tiny_write(m);
-    const struct drafts drafts = run(home, folder, DS_KV_F32);
+    const struct drafts drafts = run_drafter(home, folder, DS_KV_F32);
     check_remove_folder(folder);
     check_remove_folder(home);
     return drafts;
@@ -74,7 +22,7 @@ static struct drafts run_folder(struct tiny_model *m) {
 
 static struct drafts run_gguf(struct tiny_model *m, const char *arch) {
     char *home = write_target(), *folder = check_make_folder(), *path = tiny_write_gguf(m, folder, arch);
-    const struct drafts drafts = run(home, path, DS_KV_F32);
+    const struct drafts drafts = run_drafter(home, path, DS_KV_F32);
     free(path);
     check_remove_folder(folder);
     check_remove_folder(home);
@@ -246,7 +194,7 @@ static void older_dialects_are_refused_with_the_way_out(void **state) {
         struct ds_error err;
         expect(try_open(home, path, &err), DS_ERROR_UNSUPPORTED, &err, "an older dialect whose keys and tap numbers differ between files");
         check_contains(err.message, names[i]);
-        check_contains(err.message, "dspark convert FOLDER -o FILE.gguf");
+        check_contains(err.message, "dspark convert FOLDER FILE.gguf --type bf16");
         free(path);
     }
     check_remove_folder(folder);
