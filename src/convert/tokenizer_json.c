@@ -3,6 +3,7 @@
  * added tokens); how text is split into words becomes the name of a known pre-tokenizer, for GGUF cannot describe it.
  */
 #include "convert/tokenizer_json.h"
+#include "convert/tokenizer_pieces.h"
 
 #include "base/arena.h"
 #include "base/quote.h"
@@ -11,8 +12,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5 };
 
 struct exporter {
     const struct ds_tokenizer_export *to;
@@ -93,7 +92,7 @@ static ds_status name_unused(struct exporter *e, struct ds_error *err) {
         const char *copy = ds_arena_copy(&e->arena, name, (size_t)n);
         if (!copy) return ds_fail_memory(err, (size_t)n, "tokens");
         e->texts[i] = (struct ds_text){copy, (size_t)n};
-        e->types[i] = TYPE_UNUSED;
+        e->types[i] = DS_TOKEN_UNUSED;
     }
     return DS_OK;
 }
@@ -106,28 +105,30 @@ static void warn_about_flags(const struct exporter *e, const json_t *token) {
                     ds_quote_name(json_string_value(json_object_get(token, "content"))).text, flags[i]);
 }
 
-static ds_status add_vocabulary(struct exporter *e, struct ds_error *err) {
+static ds_status fill_vocabulary(struct exporter *e, struct ds_error *err) {
     json_t *vocab = json_object_get(json_object_get(e->root, "model"), "vocab");
     const json_t *added = json_object_get(e->root, "added_tokens");
     for (void *it = json_object_iter(vocab); it; it = json_object_iter_next(vocab, it))
-        DS_TRY(place(e, json_object_iter_key(it), json_object_iter_key_len(it), json_object_iter_value(it), TYPE_NORMAL, err));
+        DS_TRY(place(e, json_object_iter_key(it), json_object_iter_key_len(it), json_object_iter_value(it), DS_TOKEN_NORMAL, err));
     for (size_t i = 0; i < json_array_size(added); i++) {
         const json_t *token = json_array_get(added, i), *content = json_object_get(token, "content");
         const bool special = json_is_true(json_object_get(token, "special"));
         warn_about_flags(e, token);
         DS_TRY(place(e, json_string_value(content), json_string_length(content), json_object_get(token, "id"),
-                     special ? TYPE_CONTROL : TYPE_USER_DEFINED, err));
+                     special ? DS_TOKEN_CONTROL : DS_TOKEN_USER_DEFINED, err));
     }
-    DS_TRY(name_unused(e, err));
+    return name_unused(e, err);
+}
+
+static ds_status write_vocabulary(struct exporter *e, struct ds_error *err) {
     DS_TRY(ds_gguf_add_strings(e->to->writer, "tokenizer.ggml.tokens", e->texts, e->to->vocabulary, err));
     return ds_gguf_add_i32s(e->to->writer, "tokenizer.ggml.token_type", e->types, e->to->vocabulary, err);
 }
 
 /* "left right"; newer files keep the two apart. */
-static ds_status add_merges(struct exporter *e, struct ds_error *err) {
-    const json_t *merges = json_object_get(json_object_get(e->root, "model"), "merges");
+static ds_status write_merges(const struct ds_tokenizer_export *to, const json_t *merges, struct ds_arena *arena, struct ds_error *err) {
     const size_t count = json_array_size(merges);
-    struct ds_text *lines = ds_arena_array(&e->arena, count, sizeof *lines);
+    struct ds_text *lines = ds_arena_array(arena, count, sizeof *lines);
     if (!lines) return ds_fail_memory(err, count * sizeof *lines, "merges");
     for (size_t i = 0; i < count; i++) {
         const json_t *merge = json_array_get(merges, i), *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
@@ -136,29 +137,41 @@ static ds_status add_merges(struct exporter *e, struct ds_error *err) {
             continue;
         }
         const size_t n = json_string_length(left), m = json_string_length(right);
-        char *line = ds_arena_alloc(&e->arena, n + 1 + m + 1);
+        char *line = ds_arena_alloc(arena, n + 1 + m + 1);
         if (!line) return ds_fail_memory(err, n + m + 2, "merges");
         memcpy(line, json_string_value(left), n);
         line[n] = ' ';
         memcpy(line + n + 1, json_string_value(right), m);
         lines[i] = (struct ds_text){line, n + 1 + m};
     }
-    return ds_gguf_add_strings(e->to->writer, "tokenizer.ggml.merges", lines, count, err);
+    return ds_gguf_add_strings(to->writer, "tokenizer.ggml.merges", lines, count, err);
+}
+
+ds_status ds_export_merges(const struct ds_tokenizer_export *to, const json_t *root, struct ds_error *err) {
+    struct ds_arena arena = {0};
+    const ds_status status = write_merges(to, json_object_get(json_object_get(root, "model"), "merges"), &arena, err);
+    ds_arena_free(&arena);
+    return status;
 }
 
 /* --- the whole --- */
+
+static ds_status export_bytes(struct exporter *e, struct ds_error *err) {
+    const char *pre = NULL;
+    DS_TRY(find_pre(e, &pre, err));
+    DS_TRY(ds_gguf_add_string(e->to->writer, "tokenizer.ggml.model", "gpt2", 4, err));
+    DS_TRY(ds_gguf_add_string(e->to->writer, "tokenizer.ggml.pre", pre, strlen(pre), err));
+    DS_TRY(write_vocabulary(e, err));
+    return ds_export_merges(e->to, e->root, err);
+}
 
 ds_status ds_export_tokenizer_json(const struct ds_tokenizer_export *to, const json_t *root, struct ds_error *err) {
     struct exporter e = {.to = to, .root = root};
     e.texts = ds_arena_array(&e.arena, to->vocabulary, sizeof *e.texts);
     e.types = ds_arena_array(&e.arena, to->vocabulary, sizeof *e.types);
-    const char *pre = NULL;
     ds_status status = e.texts && e.types ? DS_OK : ds_fail_memory(err, to->vocabulary * sizeof *e.texts, "tokens");
-    if (status == DS_OK) status = find_pre(&e, &pre, err);
-    if (status == DS_OK) status = ds_gguf_add_string(to->writer, "tokenizer.ggml.model", "gpt2", 4, err);
-    if (status == DS_OK) status = ds_gguf_add_string(to->writer, "tokenizer.ggml.pre", pre, strlen(pre), err);
-    if (status == DS_OK) status = add_vocabulary(&e, err);
-    if (status == DS_OK) status = add_merges(&e, err);
+    if (status == DS_OK) status = fill_vocabulary(&e, err);
+    if (status == DS_OK) status = ds_export_is_pieces(root) ? ds_export_pieces(to, root, e.texts, e.types, err) : export_bytes(&e, err);
     ds_arena_free(&e.arena);
     return status;
 }
