@@ -14,8 +14,8 @@
     {"layers.%u.mlp.down_proj.weight", "blk.%u.ffn_down.weight", DS_RULE_PLAIN}
 
 static const struct ds_name_rule plain[] = {
-    COMMON,
     {"layers.%u.post_attention_layernorm.weight", "blk.%u.ffn_norm.weight", DS_RULE_NORM},
+    COMMON,
     {"layers.%u.hidden_norm.weight", "blk.%u.attn_norm_2.weight", DS_RULE_NORM}, /* Eagle3 */
     {"layers.%u.self_attn.q_proj.bias", "blk.%u.attn_q.bias", DS_RULE_ROTATED},
     {"layers.%u.self_attn.k_proj.bias", "blk.%u.attn_k.bias", DS_RULE_ROTATED},

@@ -182,6 +182,7 @@ static ds_engine *open_as_stored(const char *path) {
     ds_engine_params params = ds_engine_defaults();
     params.target = path;
     params.device = "cpu";
+    params.threads = 1;
     params.kv = DS_KV_F32;
     return golden_engine(&params);
 }
@@ -213,7 +214,7 @@ static void quantised_files_of_every_family_stay_near_the_references_logits(void
     static const struct {
         const char *type;
         double most; /* nats a row */
-    } types[] = {{"bf16", 5e-3}, {"f16", 1e-6}, {"q8_0", 5e-2}, {"q4_0", 1.0}, {"q4_k_m", 5e-2}};
+    } types[] = {{"bf16", 5e-3}, {"q4_0", 1.0}, {"q4_k_m", 5e-2}};
     char *folder = check_make_folder();
     for (size_t i = 0; i < DS_COUNT(families); i++) {
         char *source = golden_path("tests/golden/%s", families[i]);
