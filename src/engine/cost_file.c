@@ -1,6 +1,7 @@
 /*
  * Measured costs, kept in a folder of the user's: costs-<hash>.json, one for each pair, device and number of threads. What the
- * hash is of stands in the file and is compared. A file that is damaged, or of something else, is measured anew and replaced.
+ * hash is of stands in the file and is compared. A file that is damaged, or of something else, is measured anew and replaced. What
+ * scheduling has learned since (learned.c) is in the same file.
  */
 #include "engine/engine_internal.h"
 
@@ -56,10 +57,13 @@ static bool read_table(const json_t *root, struct ds_cost_table *t) {
     t->draft_slot = number(draft, "per_slot");
     t->feed = number(context, "seconds");
     t->feed_row = number(context, "per_row");
+    t->spread = DS_MAX(number(root, "spread"), 0);
+    t->measured = (uint32_t)DS_MAX(DS_MIN(number(root, "measured"), 1000), 0);
     return ds_cost_valid(t);
 }
 
-static bool load(const ds_engine *engine, const char *path, const char *key, struct ds_cost_table *out) {
+static bool load(const ds_engine *engine, const char *path, const char *key, struct ds_pace_learned *out) {
+    struct ds_cost_table table;
     if (ds_os_path_kind(path) == DS_PATH_MISSING) return false;
     json_t *root;
     struct ds_error err;
@@ -69,14 +73,20 @@ static bool load(const ds_engine *engine, const char *path, const char *key, str
     }
     const char *found = json_string_value(json_object_get(root, "key"));
     const bool mine = found && strcmp(found, key) == 0;
-    const bool good = mine && read_table(root, out) && out->block == engine->draft_model->block_size;
+    const bool good = mine && read_table(root, &table) && table.block == engine->draft_model->block_size;
+    const json_t *learned = json_object_get(root, "learned");
+    if (good) {
+        ds_pace_learned_start(out, &table, ds_confidence_source_of(engine));
+        if (learned && !ds_learned_from_json(engine, learned, out))
+            ds_logf(&engine->log, DS_LOG_WARNING, "%s: what was learned about the drafter makes no sense; it is learned anew", path);
+    }
     json_decref(root);
     if (!good)
         ds_logf(&engine->log, DS_LOG_WARNING, "%s: %s; costs are measured anew", path, mine ? "the times in it make no table of costs" : "not of this pair and machine");
     return good;
 }
 
-bool ds_costs_load(const ds_engine *engine, struct ds_cost_table *out) {
+bool ds_costs_load(const ds_engine *engine, struct ds_pace_learned *out) {
     if (!engine->scheduling.cache) return false;
     char key[KEY_BYTES];
     write_key(engine, key);
@@ -88,12 +98,14 @@ bool ds_costs_load(const ds_engine *engine, struct ds_cost_table *out) {
 
 /* --- writing --- */
 
-static json_t *make_json(const char *key, const struct ds_cost_table *t) {
+static json_t *make_json(const ds_engine *engine, const char *key) {
+    const struct ds_cost_table *t = &engine->scheduling.learned.costs.table;
     json_t *passes = json_array();
     for (uint32_t i = 0; passes && i < t->n_widths; i++)
         json_array_append_new(passes, json_pack("{sisfsf}", "rows", (int)t->widths[i], "seconds", t->pass[i].base, "per_position", t->pass[i].per_position));
-    return json_pack("{sssos{sisfsfsf}s{sfsf}}", "key", key, "passes", passes, "draft", "slots", (int)t->block, "seconds", t->draft.base,
-                     "per_position", t->draft.per_position, "per_slot", t->draft_slot, "context", "seconds", t->feed, "per_row", t->feed_row);
+    return json_pack("{sssos{sisfsfsf}s{sfsf}sfsiso}", "key", key, "passes", passes, "draft", "slots", (int)t->block, "seconds", t->draft.base,
+                     "per_position", t->draft.per_position, "per_slot", t->draft_slot, "context", "seconds", t->feed, "per_row", t->feed_row, "spread", t->spread, "measured", (int)t->measured, "learned",
+                     ds_learned_to_json(engine));
 }
 
 ds_status ds_write_text_file(const char *path, const char *text, struct ds_error *err) {
@@ -106,12 +118,12 @@ ds_status ds_write_text_file(const char *path, const char *text, struct ds_error
     return status;
 }
 
-static ds_status store(const ds_engine *engine, const struct ds_cost_table *table, struct ds_error *err) {
+static ds_status store(const ds_engine *engine, struct ds_error *err) {
     char key[KEY_BYTES];
     write_key(engine, key);
     DS_TRY(ds_os_make_folders(engine->scheduling.cache, err));
     char *path = path_of(engine, key);
-    json_t *root = make_json(key, table);
+    json_t *root = make_json(engine, key);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     const ds_status status = path && text ? ds_write_text_file(path, text, err) : ds_fail_memory(err, MOST_BYTES, "a table of costs");
     free(text);
@@ -120,9 +132,9 @@ static ds_status store(const ds_engine *engine, const struct ds_cost_table *tabl
     return status;
 }
 
-void ds_costs_store(const ds_engine *engine, const struct ds_cost_table *table) {
+void ds_costs_store(const ds_engine *engine) {
     struct ds_error err;
-    if (engine->scheduling.cache && store(engine, table, &err) != DS_OK)
+    if (engine->scheduling.cache && store(engine, &err) != DS_OK)
         ds_logf(&engine->log, DS_LOG_WARNING, "measured costs are not kept: %s", err.message);
 }
 

@@ -5,23 +5,47 @@
 #include <string.h>
 
 /*
- * Everything is run once in turn, then once more, .., so that a slow moment of the machine hits all alike; the fastest run of each
- * counts, being the one that others disturbed least. Some sweeps at least, if they fit into a few seconds; quick ones are repeated.
+ * Everything is run in the order in which it will be: plain passes one after the other, wider ones behind a draft, whose weights have
+ * taken the target's place in the caches. A sweep runs all of it, then comes the next, so that a slow moment of the machine hits all
+ * alike. Of each the second fastest of several runs counts: others disturbed it hardly. Some sweeps at least, if they fit into a few
+ * seconds; quick ones are repeated.
  */
-enum { MOST_SWEEPS = 9, WANTED_SWEEPS = 3, MOST_WIDTH = 64, FAR_CONTEXT = 1024, LEAST_SPAN = 256 };
-static const double ENOUGH_SECONDS = 0.3, MOST_SECONDS = 5;
+enum { MOST_SWEEPS = 16, WANTED_SWEEPS = 4, PLAIN_RUNS = 3, MOST_RUNS = MOST_SWEEPS * PLAIN_RUNS, MOST_WIDTH = 64, FAR_CONTEXT = 1024, LEAST_SPAN = 256 };
+static const double ENOUGH_SECONDS = 0.5, MOST_SECONDS = 8;
+
+struct runs {
+    uint32_t n;
+    double seconds[MOST_RUNS];
+};
 
 struct measuring {
     ds_engine *engine;
     const struct ds_sequence *sequence;
     uint32_t near, far; /* contexts; far 0: there is no room for one */
     uint32_t n_widths, widths[DS_COST_MOST_WIDTHS];
-    double pass[DS_COST_MOST_WIDTHS], far_pass[DS_COST_MOST_WIDTHS], draft, far_draft, feed_one, feed_many; /* seconds; 0: not yet */
+    struct runs pass[DS_COST_MOST_WIDTHS], far_pass[DS_COST_MOST_WIDTHS], draft_one, draft, far_draft, feed_one, feed_many;
 };
 
-static void note(double *best, double start) {
-    const double seconds = ds_os_seconds() - start;
-    if (!(*best > 0) || seconds < *best) *best = seconds;
+/* NULL: not of interest. */
+static void note(struct runs *runs, double start) {
+    if (runs && runs->n < MOST_RUNS) runs->seconds[runs->n++] = ds_os_seconds() - start;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* 0: it was not run. */
+static double time_of(struct runs *runs) {
+    qsort(runs->seconds, runs->n, sizeof *runs->seconds, by_value);
+    return runs->n ? runs->seconds[runs->n > 3] : 0;
+}
+
+/* How much longer than that the middle one took: 1 on a machine that does nothing else. */
+static double spread_of(struct runs *runs) {
+    const double time = time_of(runs);
+    return time > 0 ? runs->seconds[runs->n / 2] / time : 1;
 }
 
 /* --- single runs --- */
@@ -31,7 +55,7 @@ static ds_token some_token(const ds_engine *engine, uint32_t i) {
     return (ds_token)((i + 1) * UINT64_C(2654435761) % engine->model->config.vocabulary);
 }
 
-static ds_status time_pass(struct measuring *m, uint32_t rows, uint32_t context, double *best, struct ds_error *err) {
+static ds_status time_pass(struct measuring *m, uint32_t rows, uint32_t context, struct runs *runs, struct ds_error *err) {
     struct ds_target *target = &m->engine->target;
     struct ds_rows_buffer *b = &target->rows;
     for (uint32_t j = 0; j < rows; j++) {
@@ -44,27 +68,27 @@ static ds_status time_pass(struct measuring *m, uint32_t rows, uint32_t context,
     }
     const double start = ds_os_seconds();
     DS_TRY(ds_target_run(target, rows, rows, false, err));
-    note(best, start);
+    note(runs, start);
     return DS_OK;
 }
 
-static ds_status time_draft(struct measuring *m, uint32_t context, double *best, struct ds_error *err) {
+static ds_status time_draft(struct measuring *m, uint32_t slots, uint32_t context, struct runs *runs, struct ds_error *err) {
     struct ds_drafter *drafter = &m->engine->drafter;
     struct ds_sample_row sample[DS_MAX_BLOCK];
-    for (uint32_t k = 0; k < drafter->model->block_size; k++) sample[k] = ds_sample_row_of(&m->sequence->sampling, context + 1 + k);
+    for (uint32_t k = 0; k < slots; k++) sample[k] = ds_sample_row_of(&m->sequence->sampling, context + 1 + k);
     const double start = ds_os_seconds();
-    DS_TRY(ds_drafter_block(drafter, m->sequence->slot, context, some_token(m->engine, 0), sample, drafter->model->block_size, err));
-    note(best, start);
+    DS_TRY(ds_drafter_block(drafter, m->sequence->slot, context, some_token(m->engine, 0), sample, slots, err));
+    note(runs, start);
     return DS_OK;
 }
 
-static ds_status time_feed(struct measuring *m, uint32_t rows, double *best, struct ds_error *err) {
+static ds_status time_feed(struct measuring *m, uint32_t rows, struct runs *runs, struct ds_error *err) {
     ds_token *const following = m->engine->drafter.following;
     for (uint32_t i = 0; i < rows; i++) following[i] = some_token(m->engine, i);
     const double start = ds_os_seconds();
     DS_TRY(ds_drafter_context(&m->engine->drafter, m->sequence->slot, m->near, rows, following, err));
     DS_TRY(m->engine->drafter.params.device->fns->stream_sync(m->engine->drafter.params.stream, err));
-    note(best, start);
+    note(runs, start);
     return DS_OK;
 }
 
@@ -80,6 +104,11 @@ static void choose_widths(struct measuring *m) {
 
 /* Positions behind a context that a pass or a draft may use. */
 static uint32_t tail_of(const ds_engine *engine) { return DS_MAX(engine->draft_model->block_size + 1, engine->draft_model->block_rows); }
+
+/* Positions that a parked sequence takes in at once. */
+static uint32_t batch_of(const struct measuring *m) {
+    return DS_MIN(DS_MIN((uint32_t)DS_STORED_TAPS, m->engine->target.params.rows), m->engine->params.context - m->near);
+}
 
 /* Contexts with room for the widest pass and a block behind them. False: the sequence is so full that nothing can be measured. */
 static bool choose_contexts(struct measuring *m) {
@@ -110,27 +139,41 @@ static ds_status fill_pages(struct measuring *m, struct ds_cache_memory *cache, 
     return status;
 }
 
+/* The first of them finds the caches as others left them. */
+static ds_status time_plain(struct measuring *m, uint32_t context, struct runs *runs, struct ds_error *err) {
+    for (uint32_t i = 0; i <= PLAIN_RUNS; i++) DS_TRY(time_pass(m, 1, context, i ? runs : NULL, err));
+    return DS_OK;
+}
+
 static ds_status sweep(struct measuring *m, struct ds_error *err) {
-    const uint32_t last = m->n_widths - 1;
-    for (uint32_t i = 0; i <= last; i++) DS_TRY(time_pass(m, m->widths[i], m->near, &m->pass[i], err));
-    DS_TRY(time_draft(m, m->near, &m->draft, err));
-    DS_TRY(time_feed(m, 1, &m->feed_one, err));
-    DS_TRY(time_feed(m, m->widths[last], &m->feed_many, err));
+    const uint32_t last = m->n_widths - 1, g = m->engine->draft_model->block_size;
+    DS_TRY(time_plain(m, m->near, &m->pass[0], err));
+    for (uint32_t i = 1; i <= last; i++) {
+        const bool whole = i > 1 || last == 1;
+        DS_TRY(time_draft(m, whole ? g : 1, m->near, whole ? &m->draft : &m->draft_one, err));
+        DS_TRY(time_pass(m, m->widths[i], m->near, &m->pass[i], err));
+        if (whole) DS_TRY(time_feed(m, i == last ? batch_of(m) : 1, i == last ? &m->feed_many : &m->feed_one, err));
+    }
+    if (!last) { /* passes have one row: drafts cannot pay, but what they cost is told */
+        DS_TRY(time_draft(m, g, m->near, &m->draft, err));
+        DS_TRY(time_feed(m, 1, &m->feed_one, err));
+    }
     if (!m->far) return DS_OK;
-    DS_TRY(time_pass(m, 1, m->far, &m->far_pass[0], err));
-    if (last) DS_TRY(time_pass(m, m->widths[last], m->far, &m->far_pass[last], err));
-    return time_draft(m, m->far, &m->far_draft, err);
+    if (last) {
+        DS_TRY(time_draft(m, g, m->far, &m->far_draft, err));
+        DS_TRY(time_pass(m, m->widths[last], m->far, &m->far_pass[last], err));
+    }
+    return time_plain(m, m->far, &m->far_pass[0], err);
 }
 
 static ds_status run_sweeps(struct measuring *m, struct ds_error *err) {
     ds_engine *e = m->engine;
-    const uint32_t positions = DS_MAX(m->near, m->far) + tail_of(e);
+    const uint32_t positions = DS_MAX(DS_MAX(m->near, m->far) + tail_of(e), m->near + batch_of(m));
     DS_TRY(ds_pager_reserve(&e->pager, m->sequence->slot, positions, err));
     DS_TRY(fill_pages(m, &e->target.cache, e->target.params.stream, err));
     DS_TRY(fill_pages(m, &e->drafter.cache, e->drafter.params.stream, err));
-    double unused = 0; /* the first run of anything is slow */
-    DS_TRY(time_pass(m, 1, m->near, &unused, err));
-    DS_TRY(time_draft(m, m->near, &unused, err));
+    DS_TRY(time_pass(m, 1, m->near, NULL, err)); /* the first run of anything is slow */
+    DS_TRY(time_draft(m, e->draft_model->block_size, m->near, NULL, err));
     const double start = ds_os_seconds();
     for (uint32_t done = 0; done < MOST_SWEEPS; done++) {
         const double spent = ds_os_seconds() - start, next = done ? spent * (done + 1) / done : 0;
@@ -143,11 +186,20 @@ static ds_status run_sweeps(struct measuring *m, struct ds_error *err) {
 
 static void fit(struct measuring *m, struct ds_cost_table *out) {
     struct ds_cost_samples s = {.n = m->n_widths, .near_context = m->near, .far_context = m->far, .block = m->engine->draft_model->block_size,
-                                .feed_rows = m->widths[m->n_widths - 1], .feed_one = m->feed_one, .feed_many = m->feed_many};
-    for (uint32_t i = 0; i < m->n_widths; i++) s.pass[i] = (struct ds_cost_sample){m->widths[i], m->pass[i], m->far_pass[i]};
-    s.draft_one = s.draft_whole = m->draft;
-    s.draft_whole_far = m->far_draft;
+                                .feed_rows = batch_of(m), .feed_one = time_of(&m->feed_one), .feed_many = time_of(&m->feed_many)};
+    double least = 0, middle = 0;
+    if (!m->feed_one.n) s.feed_one = s.feed_many / s.feed_rows;
+    for (uint32_t i = 0; i < m->n_widths; i++) {
+        s.pass[i] = (struct ds_cost_sample){m->widths[i], time_of(&m->pass[i]), time_of(&m->far_pass[i])};
+        least += s.pass[i].near;
+        middle += s.pass[i].near * spread_of(&m->pass[i]);
+    }
+    s.draft_whole = time_of(&m->draft);
+    s.draft_one = m->draft_one.n ? DS_MIN(time_of(&m->draft_one), s.draft_whole) : s.draft_whole;
+    s.draft_whole_far = time_of(&m->far_draft);
     ds_cost_fit(&s, out);
+    out->spread = middle / least;
+    out->measured = 1;
 }
 
 /* False in *done: the sequence is too full to measure behind it. The lock is held. */
@@ -162,13 +214,13 @@ static ds_status measure(struct measuring *m, struct ds_cost_table *out, bool *d
     return DS_OK;
 }
 
-static enum ds_confidence_source source_of(const ds_engine *engine) {
+enum ds_confidence_source ds_confidence_source_of(const ds_engine *engine) {
     if (!engine->draft_model->has_confidence) return DS_CONFIDENCE_NONE;
     return engine->spec.temperature ? DS_CONFIDENCE_CALIBRATED : DS_CONFIDENCE_HEAD;
 }
 
 static void know(ds_engine *engine, const struct ds_cost_table *table) {
-    ds_pace_learned_start(&engine->scheduling.learned, table, source_of(engine));
+    ds_pace_learned_start(&engine->scheduling.learned, table, ds_confidence_source_of(engine));
     engine->scheduling.known = true;
 }
 
@@ -186,28 +238,56 @@ static ds_status measure_once(ds_engine *engine, const struct ds_sequence *seque
     return status;
 }
 
+/* Others kept the machine busy while this was measured; after so many tries that is how the machine is. */
+static const double DISTURBED = 1.25;
+enum { MOST_MEASURED = 3 };
+
+/* Measured while the machine was busy, it is worth another try; the calmer of the two is kept. */
+static bool take_from_cache(ds_engine *engine, struct ds_pace_learned *found) {
+    if (!ds_costs_load(engine, found)) return false;
+    ds_os_mutex_lock(engine->lock);
+    const bool good = found->costs.table.spread <= DISTURBED || found->costs.table.measured >= MOST_MEASURED || engine->scheduling.remeasured;
+    if (good && !engine->scheduling.known) {
+        engine->scheduling.learned = *found;
+        engine->scheduling.known = true;
+    }
+    ds_os_mutex_unlock(engine->lock);
+    return good;
+}
+
+static void report(const ds_engine *engine, const struct ds_cost_table *table, uint32_t near, double seconds) {
+    struct ds_costs costs = {.table = *table};
+    ds_cost_tuning_start(&costs.tuning);
+    const uint32_t most = table->widths[table->n_widths - 1];
+    ds_logf(&engine->log, DS_LOG_INFO, "costs measured in %.2f s: a pass of 1 row takes %.3f ms, one of %u rows %.3f ms, a draft %.3f ms", seconds,
+            1e3 * ds_cost_pass(&costs, 1, near), most, 1e3 * ds_cost_pass(&costs, most, near), 1e3 * ds_cost_draft(&costs, table->block, near));
+    if (table->spread > DISTURBED)
+        ds_logf(&engine->log, DS_LOG_INFO,
+                "the machine was busy while costs were measured: passes took up to %.1f times as long; they are corrected while running, and measured "
+                "again next time", table->spread);
+}
+
 ds_status ds_engine_know_costs(ds_engine *engine, const struct ds_sequence *sequence, struct ds_error *err) {
     ds_os_mutex_lock(engine->lock);
     const bool known = engine->scheduling.known;
     ds_os_mutex_unlock(engine->lock);
     if (known) return DS_OK;
+    struct ds_pace_learned found = {.seen = 0};
+    if (take_from_cache(engine, &found)) return DS_OK;
     struct ds_cost_table table;
-    if (ds_costs_load(engine, &table)) {
-        ds_os_mutex_lock(engine->lock);
-        if (!engine->scheduling.known) know(engine, &table);
-        ds_os_mutex_unlock(engine->lock);
-        return DS_OK;
-    }
     bool mine;
     const double start = ds_os_seconds();
     DS_TRY(measure_once(engine, sequence, &table, &mine, err));
     if (!mine) return DS_OK;
-    struct ds_costs costs = {.table = table};
-    ds_cost_tuning_start(&costs.tuning);
-    const uint32_t near = DS_MAX(sequence->computed, 1), most = table.widths[table.n_widths - 1];
-    ds_logf(&engine->log, DS_LOG_INFO, "costs measured in %.2f s: a pass of 1 row takes %.3f ms, one of %u rows %.3f ms, a draft %.3f ms",
-            ds_os_seconds() - start, 1e3 * ds_cost_pass(&costs, 1, near), most, 1e3 * ds_cost_pass(&costs, most, near),
-            1e3 * ds_cost_draft(&costs, table.block, near));
-    ds_costs_store(engine, &table);
+    report(engine, &table, DS_MAX(sequence->computed, 1), ds_os_seconds() - start);
+    ds_os_mutex_lock(engine->lock);
+    if (found.costs.table.n_widths) { /* what was learned stays true; times only if they were no worse */
+        const uint32_t measured = found.costs.table.measured + 1;
+        if (table.spread < found.costs.table.spread) found.costs.table = table;
+        found.costs.table.measured = measured;
+        engine->scheduling.learned = found;
+    }
+    ds_os_mutex_unlock(engine->lock);
+    ds_costs_store(engine);
     return DS_OK;
 }

@@ -276,6 +276,7 @@ ds_status ds_engine_prepare(ds_engine *engine, ds_progress_fn progress, void *us
 
 void ds_engine_destroy(ds_engine *engine) {
     if (!engine) return;
+    if (engine->scheduling.known && engine->scheduling.changed) ds_costs_store(engine);
     ds_drafter_free(&engine->drafter);
     ds_target_free(&engine->target);
     ds_pager_free(&engine->pager);

@@ -22,6 +22,8 @@ struct ds_scheduling {
     char *cache;                    /* folder of measured costs, owned; NULL: none is kept */
     float *temperature;             /* [block_size] of confidences, owned; NULL: not calibrated */
     bool known;                     /* `learned` holds a measured table */
+    bool changed;                   /* since it was stored */
+    bool remeasured;                /* once is enough: a table that is wrong again is corrected by averages alone */
     struct ds_pace_learned learned; /* of the session that generated last */
 };
 
@@ -125,10 +127,15 @@ uint64_t ds_fingerprint(const struct ds_ckpt *ckpt);
 ds_status ds_engine_know_costs(ds_engine *engine, const struct ds_sequence *sequence, struct ds_error *err);
 
 /* The cache of measured tables (cost_file.c). False: there is none for this engine, or it is not to be used; why is logged. */
-bool ds_costs_load(const ds_engine *engine, struct ds_cost_table *out);
-/* A failure is a warning in the log. */
-void ds_costs_store(const ds_engine *engine, const struct ds_cost_table *table);
+bool ds_costs_load(const ds_engine *engine, struct ds_pace_learned *out);
+/* What `scheduling` knows. A failure is a warning in the log. */
+void ds_costs_store(const ds_engine *engine);
 void ds_costs_forget(const ds_engine *engine);
+/* The part of the file that is no table (learned.c). NULL: memory is out. */
+struct json_t *ds_learned_to_json(const ds_engine *engine);
+/* False: it makes no sense, and *learned, which holds the table, is as it was. */
+bool ds_learned_from_json(const ds_engine *engine, const struct json_t *root, struct ds_pace_learned *learned);
+enum ds_confidence_source ds_confidence_source_of(const ds_engine *engine);
 
 /* Reads the calibration beside the drafter, if there is one; what does not fit is refused with a warning. */
 ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err);

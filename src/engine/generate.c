@@ -141,17 +141,20 @@ static ds_status start_pace(ds_session *session, struct ds_error *err) {
 }
 
 static void leave_pace(struct ds_generation *g) {
-    static const double busy = 0.5; /* of the time in the table: it was measured while the machine had other things to do */
     ds_session *session = g->session;
     if (!ds_generation_is_paced(g)) return;
     ds_engine *engine = session->engine;
-    const struct ds_cost_tuning *tuning = &session->pace.learned.costs.tuning;
-    const bool stale = tuning->all * tuning->pass[0] < busy && tuning->seen_pass[0] >= 2;
+    const bool stale = ds_pace_table_is_stale(&session->pace.learned);
     ds_os_mutex_lock(engine->lock);
+    const bool again = stale && !engine->scheduling.remeasured;
     engine->scheduling.learned = session->pace.learned;
-    if (stale) engine->scheduling.known = session->paced = false; /* measured anew before the next answer */
+    engine->scheduling.changed = true;
+    if (again) { /* measured anew before the next answer */
+        engine->scheduling.known = session->paced = false;
+        engine->scheduling.remeasured = true;
+    }
     ds_os_mutex_unlock(engine->lock);
-    if (stale) ds_costs_forget(engine);
+    if (again) ds_costs_forget(engine);
 }
 
 ds_status ds_generation_begin(struct ds_generation *g, struct ds_error *err) {

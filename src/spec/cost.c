@@ -94,22 +94,37 @@ static double interpolate(const struct ds_cost_table *t, const double *seconds, 
     return seconds[i] + (seconds[i + 1] - seconds[i]) / (t->widths[i + 1] - t->widths[i]) * (rows - t->widths[i]);
 }
 
+/* What a part's correction is taken to be: one that was hardly seen is as wrong as the passes that were. */
+static double factor_of(const struct ds_costs *c, double own, double seen) {
+    static const double most_seen = 8, doubt = 1;
+    const struct ds_cost_tuning *t = &c->tuning;
+    double sum = doubt, weight = doubt; /* nothing seen: 1 */
+    for (uint32_t j = 0; j < c->table.n_widths; j++) {
+        const double known = DS_MIN(t->seen_pass[j], most_seen);
+        sum += known * t->pass[j];
+        weight += known;
+    }
+    return (seen * own + doubt * (sum / weight)) / (seen + doubt);
+}
+
 double ds_cost_pass(const struct ds_costs *c, uint32_t rows, uint32_t context) {
     assert(rows >= 1);
     double seconds[DS_COST_MOST_WIDTHS] = {0};
     for (uint32_t i = 0; i < c->table.n_widths; i++) {
-        seconds[i] = at(&c->table.pass[i], context) * c->tuning.all * c->tuning.pass[i];
+        seconds[i] = at(&c->table.pass[i], context) * c->tuning.all * factor_of(c, c->tuning.pass[i], c->tuning.seen_pass[i]);
         if (i) seconds[i] = DS_MAX(seconds[i], seconds[i - 1]); /* tuning may not undo the order */
     }
     return interpolate(&c->table, seconds, rows);
 }
 
+static double draft_factor(const struct ds_costs *c) { return c->tuning.all * factor_of(c, c->tuning.draft, c->tuning.seen_draft); }
+
 double ds_cost_draft(const struct ds_costs *c, uint32_t slots, uint32_t context) {
-    return (at(&c->table.draft, context) + c->table.draft_slot * slots) * c->tuning.all * c->tuning.draft;
+    return (at(&c->table.draft, context) + c->table.draft_slot * slots) * draft_factor(c);
 }
 
 double ds_cost_feed(const struct ds_costs *c, double rows) {
-    return rows > 0 ? (c->table.feed + c->table.feed_row * rows) * c->tuning.all * c->tuning.draft : 0;
+    return rows > 0 ? (c->table.feed + c->table.feed_row * rows) * draft_factor(c) : 0;
 }
 
 /* --- learning --- */
@@ -120,36 +135,59 @@ void ds_cost_tuning_start(struct ds_cost_tuning *t) {
 }
 
 /* The machine's factor moves fast (another program has started), a part's own slowly once it is known. */
-static const double ALL_WEIGHT = 0.2, PART_WEIGHT = 0.05, MOST_OFF = 4, MOST_SLOWDOWN = 1e3;
+static const double ALL_WEIGHT = 0.2, FIRST_WEIGHT = 0.5, PART_WEIGHT = 0.05, MOST_OFF = 4, MOST_SLOWDOWN = 1e3;
 
 static double within(double x, double most) { return DS_MAX(DS_MIN(x, most), 1 / most); }
 
+/* The middle one of the last three ratios; of two the lesser, because interruptions only lengthen. */
+static double steady(struct ds_cost_recent *r, double ratio) {
+    const double a = r->last[0], b = r->last[1], low = DS_MIN(a, b), high = DS_MAX(a, b);
+    const uint32_t n = r->n;
+    r->last[n % 2] = ratio;
+    r->n = n < 2 ? n + 1 : 2 + (n + 1) % 2;
+    if (n == 0) return ratio;
+    return n == 1 ? DS_MIN(a, ratio) : DS_MAX(low, DS_MIN(ratio, high));
+}
+
 /* Counts `share` of an observation: a width between two measured ones teaches both. */
 static void learn_part(double *factor, double *seen, double share, double ratio) {
-    const double weight = share * DS_MAX(PART_WEIGHT, 0.25 / (1 + *seen));
+    const double weight = share * DS_MAX(PART_WEIGHT, DS_MIN(FIRST_WEIGHT, 1 / (1 + *seen)));
     *factor = within(*factor * (1 + weight * (ratio - 1)), MOST_OFF);
     *seen += share;
 }
 
-static void learn_all(struct ds_cost_tuning *t, double ratio) { t->all = within(t->all * (1 + ALL_WEIGHT * (ratio - 1)), MOST_SLOWDOWN); }
+/* What is left of the ratio for the part. */
+static double learn_all(struct ds_cost_tuning *t, double ratio) {
+    const double change = 1 + ALL_WEIGHT * (ratio - 1);
+    t->all = within(t->all * change, MOST_SLOWDOWN);
+    return ratio / change;
+}
 
 void ds_cost_observe_pass(struct ds_costs *c, uint32_t rows, uint32_t context, double seconds) {
     const double measured = seconds / ds_cost_pass(c, rows, context);
     if (!(measured > 0)) return;
     const struct ds_cost_table *t = &c->table;
     struct ds_cost_tuning *tuning = &c->tuning;
-    const double ratio = within(measured, MOST_OFF);
     const uint32_t i = width_below(t, rows);
+    const double ratio = learn_all(tuning, steady(&tuning->recent_pass[i], within(measured, MOST_OFF)));
     const bool between = t->widths[i] < rows && i + 1 < t->n_widths;
     const double near = between ? (double)(t->widths[i + 1] - rows) / (t->widths[i + 1] - t->widths[i]) : 1;
-    learn_all(tuning, ratio);
     learn_part(&tuning->pass[i], &tuning->seen_pass[i], near, ratio);
     if (between) learn_part(&tuning->pass[i + 1], &tuning->seen_pass[i + 1], 1 - near, ratio);
 }
 
-void ds_cost_observe_draft(struct ds_costs *c, uint32_t slots, uint32_t context, double seconds) {
+void ds_cost_observe_machine(struct ds_costs *c, uint32_t context, double seconds) {
+    const double measured = seconds / ds_cost_pass(c, 1, context);
+    if (measured > 0) learn_all(&c->tuning, steady(&c->tuning.recent_pass[0], within(measured, MOST_OFF)));
+}
+
+static void observe_draft(struct ds_costs *c, uint32_t slots, uint32_t context, double seconds, bool all) {
     const double measured = seconds / ds_cost_draft(c, slots, context);
     if (!(measured > 0)) return;
-    learn_all(&c->tuning, within(measured, MOST_OFF));
-    learn_part(&c->tuning.draft, &c->tuning.seen_draft, 1, within(measured, MOST_OFF));
+    double ratio = steady(&c->tuning.recent_draft, within(measured, MOST_OFF));
+    if (all) ratio = learn_all(&c->tuning, ratio);
+    learn_part(&c->tuning.draft, &c->tuning.seen_draft, 1, ratio);
 }
+
+void ds_cost_observe_draft(struct ds_costs *c, uint32_t slots, uint32_t context, double seconds) { observe_draft(c, slots, context, seconds, true); }
+void ds_cost_observe_probe(struct ds_costs *c, uint32_t slots, uint32_t context, double seconds) { observe_draft(c, slots, context, seconds, false); }

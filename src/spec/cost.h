@@ -27,6 +27,8 @@ struct ds_cost_table {
     struct ds_cost_line draft;                    /* what does not depend on the slots drafted */
     double draft_slot;                            /* more for each slot */
     double feed, feed_row;                        /* context: once, and for each row */
+    double spread;                                /* how disturbed it was measured: the middle of several times over the least; 0: not known */
+    uint32_t measured;                            /* times, the calmest of which this is */
 };
 
 /* One width's times at two contexts, as measured. */
@@ -47,10 +49,16 @@ void ds_cost_fit(const struct ds_cost_samples *samples, struct ds_cost_table *ou
 /* True for a table as ds_cost_fit makes one: finite, positive, ascending. For what was read from a file. */
 bool ds_cost_valid(const struct ds_cost_table *table);
 
+/* The latest observations of one thing: the median of three counts, so that a single interruption counts for nothing. */
+struct ds_cost_recent {
+    double last[2];
+    uint32_t n;
+};
 /* Exponential averages of (seconds measured / seconds in the table): `all` follows the machine, the others one part of a round. */
 struct ds_cost_tuning {
     double all, pass[DS_COST_MOST_WIDTHS], draft;
     double seen_pass[DS_COST_MOST_WIDTHS], seen_draft; /* observations behind each: the first ones weigh most */
+    struct ds_cost_recent recent_pass[DS_COST_MOST_WIDTHS], recent_draft;
 };
 void ds_cost_tuning_start(struct ds_cost_tuning *tuning); /* nothing known: 1 everywhere */
 
@@ -69,5 +77,9 @@ double ds_cost_feed(const struct ds_costs *costs, double rows);
 /* What really happened. A time that is more than four times off counts as four: one interruption is no new machine. */
 void ds_cost_observe_pass(struct ds_costs *costs, uint32_t rows, uint32_t context, double seconds);
 void ds_cost_observe_draft(struct ds_costs *costs, uint32_t slots, uint32_t context, double seconds);
+/* A pass of one row among others like it: nothing is there to compare it with, so it tells of the machine's pace alone. */
+void ds_cost_observe_machine(struct ds_costs *costs, uint32_t context, double seconds);
+/* A draft in the midst of such passes: it tells of the draft alone. */
+void ds_cost_observe_probe(struct ds_costs *costs, uint32_t slots, uint32_t context, double seconds);
 
 #endif

@@ -8,6 +8,7 @@
 
 static const double MEAN_WEIGHT = 1.0 / 8, PROBE_WEIGHT = 1.0 / 4; /* of the newest round; of a probe: they are few, and long apart */
 static const double PROBE_SHARE = 0.01;    /* of the time, spent on probes at most */
+static const double HOPE = 1.02;           /* what speculation must gain where all drafts are right, to be looked at */
 static const double UNPARK_GAIN = 1.01;    /* parking and unparking in turns would gain nothing */
 /* Tokens that plain decoding may be ahead by: a few at first, and a share of what has been generated, but no more than lets a
    drafter that gains a tenth through its bad luck. */
@@ -15,7 +16,7 @@ static const double FIRST_PATIENCE = 1, PATIENCE_SHARE = 0.02, MOST_PATIENCE = 8
 enum {
     FIRST_WAIT = 16, MOST_WAIT = 1024, /* tokens between probes: doubled each time one fails */
     ROUNDS_TO_TRUST = 16,             /* having paid for so long, parking again starts with the first wait */
-    PLAIN_EVERY = 16,                 /* rounds: as many, and more the more speculation gains */
+    PLAIN_EVERY = 24, PLAIN_RUN = 3,  /* rounds: as many, and more the more speculation gains; so many plain ones then */
     WHOLE_BLOCK_EVERY = 16,           /* rounds: what slots beyond the usual ones are worth is looked at again */
 };
 
@@ -34,21 +35,26 @@ void ds_pace_start(struct ds_pace *p, const struct ds_pace_learned *learned, uin
 
 static double plain_rate(const struct ds_pace *p, uint32_t context) { return 1 / ds_cost_pass(&p->learned.costs, 1, context); }
 
-double ds_pace_gain(const struct ds_pace *p, uint32_t context) {
+double ds_pace_gain(const struct ds_pace *p) {
     const struct ds_pace_learned *l = &p->learned;
-    return l->seen ? l->tokens / l->seconds / plain_rate(p, context) : 1;
+    return l->seen ? l->tokens / l->passes : 1;
+}
+
+bool ds_pace_table_is_stale(const struct ds_pace_learned *l) {
+    static const double busy = 0.5;
+    return l->costs.tuning.all * l->costs.tuning.pass[0] < busy && l->costs.tuning.recent_pass[0].n >= 2;
 }
 
 /* What time is worth: the rate of the better of the two ways. */
-static double rate(const struct ds_pace *p, uint32_t context) { return plain_rate(p, context) * DS_MAX(ds_pace_gain(p, context), 1); }
+static double rate(const struct ds_pace *p, uint32_t context) { return plain_rate(p, context) * DS_MAX(ds_pace_gain(p), 1); }
 
 /* The first rounds are averaged plainly. */
 static double weight_of_next(const struct ds_pace_learned *l) { return DS_MAX(MEAN_WEIGHT, 1.0 / (l->seen + 1)); }
 
-static void add_to_means(struct ds_pace_learned *l, double weight, double tokens, double seconds) {
+static void add_to_means(struct ds_pace_learned *l, double weight, double tokens, double passes) {
     weight = DS_MAX(weight, weight_of_next(l));
     l->tokens += weight * (tokens - l->tokens);
-    l->seconds += weight * (seconds - l->seconds);
+    l->passes += weight * (passes - l->passes);
     l->seen += l->seen < UINT32_MAX;
 }
 
@@ -90,21 +96,27 @@ static void learn_use(struct ds_pace *p, uint32_t context, const float *confiden
     }
 }
 
+/* The numbers of slots that there are graphs for. */
+static uint32_t next_length(uint32_t slots, uint32_t block) { return DS_MIN(2 * slots, block); }
+
 /* As many slots as pay for their drafting, the whole block at first and now and then. */
 static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
     const struct ds_pace_learned *l = &p->learned;
-    const double cost = (ds_cost_draft(&l->costs, 1, context) - ds_cost_draft(&l->costs, 0, context)) * rate(p, context);
-    if (!(cost > 0) || !l->seen || p->partial >= WHOLE_BLOCK_EVERY) {
+    const double none = ds_cost_draft(&l->costs, 0, context), r = rate(p, context);
+    if (!(ds_cost_draft(&l->costs, 1, context) > none) || !l->seen || p->partial >= WHOLE_BLOCK_EVERY) {
         p->partial = 0;
         return p->block;
     }
     uint32_t best = 1;
-    double sum = 0, most = 0;
-    for (uint32_t k = 0; k < p->block; k++) {
-        sum += l->use[k] - cost;
-        if (sum <= most) continue;
-        most = sum;
-        best = k + 1;
+    double use = 0, most = 0;
+    for (uint32_t slots = 1, k = 0;; slots = next_length(slots, p->block)) {
+        for (; k < slots; k++) use += l->use[k];
+        const double worth = use - (ds_cost_draft(&l->costs, slots, context) - none) * r;
+        if (worth > most || slots == 1) {
+            most = worth;
+            best = slots;
+        }
+        if (slots == p->block) break;
     }
     p->partial = best < p->block ? p->partial + 1 : 0;
     return best;
@@ -112,25 +124,51 @@ static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
 
 /* --- steps --- */
 
-static bool probe_is_due(const struct ds_pace *p, uint32_t context, uint32_t stored) {
+/* Speculation would lose though every draft were right. */
+static bool is_hopeless(const struct ds_pace *p, uint32_t context) {
     const struct ds_costs *c = &p->learned.costs;
-    if (p->pending || p->since < p->learned.wait) return false;
-    const double cost = ds_cost_draft(c, p->block, context) + ds_cost_feed(c, stored);
-    return p->since * PROBE_SHARE >= cost * plain_rate(p, context);
+    const double plain = ds_cost_pass(c, 1, context);
+    for (uint32_t slots = 1;; slots = next_length(slots, p->block)) {
+        const double seconds = ds_cost_draft(c, slots, context) + ds_cost_pass(c, 1 + slots, context) + ds_cost_feed(c, 1 + slots);
+        if ((1 + slots) * plain > HOPE * seconds) return false;
+        if (slots == p->block) return true;
+    }
 }
 
-/* The cost of plain decoding is what speculation is judged by; a round spent on it costs the more, the more speculation gains. */
-static bool plain_is_due(const struct ds_pace *p, uint32_t context) {
-    if (!p->learned.seen) return p->since_plain == 0 && p->learned.costs.tuning.seen_pass[0] <= 0;
-    return p->since_plain > PLAIN_EVERY * (1 + 8 * DS_MAX(ds_pace_gain(p, context) - 1, 0));
+static bool probe_is_due(const struct ds_pace *p, uint32_t context, uint32_t stored) {
+    const struct ds_pace_learned *l = &p->learned;
+    if (p->pending || l->since < l->wait) return false;
+    const double cost = ds_cost_draft(&l->costs, p->block, context) + ds_cost_feed(&l->costs, stored);
+    return l->since * PROBE_SHARE >= cost * plain_rate(p, context) && !is_hopeless(p, context);
+}
+
+/* The cost of plain decoding is what speculation is judged by; rounds spent on it cost the more, the more speculation gains. */
+static bool plain_is_due(const struct ds_pace *p) {
+    const struct ds_pace_learned *l = &p->learned;
+    if (!l->seen) return l->costs.tuning.seen_pass[0] <= 0;
+    return l->since_plain > PLAIN_EVERY * (1 + 8 * DS_MAX(ds_pace_gain(p) - 1, 0));
+}
+
+static void park(struct ds_pace *p, uint32_t wait) {
+    struct ds_pace_learned *l = &p->learned;
+    l->shortfall = 0;
+    l->wait = wait;
+    l->parked = true;
+    l->since = l->rounds = p->pending = p->plain_left = 0;
 }
 
 struct ds_pace_plan ds_pace_next(struct ds_pace *p, uint32_t context, uint32_t stored, uint32_t room) {
-    if (room == 0 || p->block == 0) return (struct ds_pace_plan){DS_PACE_PLAIN, 0};
-    if (!p->learned.parked && plain_is_due(p, context)) return (struct ds_pace_plan){DS_PACE_PLAIN, 0};
-    if (!p->learned.parked) return (struct ds_pace_plan){DS_PACE_SPECULATE, slots_worth_drafting(p, context)};
-    if (!probe_is_due(p, context, stored)) return (struct ds_pace_plan){DS_PACE_PLAIN, 0};
-    return (struct ds_pace_plan){p->coupled ? DS_PACE_PROBE : DS_PACE_SPECULATE, p->block};
+    static const struct ds_pace_plan plain = {DS_PACE_PLAIN, 0};
+    struct ds_pace_learned *l = &p->learned;
+    if (room == 0 || p->block == 0) return plain;
+    if (!l->seen && !l->parked && is_hopeless(p, context)) park(p, FIRST_WAIT);
+    if (l->parked) {
+        if (!probe_is_due(p, context, stored)) return plain;
+        return (struct ds_pace_plan){p->coupled ? DS_PACE_PROBE : DS_PACE_SPECULATE, p->block};
+    }
+    if (!p->plain_left && plain_is_due(p)) p->plain_left = PLAIN_RUN;
+    if (p->plain_left) return plain;
+    return (struct ds_pace_plan){DS_PACE_SPECULATE, slots_worth_drafting(p, context)};
 }
 
 uint32_t ds_pace_choose(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n, uint32_t room) {
@@ -141,46 +179,46 @@ static double patience(const struct ds_pace_learned *l) {
     return DS_MIN(FIRST_PATIENCE + PATIENCE_SHARE * l->committed, MOST_PATIENCE);
 }
 
-static void park(struct ds_pace *p) {
-    p->learned.shortfall = 0;
-    p->learned.wait = p->rounds >= ROUNDS_TO_TRUST ? FIRST_WAIT : DS_MIN(2 * p->learned.wait, (uint32_t)MOST_WAIT);
-    p->learned.parked = true;
-    p->since = p->rounds = p->pending = 0;
-}
-
 /* After a look at a block while parked: does speculation pay now? */
-static void reconsider(struct ds_pace *p, uint32_t context) {
-    p->learned.parked = ds_pace_gain(p, context) <= UNPARK_GAIN;
+static void reconsider(struct ds_pace *p) {
+    p->learned.parked = ds_pace_gain(p) <= UNPARK_GAIN;
     p->learned.wait = p->learned.parked ? DS_MIN(2 * p->learned.wait, (uint32_t)MOST_WAIT) : p->learned.wait;
-    p->since = p->rounds = 0;
+    p->learned.since = p->learned.rounds = 0;
 }
 
 void ds_pace_speculated(struct ds_pace *p, const struct ds_pace_round *r) {
     struct ds_pace_learned *l = &p->learned;
     if (r->draft_seconds > 0) ds_cost_observe_draft(&l->costs, r->slots, r->context, r->draft_seconds);
     if (r->pass_seconds > 0) ds_cost_observe_pass(&l->costs, r->verified + 1, r->context, r->pass_seconds);
-    p->since_plain = r->verified ? p->since_plain + 1 : 0;
+    l->since_plain++;
+    p->plain_run = 0;
     learn_use(p, r->context, r->confidence, r->slots);
     const bool probe = l->parked;
     /* The outcome is learned first: a round that failed should say so in its own expectation. */
     ds_reliability_observe(&l->reliability, r->confidence, r->verified, r->accepted);
     const struct value value = best_value(p, r->context, r->confidence, r->slots, r->slots);
-    p->rounds++;
-    add_to_means(l, probe ? PROBE_WEIGHT : MEAN_WEIGHT, value.tokens, value.seconds);
+    l->rounds++;
+    add_to_means(l, probe ? PROBE_WEIGHT : MEAN_WEIGHT, value.tokens, value.seconds * plain_rate(p, r->context));
     l->shortfall = DS_MAX(l->shortfall + value.seconds * plain_rate(p, r->context) - value.tokens, 0);
-    if (probe) reconsider(p, r->context);
-    else if (l->shortfall > patience(l)) park(p);
+    if (probe) reconsider(p);
+    else if (l->shortfall > patience(l)) park(p, l->rounds >= ROUNDS_TO_TRUST ? FIRST_WAIT : DS_MIN(2 * l->wait, (uint32_t)MOST_WAIT));
 }
 
 void ds_pace_plain(struct ds_pace *p, uint32_t context, double pass_seconds) {
-    if (pass_seconds > 0) ds_cost_observe_pass(&p->learned.costs, 1, context, pass_seconds);
-    p->since++;
-    p->since_plain = 0;
+    struct ds_pace_learned *l = &p->learned;
+    if (pass_seconds > 0 && p->plain_run > 0) {
+        if (l->parked) ds_cost_observe_machine(&l->costs, context, pass_seconds);
+        else ds_cost_observe_pass(&l->costs, 1, context, pass_seconds);
+    }
+    p->plain_run++;
+    l->since += l->since < UINT32_MAX;
+    if (p->plain_left && --p->plain_left == 0) l->since_plain = 0;
 }
 
 void ds_pace_probed(struct ds_pace *p, uint32_t context, const int32_t *draft, const float *confidence, uint32_t n, double draft_seconds) {
-    if (draft_seconds > 0) ds_cost_observe_draft(&p->learned.costs, n, context, draft_seconds);
-    p->since = 0;
+    if (draft_seconds > 0) ds_cost_observe_probe(&p->learned.costs, n, context, draft_seconds);
+    p->learned.since = 0;
+    p->plain_run = 0;
     p->pending = n;
     p->matched = 0;
     p->position = context + 1;
@@ -193,9 +231,9 @@ static void finish_probe(struct ds_pace *p, uint32_t context) {
     ds_reliability_observe(&p->learned.reliability, p->confidence, n, p->matched);
     learn_use(p, context, p->confidence, n);
     const struct value value = best_value(p, context, p->confidence, n, n);
-    add_to_means(&p->learned, PROBE_WEIGHT, value.tokens, value.seconds);
+    add_to_means(&p->learned, PROBE_WEIGHT, value.tokens, value.seconds * plain_rate(p, context));
     p->pending = 0;
-    reconsider(p, context);
+    reconsider(p);
 }
 
 void ds_pace_committed(struct ds_pace *p, uint32_t position, int32_t token) {

@@ -6,10 +6,12 @@
  *                 have attained of late, and at least plain decoding's. What plain decoding would have made in the same
  *                 time is kept count of: when it is ahead by some tokens, speculation parks. At first one or two tokens are
  *                 enough; the more has been generated, the more patience there is for a few bad rounds. Now and then, and
- *                 at the very beginning, a round is plain, so that what the other way would cost is known and not only believed.
+ *                 at the very beginning, some rounds are plain, so that what the other way would cost is known and not only
+ *                 believed; the first of them does not count, because it finds the caches full of the drafter.
  *   parked        plain decoding; the drafter's context is only stored. Now and then a block is drafted and compared with the tokens
  *                 that plain decoding gives anyway: a probe costs one draft and no verification, and tells of every slot. Probes back
- *                 off, and take at most one part in a hundred of the time.
+ *                 off, and take at most one part in a hundred of the time. Where not even drafts that are all accepted would
+ *                 pay, there is nothing to look for: it is parked from the first token, and no probe is made.
  *
  * Deterministic given what it is told; no clock, no allocation. With coupled sampling nothing here can change a token. With rejection
  * sampling every decision about y[k] is made before y[k] is looked at: lengths come from Algorithm 1, and a probe is a round.
@@ -30,22 +32,24 @@ enum ds_pace_step {
 struct ds_pace_learned {
     struct ds_costs costs;
     struct ds_reliability reliability;
-    double tokens, seconds;         /* means over the latest rounds: expected tokens, predicted seconds */
+    double tokens, passes;          /* means over the latest rounds: expected tokens, predicted time in plain passes */
     uint32_t seen;                  /* rounds and probes behind these means */
     double shortfall;               /* tokens that plain decoding would be ahead by, since it was last behind */
     double committed;               /* tokens altogether */
     double use[DS_MAX_BLOCK];       /* mean worth of a slot: tokens it adds beyond the time its row costs */
     bool parked;
-    uint32_t wait; /* parked: tokens until the next probe */
+    uint32_t wait;        /* parked: tokens until the next probe */
+    uint32_t since;       /* parked: tokens since the last probe, or since it parked, in whatever sequence */
+    uint32_t rounds;      /* speculated since it unparked */
+    uint32_t since_plain; /* rounds since passes of one row were timed */
 };
 
 struct ds_pace {
     struct ds_pace_learned learned;
     uint32_t block;  /* slots of a whole draft */
     bool coupled;    /* else: rejection */
-    uint32_t since;  /* tokens since the last probe, or since it parked */
-    uint32_t rounds; /* speculated since it unparked */
-    uint32_t since_plain; /* rounds since a pass of one row was timed */
+    uint32_t plain_run;  /* plain rounds in a row */
+    uint32_t plain_left; /* plain rounds still to run, so that their cost is known */
     uint32_t partial; /* rounds in a row that drafted fewer slots than the block */
     /* The block of a probe, compared with tokens as they are committed. */
     uint32_t pending, matched; /* pending 0: none */
@@ -60,7 +64,7 @@ void ds_pace_start(struct ds_pace *pace, const struct ds_pace_learned *learned, 
 
 struct ds_pace_plan {
     enum ds_pace_step step;
-    uint32_t slots; /* to draft; 0 for PLAIN */
+    uint32_t slots; /* to draft: a power of two or the block; 0 for PLAIN */
 };
 /*
  * What the next round should do. `context`: the anchor's position; `stored`: positions whose features wait to be taken in; `room`: most
@@ -86,7 +90,13 @@ void ds_pace_probed(struct ds_pace *pace, uint32_t context, const int32_t *draft
 /* `token` is now at `position` of the sequence: any round's. */
 void ds_pace_committed(struct ds_pace *pace, uint32_t position, int32_t token);
 
+/*
+ * The table was made while the machine had much else to do: passes take less than half of what it says. Averages follow it, but what
+ * was never run stays as wrong as it was, so it is better made again.
+ */
+bool ds_pace_table_is_stale(const struct ds_pace_learned *learned);
+
 /* Speed of speculation over plain decoding as the means have it; 1 when nothing is known. */
-double ds_pace_gain(const struct ds_pace *pace, uint32_t context);
+double ds_pace_gain(const struct ds_pace *pace);
 
 #endif
