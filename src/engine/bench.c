@@ -33,7 +33,7 @@ static ds_status fill_rows(ds_session *session, uint32_t n, uint32_t outputs, st
     const struct ds_sequence *s = &session->sequence;
     struct ds_rows_buffer *rows = &session->engine->target.rows;
     const uint32_t anchor = anchor_of(s);
-    DS_TRY(ds_pager_reserve(&session->engine->pager, s->slot, anchor + n, err));
+    DS_TRY(ds_sequence_reserve(&session->engine->spec, &session->sequence, anchor + n, err));
     for (uint32_t j = 0; j < n; j++) {
         const uint32_t position = anchor + j;
         rows->in_ids[j] = s->tokens[(anchor + j) % s->length]; /* the anchor, then the sequence from its start */
@@ -63,7 +63,7 @@ static ds_status timed_draft(ds_session *session, double *seconds, struct ds_err
     const uint32_t g = drafter->model->block_size, anchor = anchor_of(s);
     struct ds_sample_row sample[DS_MAX_BLOCK];
     for (uint32_t k = 0; k < g; k++) sample[k] = ds_sample_row_of(&s->sampling, anchor + 1 + k);
-    DS_TRY(ds_pager_reserve(&session->engine->pager, s->slot, anchor + drafter->model->block_rows, err));
+    DS_TRY(ds_sequence_reserve(&session->engine->spec, &session->sequence, anchor + drafter->model->block_rows, err));
     const double start = ds_os_seconds();
     DS_TRY(ds_drafter_block(drafter, s->slot, anchor, s->tokens[anchor], sample, g, err));
     *seconds = ds_os_seconds() - start;

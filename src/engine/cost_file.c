@@ -55,6 +55,7 @@ static bool read_table(const json_t *root, struct ds_cost_table *t) {
     t->block = (uint32_t)block;
     t->draft = (struct ds_cost_line){number(draft, "seconds"), number(draft, "per_position")};
     t->draft_slot = number(draft, "per_slot");
+    t->draft_sequence = number(draft, "per_sequence");
     t->feed = number(context, "seconds");
     t->feed_row = number(context, "per_row");
     t->spread = DS_MAX(number(root, "spread"), 0);
@@ -103,8 +104,8 @@ static json_t *make_json(const ds_engine *engine, const char *key) {
     json_t *passes = json_array();
     for (uint32_t i = 0; passes && i < t->n_widths; i++)
         json_array_append_new(passes, json_pack("{sisfsf}", "rows", (int)t->widths[i], "seconds", t->pass[i].base, "per_position", t->pass[i].per_position));
-    return json_pack("{sssos{sisfsfsf}s{sfsf}sfsiso}", "key", key, "passes", passes, "draft", "slots", (int)t->block, "seconds", t->draft.base,
-                     "per_position", t->draft.per_position, "per_slot", t->draft_slot, "context", "seconds", t->feed, "per_row", t->feed_row, "spread", t->spread, "measured", (int)t->measured, "learned",
+    return json_pack("{sssos{sisfsfsfsf}s{sfsf}sfsiso}", "key", key, "passes", passes, "draft", "slots", (int)t->block, "seconds", t->draft.base,
+                     "per_position", t->draft.per_position, "per_slot", t->draft_slot, "per_sequence", t->draft_sequence, "context", "seconds", t->feed, "per_row", t->feed_row, "spread", t->spread, "measured", (int)t->measured, "learned",
                      ds_learned_to_json(engine));
 }
 

@@ -10,7 +10,7 @@
  * alike. Of each the second fastest of several runs counts: others disturbed it hardly. Some sweeps at least, if they fit into a few
  * seconds; quick ones are repeated.
  */
-enum { MOST_SWEEPS = 16, WANTED_SWEEPS = 4, PLAIN_RUNS = 3, MOST_RUNS = MOST_SWEEPS * PLAIN_RUNS, MOST_WIDTH = 64, FAR_CONTEXT = 1024, LEAST_SPAN = 256 };
+enum { MOST_SWEEPS = 16, WANTED_SWEEPS = 4, PLAIN_RUNS = 3, MOST_RUNS = MOST_SWEEPS * PLAIN_RUNS, MOST_WIDTH = 64, MOST_WIDTH_TOGETHER = 32, FAR_CONTEXT = 1024, LEAST_SPAN = 256 };
 static const double ENOUGH_SECONDS = 0.5, MOST_SECONDS = 8;
 
 struct runs {
@@ -23,7 +23,8 @@ struct measuring {
     const struct ds_sequence *sequence;
     uint32_t near, far; /* contexts; far 0: there is no room for one */
     uint32_t n_widths, widths[DS_COST_MOST_WIDTHS];
-    struct runs pass[DS_COST_MOST_WIDTHS], far_pass[DS_COST_MOST_WIDTHS], draft_one, draft, far_draft, feed_one, feed_many;
+    struct runs pass[DS_COST_MOST_WIDTHS], far_pass[DS_COST_MOST_WIDTHS], draft_one, draft, far_draft, draft_many, feed_one, feed_many;
+    uint32_t block_width; /* index of the width of one sequence's widest round */
 };
 
 /* NULL: not of interest. */
@@ -82,6 +83,22 @@ static ds_status time_draft(struct measuring *m, uint32_t slots, uint32_t contex
     return DS_OK;
 }
 
+/* Blocks for as many sequences as may draft in one pass; here they are all the same one. */
+static ds_status time_drafts_together(struct measuring *m, struct ds_error *err) {
+    struct ds_drafter *drafter = &m->engine->drafter;
+    const uint32_t g = drafter->model->block_size, n = drafter->most_sequences;
+    if (n < 2) return DS_OK;
+    ds_drafter_begin(drafter, n, g);
+    for (uint32_t s = 0; s < n; s++) {
+        ds_drafter_set(drafter, s, m->sequence->slot, m->near, some_token(m->engine, s));
+        for (uint32_t k = 0; k < g; k++) *ds_drafter_sample(drafter, s, k) = ds_sample_row_of(&m->sequence->sampling, m->near + 1 + k);
+    }
+    const double start = ds_os_seconds();
+    DS_TRY(ds_drafter_run(drafter, err));
+    note(&m->draft_many, start);
+    return DS_OK;
+}
+
 static ds_status time_feed(struct measuring *m, uint32_t rows, struct runs *runs, struct ds_error *err) {
     ds_token *const following = m->engine->drafter.following;
     for (uint32_t i = 0; i < rows; i++) following[i] = some_token(m->engine, i);
@@ -99,7 +116,12 @@ static void choose_widths(struct measuring *m) {
     const struct ds_target_params *p = &m->engine->target.params;
     const uint32_t most = DS_MIN(DS_MIN(p->rows, p->out_rows), m->engine->draft_model->block_size + 1);
     for (size_t i = 0; i < DS_COUNT(widths) && widths[i] < most; i++) m->widths[m->n_widths++] = widths[i];
+    m->block_width = m->n_widths;
     m->widths[m->n_widths++] = most;
+    /* Several sequences together: a few more widths, for beyond the last what lies in proportion is believed. */
+    const uint32_t together = DS_MIN(DS_MIN(p->rows, p->out_rows), m->engine->params.max_sessions * (m->engine->draft_model->block_size + 1));
+    for (uint32_t rows = 16; rows <= MOST_WIDTH_TOGETHER && rows <= DS_MIN(together, m->engine->params.context - m->near); rows *= 2)
+        if (rows > m->widths[m->n_widths - 1] && m->n_widths < DS_COST_MOST_WIDTHS) m->widths[m->n_widths++] = rows;
 }
 
 /* Positions behind a context that a pass or a draft may use. */
@@ -146,7 +168,7 @@ static ds_status time_plain(struct measuring *m, uint32_t context, struct runs *
 }
 
 static ds_status sweep(struct measuring *m, struct ds_error *err) {
-    const uint32_t last = m->n_widths - 1, g = m->engine->draft_model->block_size;
+    const uint32_t last = m->block_width, g = m->engine->draft_model->block_size;
     DS_TRY(time_plain(m, m->near, &m->pass[0], err));
     for (uint32_t i = 1; i <= last; i++) {
         const bool whole = i > 1 || last == 1;
@@ -154,6 +176,8 @@ static ds_status sweep(struct measuring *m, struct ds_error *err) {
         DS_TRY(time_pass(m, m->widths[i], m->near, &m->pass[i], err));
         if (whole) DS_TRY(time_feed(m, i == last ? batch_of(m) : 1, i == last ? &m->feed_many : &m->feed_one, err));
     }
+    for (uint32_t i = last + 1; i < m->n_widths; i++) DS_TRY(time_pass(m, m->widths[i], m->near, &m->pass[i], err));
+    DS_TRY(time_drafts_together(m, err));
     if (!last) { /* passes have one row: drafts cannot pay, but what they cost is told */
         DS_TRY(time_draft(m, g, m->near, &m->draft, err));
         DS_TRY(time_feed(m, 1, &m->feed_one, err));
@@ -169,7 +193,7 @@ static ds_status sweep(struct measuring *m, struct ds_error *err) {
 static ds_status run_sweeps(struct measuring *m, struct ds_error *err) {
     ds_engine *e = m->engine;
     const uint32_t positions = DS_MAX(DS_MAX(m->near, m->far) + tail_of(e), m->near + batch_of(m));
-    DS_TRY(ds_pager_reserve(&e->pager, m->sequence->slot, positions, err));
+    DS_TRY(ds_sequence_reserve(&e->spec, m->sequence, positions, err));
     DS_TRY(fill_pages(m, &e->target.cache, e->target.params.stream, err));
     DS_TRY(fill_pages(m, &e->drafter.cache, e->drafter.params.stream, err));
     DS_TRY(time_pass(m, 1, m->near, NULL, err)); /* the first run of anything is slow */
@@ -186,6 +210,7 @@ static ds_status run_sweeps(struct measuring *m, struct ds_error *err) {
 
 static void fit(struct measuring *m, struct ds_cost_table *out) {
     struct ds_cost_samples s = {.n = m->n_widths, .near_context = m->near, .far_context = m->far, .block = m->engine->draft_model->block_size,
+                                .draft_sequences = m->draft_many.n ? m->engine->drafter.most_sequences : 0, .draft_many = time_of(&m->draft_many),
                                 .feed_rows = batch_of(m), .feed_one = time_of(&m->feed_one), .feed_many = time_of(&m->feed_many)};
     double least = 0, middle = 0;
     if (!m->feed_one.n) s.feed_one = s.feed_many / s.feed_rows;
@@ -209,6 +234,8 @@ static ds_status measure(struct measuring *m, struct ds_cost_table *out, bool *d
     choose_widths(m);
     const ds_status status = run_sweeps(m, err);
     ds_pager_truncate(&m->engine->pager, m->sequence->slot, m->sequence->computed);
+    *done = status != DS_ERROR_LIMIT; /* too few pages are free to measure in */
+    if (!*done) return DS_OK;
     if (status != DS_OK) return ds_fail_context(err, "measuring the costs of passes");
     fit(m, out);
     return DS_OK;

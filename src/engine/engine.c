@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_CONTEXT = 4096, DEFAULT_CHUNK = 256, MOST_CHUNK = 256, MOST_SESSIONS = 4096, OUT_ROWS = 32, MOST_THREADS = 1024 };
+enum { DEFAULT_CONTEXT = 4096, DEFAULT_CHUNK = 256, MOST_CHUNK = 256, MOST_SESSIONS = 4096, OUT_ROWS = 32, MOST_OUT_ROWS = 64, MOST_THREADS = 1024 };
 
 #define TEXT_OF(x) #x
 #define VERSION_TEXT(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
@@ -98,7 +98,8 @@ static ds_status place_models(ds_engine *engine, struct ds_error *err) {
 static struct ds_placement *draft_placement(ds_engine *engine) { return &engine->placements[engine->n_placements - 1]; }
 
 /* How long sequences can be, and how many rows a pass has. */
-static ds_status choose_sizes(ds_engine *engine, uint32_t *positions, uint32_t *rows, struct ds_error *err) {
+static ds_status choose_sizes(ds_engine *engine, uint32_t *positions, uint32_t *rows, uint32_t *n_pages, uint32_t *n_kept,
+                              struct ds_error *err) {
     ds_engine_params *p = &engine->params;
     const uint32_t trained = engine->model->config.context;
     if (p->context > trained)
@@ -109,20 +110,35 @@ static ds_status choose_sizes(ds_engine *engine, uint32_t *positions, uint32_t *
     *positions = p->context + (engine->draft_model ? engine->draft_model->block_rows : 0);
     *rows = DS_MAX(p->max_rows, block + 1);
     const uint64_t pages = (uint64_t)p->max_sessions * DS_ALIGN_UP((uint64_t)*positions, DS_PAGE) / DS_PAGE;
+    const uint64_t kept = p->prefix_positions ? (p->prefix_positions - 1) / DS_PAGE + 1 : 0;
+    const uint64_t shared = p->kv_positions ? (p->kv_positions - 1) / DS_PAGE + 1 : pages + DS_MIN(kept, (uint64_t)INT32_MAX);
+    if (shared > INT32_MAX)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "a cache of %llu positions (kv_positions %llu, prefix_positions %llu) is more than can be addressed",
+                       (unsigned long long)shared * DS_PAGE, (unsigned long long)p->kv_positions, (unsigned long long)p->prefix_positions);
     if (pages > INT32_MAX)
         return ds_fail(err, DS_ERROR_ARGUMENT, "%u sessions of %u positions are more than the cache can address", p->max_sessions, p->context);
+    *n_pages = p->kv_positions ? (uint32_t)DS_MIN(shared, pages + kept) : (uint32_t)shared;
+    *n_kept = (uint32_t)DS_MIN(kept, (uint64_t)*n_pages);
     return DS_OK;
+}
+
+/* Logits take much memory: enough for one session, and more for several, up to a limit. */
+static uint32_t out_rows_for(const ds_engine *engine, uint32_t rows) {
+    const uint32_t block = engine->draft_model ? engine->draft_model->block_size + 1 : 1;
+    const uint32_t all = DS_MIN(engine->params.max_sessions, (uint32_t)MOST_OUT_ROWS) * block;
+    return DS_MIN(rows, DS_MAX((uint32_t)OUT_ROWS, DS_MIN(all, (uint32_t)MOST_OUT_ROWS)));
 }
 
 static ds_status plan_memory(ds_engine *engine, struct ds_error *err) {
     const ds_engine_params *p = &engine->params;
     struct ds_placement *home = &engine->placements[0], *draft = draft_placement(engine);
-    uint32_t positions = 0, rows = 0;
-    DS_TRY(choose_sizes(engine, &positions, &rows, err));
-    DS_TRY(ds_pager_create(p->max_sessions, (positions + DS_PAGE - 1) / DS_PAGE, &engine->pager, err));
+    uint32_t positions = 0, rows = 0, pages = 0, kept = 0;
+    DS_TRY(choose_sizes(engine, &positions, &rows, &pages, &kept, err));
+    DS_TRY(ds_pager_create(p->max_sessions, (positions + DS_PAGE - 1) / DS_PAGE, pages, &engine->pager, err));
+    DS_TRY(ds_prefix_create(&engine->pager, kept, &engine->prefix, err));
     DS_TRY(ds_model_load(engine->model, home->loader, positions, err));
     struct ds_target_params target = {.device = home->device, .stream = home->stream, .pager = &engine->pager, .rows = rows,
-                                      .out_rows = DS_MIN(rows, (uint32_t)OUT_ROWS), .kv_f16 = p->kv == DS_KV_F16};
+                                      .out_rows = out_rows_for(engine, rows), .kv_f16 = p->kv == DS_KV_F16};
     if (engine->draft_model) {
         target.tap_layers = engine->draft_model->tap_layers;
         target.n_taps = engine->draft_model->n_taps;
@@ -181,7 +197,8 @@ static ds_status open_engine(ds_engine *engine, const ds_engine_params *params, 
     DS_TRY(plan_memory(engine, err));
     engine->spec = (struct ds_spec){.target = &engine->target, .drafter = engine->draft_model ? &engine->drafter : NULL,
                                     .pager = &engine->pager, .lock = engine->lock, .context = engine->params.context,
-                                    .chunk = engine->params.max_rows, .temperature = engine->scheduling.temperature};
+                                    .chunk = engine->params.max_rows, .temperature = engine->scheduling.temperature,
+                                    .prefix = &engine->prefix};
     return check_budget(engine, err);
 }
 
@@ -279,6 +296,7 @@ void ds_engine_destroy(ds_engine *engine) {
     if (engine->scheduling.known && engine->scheduling.changed) ds_costs_store(engine);
     ds_drafter_free(&engine->drafter);
     ds_target_free(&engine->target);
+    ds_prefix_free(&engine->prefix);
     ds_pager_free(&engine->pager);
     for (uint32_t i = 0; i < engine->n_placements; i++) {
         struct ds_placement *p = &engine->placements[i];

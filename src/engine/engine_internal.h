@@ -39,6 +39,7 @@ struct ds_engine {
     struct ds_placement placements[2]; /* [0] the target's */
     uint32_t n_placements;
     struct ds_pager pager;
+    struct ds_prefix prefix;
     struct ds_target target;
     struct ds_drafter drafter;
     struct ds_spec spec;
@@ -55,6 +56,7 @@ struct ds_session {
     struct ds_sequence sequence;
     atomic_bool cancelled;
     bool running; /* inside a call that may call back: what changes the session is refused */
+    ds_batch *batch; /* that it is in; NULL: none */
     ds_round_fn trace;
     void *trace_user;
     ds_stats stats;
@@ -90,6 +92,7 @@ struct ds_generation {
     ds_stop stop;  /* DS_STOP_NONE: it goes on */
     uint32_t rows; /* known tokens that may go through the target in the next step */
     enum ds_pace_step step; /* of the step under way, where the scheduler decides */
+    bool beside_prompts;    /* its pass had rows of prompts */
 };
 /* Marks nothing as running: that is the caller's. *g is over at once (stop) where there is nothing to generate. */
 ds_status ds_generation_begin(struct ds_generation *g, struct ds_error *err);
@@ -110,6 +113,9 @@ enum { DS_MOST_TURNS = DS_SCHEDULE_MOST_REQUESTS };
  * what all share. Anchors and known tokens together must fit into a pass.
  */
 ds_status ds_generations_step(ds_engine *engine, struct ds_generation *const *list, struct ds_turn *turns, uint32_t n, struct ds_error *err);
+
+/* The session is about to be destroyed. True: it has a part in the step under way, whose end destroys it. */
+bool ds_batch_forget(ds_batch *batch, ds_session *session);
 
 const struct ds_tokenizer *ds_engine_tokenizer(const ds_engine *engine);
 const struct ds_chat_template *ds_engine_chat(const ds_engine *engine);

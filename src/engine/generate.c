@@ -82,22 +82,32 @@ static bool end_at_stop(const ds_session *session, struct ds_round_result *r) {
     return false;
 }
 
-static void tell_pace(struct ds_pace *pace, enum ds_pace_step step, const struct ds_round_result *r) {
-    if (step == DS_PACE_SPECULATE && r->n_draft) {
+/* Times of passes and drafts that others had a part in: the pass is still one of so many rows, the draft tells of nobody's own. */
+static void observe_company(struct ds_pace *pace, const struct ds_round_result *r) {
+    struct ds_costs *costs = &pace->learned.costs;
+    if (r->rows <= costs->table.widths[costs->table.n_widths - 1]) ds_cost_observe_pass(costs, r->rows, r->position, r->pass_seconds);
+}
+
+static void tell_pace(const struct ds_generation *g, const struct ds_round_result *r) {
+    struct ds_pace *pace = &g->session->pace;
+    const bool alone = r->rows == r->verified + 1;
+    const double pass = alone ? r->pass_seconds : 0, draft = r->drafting == 1 ? r->block_seconds : 0;
+    if (!alone && !g->beside_prompts) observe_company(pace, r);
+    if (g->step == DS_PACE_SPECULATE && r->n_draft) {
         ds_pace_speculated(pace, &(struct ds_pace_round){.context = r->position, .confidence = r->confidence, .slots = r->n_draft,
                                                          .verified = r->verified, .accepted = r->accepted,
-                                                         .draft_seconds = r->block_seconds, .pass_seconds = r->pass_seconds});
+                                                         .draft_seconds = draft, .pass_seconds = pass});
         return;
     }
-    if (step == DS_PACE_PROBE && r->n_draft) ds_pace_probed(pace, r->position, r->draft, r->confidence, r->n_draft, r->block_seconds);
-    ds_pace_plain(pace, r->position, r->pass_seconds);
+    if (g->step == DS_PACE_PROBE && r->n_draft) ds_pace_probed(pace, r->position, r->draft, r->confidence, r->n_draft, draft);
+    ds_pace_plain(pace, r->position, pass);
 }
 
 static void take_round(struct ds_generation *g, struct ds_round_result r) {
     ds_session *session = g->session;
     if (ds_generation_is_paced(g)) {
         session->stats.probes += g->step == DS_PACE_PROBE;
-        tell_pace(&session->pace, g->step, &r);
+        tell_pace(g, &r);
     }
     count_round(session, &r, end_at_stop(session, &r));
     trace(session, &r);
@@ -116,7 +126,9 @@ void ds_generation_take(struct ds_generation *g, const struct ds_turn *turn, dou
     }
     stats->prompt_tokens += turn->rows;
     stats->prefill_seconds += seconds;
-    if (turn->next >= 0) commit(g, turn->next);
+    if (turn->next < 0) return;
+    ds_spec_keep(&g->session->engine->spec, &g->session->sequence, ds_session_speculates(g->session), false);
+    commit(g, turn->next);
 }
 
 /* --- begin and end --- */
@@ -167,10 +179,15 @@ ds_status ds_generation_begin(struct ds_generation *g, struct ds_error *err) {
     if (g->stop != DS_STOP_NONE) return DS_OK;
     DS_TRY(start_pace(session, err));
     session->pace.coupled = !s->shaping.rejects; /* a session may have been configured anew */
+    uint32_t found;
+    DS_TRY(ds_spec_adopt(&session->engine->spec, s, ds_session_speculates(session), &found, err));
+    session->stats.cached_tokens += found;
     return ds_generation_decodes(g) ? DS_OK : ds_session_feed_all(session, err);
 }
 
 void ds_generation_end(struct ds_generation *g) {
     leave_pace(g);
-    ds_sequence_forget(&g->session->sequence, g->session->sequence.length); /* what a round accepted beyond the sequence's end */
+    ds_session *session = g->session;
+    ds_sequence_forget(&session->sequence, session->sequence.length); /* what a round accepted beyond the sequence's end */
+    ds_spec_keep(&session->engine->spec, &session->sequence, ds_session_speculates(session), false);
 }

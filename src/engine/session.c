@@ -52,6 +52,7 @@ static ds_status enable_parking(ds_session *session, struct ds_error *err) {
 }
 
 ds_status ds_session_require_idle(const ds_session *session, struct ds_error *err) {
+    if (session->batch) return ds_fail(err, DS_ERROR_ARGUMENT, "the session is in a batch: it cannot be changed before its answer is complete or it is removed");
     if (!session->running) return DS_OK;
     return ds_fail(err, DS_ERROR_ARGUMENT, "the session is in the middle of a call: one of its own callbacks cannot change it");
 }
@@ -105,7 +106,9 @@ ds_status ds_session_create(ds_engine *engine, const ds_session_params *params, 
 
 void ds_session_destroy(ds_session *session) {
     if (!session) return;
+    if (session->batch && ds_batch_forget(session->batch, session)) return; /* destroyed when the step is over */
     if (session->sequence.slot >= 0) {
+        ds_spec_keep(&session->engine->spec, &session->sequence, ds_session_speculates(session), true);
         ds_os_mutex_lock(session->engine->lock);
         ds_pager_release_sequence(&session->engine->pager, session->sequence.slot);
         ds_buffer_drop(&session->sequence.taps);
@@ -143,6 +146,7 @@ ds_status ds_session_rewind(ds_session *session, size_t length, struct ds_error 
     struct ds_sequence *s = &session->sequence;
     if (length > s->length)
         return ds_fail(err, DS_ERROR_ARGUMENT, "cannot rewind to %zu tokens: the sequence has %u", length, s->length);
+    if (length < s->length) ds_spec_keep(&session->engine->spec, s, ds_session_speculates(session), true);
     s->length = (uint32_t)length;
     session->pace.pending = 0;
     ds_sequence_forget(s, s->length);

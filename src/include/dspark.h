@@ -3,6 +3,7 @@
  *
  *   engine   a target model, an optional drafter, the devices they live on. Any thread may call it.
  *   session  one conversation: its tokens, its cache, its sampling. One thread at a time; different sessions in parallel.
+ *   batch    many sessions that generate together, step by step, each pass of the models serving all of them.
  *
  * Promises this interface keeps:
  *   - The tokens of a session depend on the checkpoint, the prompt, the sampling parameters and the seed, and on nothing
@@ -51,7 +52,7 @@ typedef enum ds_status {
     DS_ERROR_UNSUPPORTED, /* well-formed, but this build or device cannot do it */
     DS_ERROR_MISMATCH,    /* target and drafter, or session file and engine, do not belong together */
     DS_ERROR_DEVICE,      /* a device is absent, lost, or fails the numerics contract */
-    DS_ERROR_LIMIT,       /* the context of the session is full */
+    DS_ERROR_LIMIT,       /* the context of the session is full, or the cache's pages are all in use */
     DS_ERROR_NUMERIC,     /* the model gave a non-finite logit; the sequence has ended */
     DS_ERROR_CANCELLED,   /* ds_cancel was seen */
     DS_ERROR_INTERNAL     /* a bug of ours; please report the message */
@@ -108,6 +109,18 @@ typedef struct ds_engine_params {
     const char *trust;        /* refuse what is not signed by this key: 64 hexadecimal digits, or a file of public keys; NULL: any signature */
     const char *chat_template; /* "chatml", ..., in place of the one recognised in the checkpoint (docs/cli.md lists them); NULL: that one */
     const char *cache;        /* folder for what was measured on this machine, made when needed; NULL: nothing is kept */
+    /*
+     * Positions that the cache of all sessions together holds; 0: max_sessions * context, so that every session can be full. With fewer,
+     * memory follows what sessions really use: a batch lets sessions wait, others fail with DS_ERROR_LIMIT, when all is in use.
+     */
+    uint64_t kv_positions;
+    /*
+     * Prefix cache: at most so many positions of sequences that have been computed are kept, the drafter's context included, and shared with
+     * sequences that begin alike, which then start behind them. Least recently used pages go first, and when sessions need them. Their
+     * memory comes on top of the sessions' (with kv_positions: out of it). 0: none, because it takes memory that a program with one
+     * conversation, or without common beginnings, has no use for. It changes no token.
+     */
+    uint64_t prefix_positions;
 } ds_engine_params;
 DS_API ds_engine_params ds_engine_defaults(void);
 
@@ -329,11 +342,87 @@ typedef struct ds_stats {
     uint64_t generated;        /* tokens committed */
     uint64_t rounds, drafted, verified, accepted; /* sums over rounds */
     uint64_t committed_in_rounds; /* tau = committed_in_rounds / rounds; a round that ends on an accepted stop token counts its drafts alone */
-    double prefill_seconds, draft_seconds, verify_seconds, decode_seconds; /* decode: everything after the prefill */
+    double prefill_seconds, draft_seconds, verify_seconds, decode_seconds; /* decode: everything after the prefill. In a batch: of the
+                                                                              steps the session had a part in */
     uint64_t probes;           /* rounds of DS_SPEC_AUTO that drafted while parked, only to see whether speculation would pay */
+    uint64_t cached_tokens;    /* of prompts, found in the prefix cache instead of being run */
 } ds_stats;
 DS_API void ds_session_get_stats(const ds_session *session, ds_stats *stats);
 DS_API void ds_session_reset_stats(ds_session *session);
+
+/* --- batch --- */
+
+/*
+ * Sessions of one engine that generate together. Each step runs one pass of the target (and one of the drafter) for all of them: the
+ * sessions that decode have a round in it, and prompts go through it piece by piece beside them. A session's tokens are those it
+ * generates alone, whoever else is there.
+ *
+ *   ds_batch_add(batch, session, &request, err);           any number, at any time
+ *   while (left) ds_batch_step(batch, &left, err);         tokens come through the requests' callbacks
+ *
+ * Sessions run in the order they were added, as many at once as rows and pages allow; the others wait. A session begins when pages for its
+ * whole answer are free or can be freed, so that one that has begun is never stopped for lack of them. All that run advance in every
+ * step. What happens depends on the order of calls alone, not on time; with DS_SPEC_AUTO lengths depend on measured times, tokens do not.
+ *
+ * A batch belongs to one thread at a time; a session that is in it belongs to it, and calls that change the session are refused until it
+ * has left. Other sessions of the engine may generate in other threads meanwhile. Callbacks are called from ds_batch_step, without a
+ * lock; they may add and remove sessions, the one they serve included.
+ */
+typedef struct ds_batch ds_batch;
+
+typedef struct ds_batch_params {
+    size_t size;
+    uint32_t max_sessions; /* in the batch at once, waiting ones included; 0: the engine's max_sessions */
+    uint32_t max_running;  /* of them, with a part in one step; 0: as many as a pass can serve, at most 64 */
+    uint32_t prefill_rows; /* most rows of prompts in a step in which others decode; 0: 64. When nobody decodes a pass is as wide as it can be */
+} ds_batch_params;
+DS_API ds_batch_params ds_batch_defaults(void);
+
+/* The engine must be prepared, and outlive the batch. DS_ERROR_ARGUMENT for limits the engine does not have. */
+DS_API ds_status ds_batch_create(ds_engine *engine, const ds_batch_params *params, ds_batch **out, struct ds_error *err);
+/* Sessions in it leave as by ds_batch_remove. Not from a callback. Accepts NULL. */
+DS_API void ds_batch_destroy(ds_batch *batch);
+
+/*
+ * The answer is complete, or has ended early: `status` is DS_OK with the reason in `stop`, or this session's own error with `err`:
+ * DS_ERROR_CANCELLED, DS_ERROR_NUMERIC, DS_ERROR_LIMIT (more pages than the cache has, or than those who hold them will ever free), ..; the others
+ * go on. The session has left the batch: it may be used, added again, or destroyed.
+ */
+typedef void (*ds_done_fn)(void *user, ds_session *session, ds_stop stop, ds_status status, const struct ds_error *err);
+
+typedef struct ds_batch_request {
+    size_t size;
+    size_t max_tokens; /* as in ds_session_generate */
+    ds_token_fn token; /* NULL: none. Returning false ends the answer after the token */
+    ds_done_fn done;   /* NULL: none */
+    void *user;        /* of both */
+} ds_batch_request;
+
+/*
+ * Queues the session, which holds its prompt, for an answer. DS_ERROR_ARGUMENT for a session of another engine, in the middle of a call,
+ * in a batch already, or empty; DS_ERROR_LIMIT when max_sessions are in the batch.
+ */
+DS_API ds_status ds_batch_add(ds_batch *batch, ds_session *session, const ds_batch_request *request, struct ds_error *err);
+/*
+ * Takes the session out at once, with the tokens committed so far; `done` is not called. DS_ERROR_ARGUMENT when it is not in the batch. Destroying a
+ * session does the same. (ds_cancel, from any thread, ends it in the next step with DS_ERROR_CANCELLED and `done`.)
+ */
+DS_API ds_status ds_batch_remove(ds_batch *batch, ds_session *session, struct ds_error *err);
+
+/*
+ * One step. *left (may be NULL): sessions still in the batch, 0 when there is nothing more to do. An error is one that all share (a device that
+ * fails): sessions that had a part in the step have ended with it.
+ */
+DS_API ds_status ds_batch_step(ds_batch *batch, size_t *left, struct ds_error *err);
+
+typedef struct ds_batch_stats {
+    size_t size; /* set by the caller */
+    uint32_t running, waiting; /* sessions, now */
+    uint64_t steps;            /* with a pass of the target */
+    uint64_t rows;             /* of these passes */
+    uint64_t prompt_rows;      /* of them, prompts' */
+} ds_batch_stats;
+DS_API void ds_batch_get_stats(const ds_batch *batch, ds_batch_stats *stats);
 
 /* --- devices --- */
 

@@ -58,6 +58,7 @@ void ds_cost_fit(const struct ds_cost_samples *s, struct ds_cost_table *out) {
     const double per_position = slope(s->draft_whole, s->draft_whole_far, s);
     if (s->block > 1) out->draft_slot = DS_MAX(s->draft_whole - s->draft_one, 0) / (s->block - 1);
     out->draft = (struct ds_cost_line){DS_MAX(s->draft_whole - out->draft_slot * s->block - per_position * s->near_context, least), per_position};
+    out->draft_sequence = s->draft_sequences > 1 ? DS_MAX(s->draft_many - s->draft_whole, 0) / (s->draft_sequences - 1) : s->draft_whole;
     if (s->feed_rows > 1) out->feed_row = DS_MAX(s->feed_many - s->feed_one, 0) / (s->feed_rows - 1);
     out->feed = DS_MAX(s->feed_one - out->feed_row, 0);
 }
@@ -72,7 +73,8 @@ bool ds_cost_valid(const struct ds_cost_table *t) {
                   t->pass[i].per_position < t->pass[i - 1].per_position))
             return false;
     }
-    return time_is_sane(t->draft.base) && time_is_sane(t->draft.per_position) && time_is_sane(t->draft_slot) && time_is_sane(t->feed) &&
+    return time_is_sane(t->draft.base) && time_is_sane(t->draft.per_position) && time_is_sane(t->draft_slot) &&
+           time_is_sane(t->draft_sequence) && time_is_sane(t->feed) &&
            time_is_sane(t->feed_row);
 }
 
@@ -121,6 +123,13 @@ static double draft_factor(const struct ds_costs *c) { return c->tuning.all * fa
 
 double ds_cost_draft(const struct ds_costs *c, uint32_t slots, uint32_t context) {
     return (at(&c->table.draft, context) + c->table.draft_slot * slots) * draft_factor(c);
+}
+
+/* Fewer slots cost every sequence less alike. */
+double ds_cost_draft_of_several(const struct ds_costs *c, uint32_t slots, uint32_t sequences, uint32_t context) {
+    const double one = ds_cost_draft(c, slots, context);
+    if (sequences < 2) return one;
+    return one * (1 + c->table.draft_sequence * (sequences - 1) / (c->table.draft.base + c->table.draft_slot * c->table.block));
 }
 
 double ds_cost_feed(const struct ds_costs *c, double rows) {

@@ -26,6 +26,7 @@ struct ds_cost_table {
     uint32_t block;                               /* slots of a whole draft; 0: no drafter */
     struct ds_cost_line draft;                    /* what does not depend on the slots drafted */
     double draft_slot;                            /* more for each slot */
+    double draft_sequence;                        /* more for each sequence after the first that a whole block is drafted for in the same pass */
     double feed, feed_row;                        /* context: once, and for each row */
     double spread;                                /* how disturbed it was measured: the middle of several times over the least; 0: not known */
     uint32_t measured;                            /* times, the calmest of which this is */
@@ -40,6 +41,8 @@ struct ds_cost_samples {
     uint32_t n, near_context, far_context; /* near_context < far_context, or no far times */
     struct ds_cost_sample pass[DS_COST_MOST_WIDTHS]; /* rows ascending, the first is 1 */
     uint32_t block;
+    uint32_t draft_sequences;                        /* of draft_many; 0: several were not measured, and cost as much as one after the other */
+    double draft_many;                               /* whole blocks for so many sequences */
     double draft_one, draft_whole, draft_whole_far; /* one slot, all slots; far 0: not measured */
     uint32_t feed_rows;                             /* of feed_many */
     double feed_one, feed_many;
@@ -71,6 +74,8 @@ struct ds_costs {
 double ds_cost_pass(const struct ds_costs *costs, uint32_t rows, uint32_t context);
 /* Drafting of the first `slots` of a block. */
 double ds_cost_draft(const struct ds_costs *costs, uint32_t slots, uint32_t context);
+/* The same for several sequences in one pass of the drafter. */
+double ds_cost_draft_of_several(const struct ds_costs *costs, uint32_t slots, uint32_t sequences, uint32_t context);
 /* Taking `rows` positions in as context, in one pass of the drafter; `rows` may be an expectation. 0 for none. */
 double ds_cost_feed(const struct ds_costs *costs, double rows);
 

@@ -33,7 +33,20 @@ void ds_pace_start(struct ds_pace *p, const struct ds_pace_learned *learned, uin
 
 /* --- means --- */
 
-static double plain_rate(const struct ds_pace *p, uint32_t context) { return 1 / ds_cost_pass(&p->learned.costs, 1, context); }
+/* Seconds of a pass that a sequence with so many rows in it is charged with. */
+static double own_pass(const struct ds_pace *p, uint32_t rows, uint32_t context) {
+    const struct ds_costs *c = &p->learned.costs;
+    const uint32_t others = p->company.rows, decoding = DS_MAX(p->company.decoding, 1);
+    if (!others) return ds_cost_pass(c, rows, context);
+    return ds_cost_pass(c, decoding, context) / decoding + ds_cost_pass(c, others + rows, context) - ds_cost_pass(c, others + 1, context);
+}
+
+static double own_draft(const struct ds_pace *p, uint32_t slots, uint32_t context) {
+    const uint32_t drafting = DS_MAX(p->company.drafting, 1);
+    return ds_cost_draft_of_several(&p->learned.costs, slots, drafting, context) / drafting;
+}
+
+static double plain_rate(const struct ds_pace *p, uint32_t context) { return 1 / own_pass(p, 1, context); }
 
 double ds_pace_gain(const struct ds_pace *p) {
     const struct ds_pace_learned *l = &p->learned;
@@ -47,6 +60,8 @@ bool ds_pace_table_is_stale(const struct ds_pace_learned *l) {
 
 /* What time is worth: the rate of the better of the two ways. */
 static double rate(const struct ds_pace *p, uint32_t context) { return plain_rate(p, context) * DS_MAX(ds_pace_gain(p), 1); }
+
+double ds_pace_rate(const struct ds_pace *p, uint32_t context) { return rate(p, context); }
 
 /* The first rounds are averaged plainly. */
 static double weight_of_next(const struct ds_pace_learned *l) { return DS_MAX(MEAN_WEIGHT, 1.0 / (l->seen + 1)); }
@@ -68,14 +83,14 @@ struct value {
 /* Feeding is counted for every row, accepted or not: it is cheap, and the choice should not depend on small things. */
 static void pass_costs(const struct ds_pace *p, uint32_t context, uint32_t rows, double *seconds) {
     seconds[0] = 0;
-    for (uint32_t b = 1; b <= rows; b++) seconds[b] = ds_cost_pass(&p->learned.costs, b, context) + ds_cost_feed(&p->learned.costs, b);
+    for (uint32_t b = 1; b <= rows; b++) seconds[b] = own_pass(p, b, context) + ds_cost_feed(&p->learned.costs, b);
 }
 
 static struct value best_value(const struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n, uint32_t slots) {
     double survival[DS_MAX_BLOCK], seconds[DS_MAX_BLOCK + 2];
     ds_reliability_survival(&p->learned.reliability, confidence, n, survival);
     pass_costs(p, context, n + 1, seconds);
-    const double draft = ds_cost_draft(&p->learned.costs, slots, context);
+    const double draft = own_draft(p, slots, context);
     const struct ds_schedule_costs costs = {.pass = seconds, .rows = n + 1, .fixed = draft, .rate = rate(p, context)};
     const struct ds_schedule_request request = {.survival = survival, .n = n};
     struct ds_schedule best;
@@ -102,8 +117,8 @@ static uint32_t next_length(uint32_t slots, uint32_t block) { return DS_MIN(2 * 
 /* As many slots as pay for their drafting, the whole block at first and now and then. */
 static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
     const struct ds_pace_learned *l = &p->learned;
-    const double none = ds_cost_draft(&l->costs, 0, context), r = rate(p, context);
-    if (!(ds_cost_draft(&l->costs, 1, context) > none) || !l->seen || p->partial >= WHOLE_BLOCK_EVERY) {
+    const double none = own_draft(p, 0, context), r = rate(p, context);
+    if (!(own_draft(p, 1, context) > none) || !l->seen || p->partial >= WHOLE_BLOCK_EVERY) {
         p->partial = 0;
         return p->block;
     }
@@ -111,7 +126,7 @@ static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
     double use = 0, most = 0;
     for (uint32_t slots = 1, k = 0;; slots = next_length(slots, p->block)) {
         for (; k < slots; k++) use += l->use[k];
-        const double worth = use - (ds_cost_draft(&l->costs, slots, context) - none) * r;
+        const double worth = use - (own_draft(p, slots, context) - none) * r;
         if (worth > most || slots == 1) {
             most = worth;
             best = slots;
@@ -127,9 +142,9 @@ static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
 /* Speculation would lose though every draft were right. */
 static bool is_hopeless(const struct ds_pace *p, uint32_t context) {
     const struct ds_costs *c = &p->learned.costs;
-    const double plain = ds_cost_pass(c, 1, context);
+    const double plain = own_pass(p, 1, context);
     for (uint32_t slots = 1;; slots = next_length(slots, p->block)) {
-        const double seconds = ds_cost_draft(c, slots, context) + ds_cost_pass(c, 1 + slots, context) + ds_cost_feed(c, 1 + slots);
+        const double seconds = own_draft(p, slots, context) + own_pass(p, 1 + slots, context) + ds_cost_feed(c, 1 + slots);
         if ((1 + slots) * plain > HOPE * seconds) return false;
         if (slots == p->block) return true;
     }
@@ -138,13 +153,14 @@ static bool is_hopeless(const struct ds_pace *p, uint32_t context) {
 static bool probe_is_due(const struct ds_pace *p, uint32_t context, uint32_t stored) {
     const struct ds_pace_learned *l = &p->learned;
     if (p->pending || l->since < l->wait) return false;
-    const double cost = ds_cost_draft(&l->costs, p->block, context) + ds_cost_feed(&l->costs, stored);
+    const double cost = own_draft(p, p->block, context) + ds_cost_feed(&l->costs, stored);
     return l->since * PROBE_SHARE >= cost * plain_rate(p, context) && !is_hopeless(p, context);
 }
 
 /* The cost of plain decoding is what speculation is judged by; rounds spent on it cost the more, the more speculation gains. */
 static bool plain_is_due(const struct ds_pace *p) {
     const struct ds_pace_learned *l = &p->learned;
+    if (p->company.rows) return false; /* it would not be a pass of one row */
     if (!l->seen) return l->costs.tuning.seen_pass[0] <= 0;
     return l->since_plain > PLAIN_EVERY * (1 + 8 * DS_MAX(ds_pace_gain(p) - 1, 0));
 }

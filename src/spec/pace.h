@@ -44,8 +44,19 @@ struct ds_pace_learned {
     uint32_t since_plain; /* rounds since passes of one row were timed */
 };
 
+/*
+ * Others whose rows travel in the same pass. What a sequence is then charged with: its part of a pass in which all that decode have one
+ * row, what its own drafts add to the pass, and its part of the drafter's pass. Alone (all 0) that is the pass and the draft.
+ */
+struct ds_pace_company {
+    uint32_t rows;     /* of the pass, beside this sequence's own */
+    uint32_t decoding; /* sequences that decode in it, this one included */
+    uint32_t drafting; /* of them, those that draft together, this one included */
+};
+
 struct ds_pace {
     struct ds_pace_learned learned;
+    struct ds_pace_company company;
     uint32_t block;  /* slots of a whole draft */
     bool coupled;    /* else: rejection */
     uint32_t plain_run;  /* plain rounds in a row */
@@ -75,12 +86,15 @@ struct ds_pace_plan ds_pace_next(struct ds_pace *pace, uint32_t context, uint32_
 /* Of `n` drafts with these confidences, how many to verify: at most `room`. */
 uint32_t ds_pace_choose(struct ds_pace *pace, uint32_t context, const float *confidence, uint32_t n, uint32_t room);
 
+/* What a token of this sequence is worth in seconds: the better of plain decoding and what rounds attain of late. */
+double ds_pace_rate(const struct ds_pace *pace, uint32_t context);
+
 /* A speculating round is over. */
 struct ds_pace_round {
     uint32_t context;
     const float *confidence;
     uint32_t slots, verified, accepted;
-    double draft_seconds, pass_seconds; /* 0: not measured */
+    double draft_seconds, pass_seconds; /* 0: not measured, or not of this sequence alone */
 };
 void ds_pace_speculated(struct ds_pace *pace, const struct ds_pace_round *round);
 

@@ -28,8 +28,72 @@ ds_status ds_sequence_tell(const struct ds_spec *spec, struct ds_sequence *s, bo
 
 bool ds_sequence_can_draft(const struct ds_sequence *s) { return s->drafted_context + s->stored == s->computed; }
 
-ds_status ds_sequence_reserve(const struct ds_spec *spec, struct ds_sequence *s, uint32_t positions, struct ds_error *err) {
+/* --- pages --- */
+
+/* Positions below are never written again. A drafter in steps writes its last context row anew, when it drafts. */
+static uint32_t first_written(const struct ds_sequence *s) {
+    const uint32_t first = DS_MIN(s->computed, s->drafted_context ? s->drafted_context : s->computed);
+    return s->paired && first ? first - 1 : first;
+}
+
+/* Pages that others hold, too, are replaced by copies before they are written. */
+static ds_status make_private(const struct ds_spec *spec, const struct ds_sequence *s, struct ds_error *err) {
+    const uint32_t first = first_written(s);
+    for (uint32_t i = first / DS_PAGE; i < spec->pager->lengths[s->slot]; i++) {
+        int32_t from, to;
+        DS_TRY(ds_pager_make_private(spec->pager, s->slot, i, &from, &to, err));
+        if (from == to || i * DS_PAGE >= first) continue; /* nothing in it is of use */
+        DS_TRY(ds_cache_copy_page(&spec->target->cache, spec->target->params.stream, from, to, err));
+        if (spec->drafter) DS_TRY(ds_cache_copy_page(&spec->drafter->cache, spec->drafter->params.stream, from, to, err));
+    }
+    return DS_OK;
+}
+
+ds_status ds_sequence_reserve(const struct ds_spec *spec, const struct ds_sequence *s, uint32_t positions, struct ds_error *err) {
+    DS_TRY(make_private(spec, s, err));
     return ds_pager_reserve(spec->pager, s->slot, positions, err);
+}
+
+static uint32_t usable_prefix(const struct ds_spec *spec, const struct ds_sequence *s, bool speculates) {
+    const uint32_t matched = ds_prefix_match(spec->prefix, s->tokens, s->length, speculates);
+    /* The last row of a drafter in steps was paired with a token that may be another one here. */
+    const uint32_t complete = speculates && s->paired && matched ? matched - 1 : matched;
+    /* Two rows are left for a prefill: rounds begin where they do after a cold start, and such a drafter gets the feature it goes on from. */
+    return DS_MIN(complete, s->length - 2);
+}
+
+ds_status ds_spec_adopt(const struct ds_spec *spec, struct ds_sequence *s, bool speculates, uint32_t *found, struct ds_error *err) {
+    *found = 0;
+    if (!spec->prefix->capacity || s->computed || s->length < 3) return DS_OK;
+    ds_os_mutex_lock(spec->lock);
+    const uint32_t usable = usable_prefix(spec, s, speculates);
+    ds_status status = DS_OK;
+    if (usable) {
+        ds_pager_truncate(spec->pager, s->slot, 0);
+        ds_pager_adopt(spec->pager, s->slot, spec->prefix->path, (usable + DS_PAGE - 1) / DS_PAGE);
+        s->computed = usable;
+        s->drafted_context = speculates ? usable : 0;
+        s->stored = 0;
+        status = make_private(spec, s, err); /* at once: the pages this takes are promised */
+        if (status != DS_OK) {
+            ds_pager_truncate(spec->pager, s->slot, 0);
+            s->computed = s->drafted_context = 0;
+        }
+    }
+    ds_os_mutex_unlock(spec->lock);
+    if (status == DS_ERROR_LIMIT) return DS_OK; /* without it then */
+    *found = s->computed;
+    return status;
+}
+
+void ds_spec_keep(const struct ds_spec *spec, const struct ds_sequence *s, bool speculates, bool over) {
+    const uint32_t known = DS_MIN(speculates ? DS_MIN(s->computed, s->drafted_context) : s->computed, s->length);
+    /* A page that is written again would have to be copied first: of a sequence that goes on, those in front of it are kept. */
+    const uint32_t n = over ? known : DS_MIN(known, first_written(s));
+    if (!spec->prefix->capacity || !n) return;
+    ds_os_mutex_lock(spec->lock);
+    ds_prefix_insert(spec->prefix, s->slot, s->tokens, n, speculates, over);
+    ds_os_mutex_unlock(spec->lock);
 }
 
 /* --- the drafter's context --- */

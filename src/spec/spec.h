@@ -10,6 +10,7 @@
 
 #include "base/os.h"
 #include "draft/drafter.h"
+#include "model/prefix.h"
 #include "spec/accept.h"
 #include "spec/pace.h"
 #include "spec/shape.h"
@@ -25,6 +26,7 @@ struct ds_spec {
     uint32_t context; /* positions a sequence may hold */
     uint32_t chunk;   /* rows of a prefill pass */
     const float *temperature; /* [block_size] of the drafter's confidences (STS); NULL: all 1 */
+    struct ds_prefix *prefix; /* pages kept of past sequences; of capacity 0: none */
 };
 
 enum { DS_STORED_TAPS = 64 }; /* positions: a batch that the drafter takes in efficiently */
@@ -56,13 +58,18 @@ void ds_sequence_forget(struct ds_sequence *sequence, uint32_t computed);
 /* True when the drafter's context, with what is stored, reaches as far as the target's cache. */
 bool ds_sequence_can_draft(const struct ds_sequence *sequence);
 
-/* The lock is held, for these three: stored features become context; those of the last pass's rows [row, row + n) are stored. */
+/* The lock is held, for these three. Stored features become context; those of the last pass's rows [row, row + n) are stored. */
 ds_status ds_sequence_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err);
 ds_status ds_sequence_store(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t row, uint32_t n, struct ds_error *err);
 /* The histories of devices hold all tokens of the sequence; `drafter`: that of the drafter's, if it has its own. */
 ds_status ds_sequence_tell(const struct ds_spec *spec, struct ds_sequence *sequence, bool drafter, struct ds_error *err);
 /* Pages for positions below `positions`, those that are written from here on the sequence's own. */
-ds_status ds_sequence_reserve(const struct ds_spec *spec, struct ds_sequence *sequence, uint32_t positions, struct ds_error *err);
+ds_status ds_sequence_reserve(const struct ds_spec *spec, const struct ds_sequence *sequence, uint32_t positions, struct ds_error *err);
+
+/* An empty cache begins with what the prefix cache has of its tokens, the last two excepted. *found: positions. */
+ds_status ds_spec_adopt(const struct ds_spec *spec, struct ds_sequence *sequence, bool speculates, uint32_t *found, struct ds_error *err);
+/* Keeps what has been computed for others; `over`: the sequence will not go on from its last page. */
+void ds_spec_keep(const struct ds_spec *spec, const struct ds_sequence *sequence, bool speculates, bool over);
 
 /* Takes the stored features into the drafter's context. */
 ds_status ds_spec_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err);

@@ -17,6 +17,16 @@ class Example(CliTest):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(done.stdout, expected)
 
+    def test_answers_made_together_are_those_of_run(self):
+        prompts = [PROMPT.strip(), "Tom has 5 apples", "Tom has 5 pears and", "x"]
+        expected = b""
+        for prompt in prompts:
+            expected += prompt.encode() + self.expect(0, "run", "-m", TARGET, "-p", prompt, "-n", "48").out_bytes + b"\n---\n"
+        for arguments in [TARGET], [TARGET, DRAFTER]:
+            done = subprocess.run([os.environ["DSPARK_TOGETHER"], *arguments], input="\n".join(prompts).encode(), capture_output=True, timeout=TIMEOUT)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(sorted(done.stdout.split(b"\n---\n")), sorted(expected.split(b"\n---\n")))
+
     def test_it_explains_failures(self):
         done = subprocess.run([EXAMPLE, "/nonexistent"], input=b"", capture_output=True, timeout=TIMEOUT)
         self.assertEqual(done.returncode, 1)

@@ -22,7 +22,7 @@ static void a_random_walk_neither_loses_nor_duplicates_a_page(void **state) {
     (void)state;
     struct ds_pager pager;
     struct ds_error err;
-    check_ok(ds_pager_create(SEQUENCES, PER_SEQUENCE, &pager, &err), &err);
+    check_ok(ds_pager_create(SEQUENCES, PER_SEQUENCE, 0, &pager, &err), &err);
     uint32_t random = 1, held[SEQUENCES] = {0}; /* pages each sequence should have */
     bool taken[SEQUENCES] = {false};
     for (int step = 0; step < 20000; step++) {
@@ -63,7 +63,7 @@ static void a_reservation_keeps_the_pages_that_are_there(void **state) {
     (void)state;
     struct ds_pager pager;
     struct ds_error err;
-    check_ok(ds_pager_create(2, 4, &pager, &err), &err);
+    check_ok(ds_pager_create(2, 4, 0, &pager, &err), &err);
     assert_int_equal(ds_pager_take_sequence(&pager), 0);
     assert_int_equal(ds_pager_take_sequence(&pager), 1);
     check_ok(ds_pager_reserve(&pager, 0, 65, &err), &err);
@@ -82,7 +82,7 @@ static void more_positions_than_a_sequence_may_hold_are_refused(void **state) {
     (void)state;
     struct ds_pager pager;
     struct ds_error err;
-    check_ok(ds_pager_create(2, 4, &pager, &err), &err);
+    check_ok(ds_pager_create(2, 4, 0, &pager, &err), &err);
     (void)ds_pager_take_sequence(&pager);
     check_ok(ds_pager_reserve(&pager, 0, 100, &err), &err);
     assert_int_equal(ds_pager_reserve(&pager, 0, 4 * DS_PAGE + 1, &err), DS_ERROR_LIMIT);
@@ -96,7 +96,7 @@ static void when_all_sequences_are_taken_there_is_none(void **state) {
     (void)state;
     struct ds_pager pager;
     struct ds_error err;
-    check_ok(ds_pager_create(2, 1, &pager, &err), &err);
+    check_ok(ds_pager_create(2, 1, 0, &pager, &err), &err);
     assert_int_equal(ds_pager_take_sequence(&pager), 0);
     assert_int_equal(ds_pager_take_sequence(&pager), 1);
     assert_int_equal(ds_pager_take_sequence(&pager), -1);
