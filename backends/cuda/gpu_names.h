@@ -10,6 +10,8 @@
 #define DS_GPU_DRIVER "the NVIDIA driver"
 #define DS_GPU_TABLES(X) X(32)           /* wave sizes that there are kernels for */
 
+#define DS_GPU_OVERLAP 1                 /* launches may overlap (gpu_begin in gpu.h) */
+
 #define gpuError_t cudaError_t
 #define gpuSuccess cudaSuccess
 #define gpuErrorMemoryAllocation cudaErrorMemoryAllocation

@@ -86,7 +86,7 @@ static ds_status run_op(struct ds_stream *stream, ds_op op, const union ds_op_pa
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
     DS_TRY(ds_gpu_enter(device, err));
     DS_TRY(reserve(stream, op, params, err));
-    const struct ds_gpu_launch launch = {.stream = stream->handle, .scratch = stream->scratch, .processors = device->processors};
+    const struct ds_gpu_launch launch = {.stream = stream->handle, .scratch = stream->scratch, .processors = device->processors, .overlap = device->overlap};
     const gpuError_t error = device->kernels->op[op](&launch, params);
     return error == gpuSuccess ? DS_OK : ds_gpu_fail(device, error, op_names[op], 0, err);
 }
@@ -189,7 +189,9 @@ static gpuError_t describe(struct ds_gpu_device *device) {
     device->processors = (uint32_t)processors;
     device->memory_bytes = all;
     snprintf(device->description, sizeof device->description, "%.96s, %d processors, architecture %d.%d", properties.name, processors, major, minor);
-    return device->kernels ? gpuSuccess : gpuErrorNoKernelImage;
+    if (!device->kernels) return gpuErrorNoKernelImage;
+    device->overlap = device->kernels->overlaps();
+    return gpuSuccess;
 }
 
 static ds_status open_device(struct ds_gpu_device *device, struct ds_error *err) {

@@ -37,6 +37,7 @@ struct ds_gpu_device {
     char note[160]; /* "": the self-test passed */
     uint64_t memory_bytes;
     uint32_t processors;
+    bool overlap; /* of launches */
     const struct ds_gpu_kernels *kernels;
     struct ds_os_mutex *mutex; /* around what streams share: packing of weights, recording */
     struct ds_pool *pool;      /* packs weights; created with the first of them */

@@ -29,6 +29,14 @@ static inline struct gpu_grid gpu_grid_of(uint64_t x, uint64_t y = 1, uint64_t z
     return {static_cast<uint32_t>(x), static_cast<uint32_t>(y), static_cast<uint32_t>(z)};
 }
 
+/* Where a kernel is launched. `overlap`: it may start before the one in front of it has ended (gpu_begin). */
+struct gpu_where {
+    gpuStream_t stream;
+    bool overlap;
+    gpu_where(gpuStream_t given) : stream(given), overlap(false) {}
+    gpu_where(gpuStream_t given, bool may_overlap) : stream(given), overlap(may_overlap) {}
+};
+
 #if defined(__CUDACC__) || defined(__HIPCC__)
 
 /* --- CUDA and HIP --- */
@@ -147,6 +155,12 @@ GPU_FN struct gpu_words gpu_load16(const void *from) {
     return {{x.x, x.y, x.z, x.w}};
 }
 
+/* 16 bytes, aligned to 16, of any memory. */
+GPU_FN struct gpu_words gpu_read16(const void *from) {
+    const uint4 x = *static_cast<const uint4 *>(from);
+    return {{x.x, x.y, x.z, x.w}};
+}
+
 /* f16 to f32 is exact, so the hardware's conversion has the bits of numerics.h. */
 GPU_FN float gpu_from_f16(uint16_t bits) {
 #if defined(__CUDACC__)
@@ -163,11 +177,49 @@ GPU_FN float gpu_from_f16(uint16_t bits) {
 /* A multiply-add rounded once: only where the product is exact (docs/numerics.md), so that it gives the bits of * and +. */
 GPU_FN float gpu_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
+/*
+ * A kernel may start while the one before it still runs, if the launch says so (gpu_where): before gpu_begin it touches nothing but weights, and
+ * at gpu_begin it waits until all before it is done and seen. Every kernel calls it, in every thread. gpu_let_next: the one behind may start.
+ */
+GPU_FN void gpu_let_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+GPU_FN void gpu_begin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Whether the kernels that would run on the device at hand wait in gpu_begin, so that launches may overlap. */
+template <class... Parameters> static bool gpu_overlaps(void (*kernel)(Parameters...)) {
+#if defined(__CUDACC__) && defined(DS_GPU_OVERLAP)
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+#else
+    (void)kernel;
+    return false;
+#endif
+}
+
 template <class... Parameters, class... Arguments>
-static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid, uint32_t threads, size_t shared, gpuStream_t stream,
+static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid, uint32_t threads, size_t shared, struct gpu_where where,
                              Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return gpuSuccess;
-    kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared, stream>>>(arguments...);
+#if defined(__CUDACC__) && defined(DS_GPU_OVERLAP)
+    if (where.overlap) {
+        cudaLaunchAttribute attribute = {};
+        attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute.val.programmaticStreamSerializationAllowed = 1;
+        cudaLaunchConfig_t config = {};
+        config.gridDim = dim3(grid.x, grid.y, grid.z), config.blockDim = dim3(threads), config.dynamicSmemBytes = shared;
+        config.stream = where.stream, config.attrs = &attribute, config.numAttrs = 1;
+        return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+    }
+#endif
+    kernel<<<dim3(grid.x, grid.y, grid.z), threads, shared, where.stream>>>(arguments...);
     return gpuGetLastError();
 }
 
@@ -245,11 +297,16 @@ GPU_FN struct gpu_words gpu_load16(const void *from) {
     memcpy(&x, from, sizeof x);
     return x;
 }
+GPU_FN struct gpu_words gpu_read16(const void *from) { return gpu_load16(from); }
 GPU_FN float gpu_from_f16(uint16_t bits);
 GPU_FN float gpu_fma(float a, float b, float c) { return a * b + c; } /* the same bits where the product is exact */
 
+GPU_FN void gpu_let_next() {}
+GPU_FN void gpu_begin() { ds_emu_self->begun = 1; }
+template <class... Parameters> static bool gpu_overlaps(void (*)(Parameters...)) { return false; }
+
 template <class... Parameters, class... Arguments>
-static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid, uint32_t threads, size_t shared, gpuStream_t stream,
+static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid, uint32_t threads, size_t shared, struct gpu_where where,
                              Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return gpuSuccess;
     const auto call = [=] { kernel(arguments...); };
@@ -258,7 +315,7 @@ static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid
     launch.threads = threads, launch.wave = DS_GPU_WAVE, launch.shared = shared;
     launch.body = [](const void *closure) { (*static_cast<decltype(call) *>(closure))(); };
     launch.closure = &call, launch.closure_bytes = sizeof call;
-    return ds_emu_start(&launch, stream);
+    return ds_emu_start(&launch, where.stream);
 }
 
 #endif

@@ -32,13 +32,31 @@ static uint64_t scratch_of(const struct ds_gpu_device *device, const struct ds_g
     return most;
 }
 
+/* Linears that follow each other and may share a launch, from the first node on; 0: it is none. */
+static uint32_t linears_from(const struct ds_gpu_kernels *kernels, const struct ds_graph_node *nodes, uint32_t count,
+                             const union ds_op_params *out[DS_GPU_MOST_LINEARS]) {
+    uint32_t n = 0;
+    for (; n < DS_MIN(count, (uint32_t)DS_GPU_MOST_LINEARS) && nodes[n].op == DS_OP_linear; n++) {
+        for (uint32_t i = 0; i < n; i++)
+            if (!kernels->may_join(out[i], &nodes[n].params)) return n;
+        out[n] = &nodes[n].params;
+    }
+    return n;
+}
+
 /* Under the device's mutex: the nodes' launches, taken down instead of run. */
 static gpuError_t record(const struct ds_device_graph *graph, const struct ds_graph_node *nodes, uint32_t count, gpuGraphExec_t *out) {
     const struct ds_gpu_device *device = graph->device;
-    const struct ds_gpu_launch launch = {.stream = device->own, .scratch = graph->scratch, .processors = device->processors};
+    const struct ds_gpu_launch launch = {.stream = device->own, .scratch = graph->scratch, .processors = device->processors, .overlap = device->overlap};
     gpuError_t error = gpuStreamBeginCapture(device->own, gpuCaptureThreadLocal);
     if (error != gpuSuccess) return error;
-    for (uint32_t i = 0; i < count && error == gpuSuccess; i++) error = device->kernels->op[nodes[i].op](&launch, &nodes[i].params);
+    for (uint32_t i = 0; i < count && error == gpuSuccess;) {
+        const union ds_op_params *linears[DS_GPU_MOST_LINEARS];
+        const uint32_t alike = linears_from(device->kernels, nodes + i, count - i, linears);
+        if (alike > 1) error = device->kernels->linears(&launch, linears, alike);
+        else error = device->kernels->op[nodes[i].op](&launch, &nodes[i].params);
+        i += DS_MAX(alike, 1);
+    }
     gpuGraph_t recording = NULL;
     const gpuError_t ended = gpuStreamEndCapture(device->own, &recording);
     if (error == gpuSuccess) error = ended;

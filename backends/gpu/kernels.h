@@ -22,7 +22,10 @@ struct ds_gpu_launch {
     gpuStream_t stream;
     uint8_t *scratch;    /* as many bytes as `scratch_bytes` said, aligned to DS_ALIGN */
     uint32_t processors; /* multiprocessors of the device */
+    bool overlap;        /* kernels may start before those in front of them have ended */
 };
+
+enum { DS_GPU_MOST_LINEARS = 3 };
 
 struct ds_gpu_kernels {
     uint32_t wave;
@@ -31,6 +34,11 @@ struct ds_gpu_kernels {
     uint64_t (*scratch_bytes[DS_OP_COUNT])(const union ds_op_params *params, uint32_t processors);
     /* False: the shape is beyond the kernel. A slot may be NULL: every shape runs. */
     bool (*can_run[DS_OP_COUNT])(const union ds_op_params *params);
+    /* `linear` of up to DS_GPU_MOST_LINEARS parameters that may_join has found alike, in one launch. */
+    gpuError_t (*linears)(const struct ds_gpu_launch *launch, const union ds_op_params *const *params, uint32_t n);
+    bool (*may_join)(const union ds_op_params *a, const union ds_op_params *b);
+    /* Whether the kernels for the current device let launches overlap. */
+    bool (*overlaps)(void);
     /* out[i] = ds_probe(i) for i < count (probe.h): what the contract asks of the device's arithmetic. */
     gpuError_t (*probe)(const struct ds_gpu_launch *launch, uint32_t *out, uint32_t count);
 };

@@ -157,6 +157,40 @@ static bool same_view(const struct ds_view *a, const struct ds_view *b) {
            a->stride == b->stride && a->elem == b->elem;
 }
 
+static bool has_op(const struct ds_graph *graph, ds_op op, const union ds_op_params *params) {
+    const struct ds_device_fns *fns = graph->device->fns;
+    return fns->op[op] && fns->can_run(graph->device, op, params);
+}
+
+static bool same_slice(const struct ds_slice *a, const struct ds_slice *b) { return a->buffer == b->buffer && a->offset == b->offset; }
+
+/* The op that does `quantize` together with the node before it, which makes what is quantised. False: there is none. */
+static bool fused_with(const struct ds_graph_node *before, const struct ds_op_quantize *q, struct ds_graph_node *out) {
+    if (before->op == DS_OP_rms_norm) {
+        const struct ds_op_rms_norm *p = &before->params.rms_norm;
+        const bool whole = p->dim == p->x.cols && !p->residual.at.buffer && !same_view(&p->x, &p->out) && q->groups <= 1;
+        if (!whole || !same_view(&p->out, &q->x) || !same_slice(&p->count, &q->count)) return false;
+        *out = (struct ds_graph_node){DS_OP_norm_quantize, {.norm_quantize = {.x = p->x, .weight = p->weight, .eps = p->eps, .normed = p->out, .out = q->out,
+                                                                              .flags = q->flags, .count = q->count}}};
+        return true;
+    }
+    if (before->op == DS_OP_glu) {
+        const struct ds_op_glu *p = &before->params.glu;
+        if (!same_view(&p->out, &q->x) || !same_slice(&p->count, &q->count)) return false;
+        *out = (struct ds_graph_node){DS_OP_glu_quantize, {.glu_quantize = {.gate = p->gate, .up = p->up, .activation = p->activation, .gated = p->out,
+                                                                            .out = q->out, .groups = q->groups, .flags = q->flags, .count = q->count}}};
+        return true;
+    }
+    return false;
+}
+
+static void append_quantize(struct ds_graph *graph, const struct ds_op_quantize *q) {
+    struct ds_graph_node *const last = graph->n_nodes ? &graph->nodes[graph->n_nodes - 1] : NULL;
+    struct ds_graph_node fused;
+    if (last && fused_with(last, q, &fused) && has_op(graph, fused.op, &fused.params)) *last = fused;
+    else ds_graph_append(graph, DS_OP_quantize, &(union ds_op_params){.quantize = *q});
+}
+
 /* `groups` rows of the result for each row of x. */
 static struct ds_view quantized(struct ds_graph *graph, struct ds_view x, ds_elem elem, uint32_t groups) {
     if (x.elem == elem && groups == 1) return x;
@@ -168,8 +202,7 @@ static struct ds_view quantized(struct ds_graph *graph, struct ds_view x, ds_ele
         graph->quantized.rows == x.rows * groups)
         return graph->quantized;
     const struct ds_view out = ds_graph_tensor(graph, elem, x.rows * groups, x.cols / groups);
-    ds_graph_append(graph, DS_OP_quantize, &(union ds_op_params){
-        .quantize = {.x = x, .out = out, .groups = groups, .flags = graph->flags, .count = graph->count}});
+    append_quantize(graph, &(struct ds_op_quantize){.x = x, .out = out, .groups = groups, .flags = graph->flags, .count = graph->count});
     graph->quantized_from = x;
     graph->quantized = out;
     return out;
@@ -187,6 +220,18 @@ struct ds_view ds_graph_linear(struct ds_graph *graph, const struct ds_weight *w
     const struct ds_view y = ds_graph_tensor(graph, DS_ELEM_F32, x.rows, weight->rows);
     ds_graph_linear_into(graph, weight, x, bias, residual, y);
     return y;
+}
+
+void ds_graph_heads(struct ds_graph *graph, const struct ds_op_heads *heads) {
+    const union ds_op_params params = {.heads = *heads};
+    if (has_op(graph, DS_OP_heads, &params)) {
+        ds_graph_append(graph, DS_OP_heads, &params);
+        return;
+    }
+    ds_op ops[DS_MOST_PARTS];
+    union ds_op_params parts[DS_MOST_PARTS];
+    const uint32_t n = ds_op_parts(DS_OP_heads, &params, ops, parts);
+    for (uint32_t i = 0; i < n; i++) ds_graph_append(graph, ops[i], &parts[i]);
 }
 
 struct ds_view ds_graph_glu(struct ds_graph *graph, struct ds_view gate, struct ds_view up, ds_activation activation) {

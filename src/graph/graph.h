@@ -47,11 +47,16 @@ struct ds_view ds_graph_rms_norm(struct ds_graph *graph, struct ds_view x, uint3
 /* norm(x) + residual */
 struct ds_view ds_graph_rms_norm_add(struct ds_graph *graph, struct ds_view x, uint32_t dim, struct ds_slice weight, float eps,
                                      struct ds_view residual);
-/* Quantises x first when the weight's type asks for it; linears in a row that share x share the result. bias, residual: may be absent. */
+/*
+ * Quantises x first when the weight's type asks for it; linears in a row that share x share the result. An x that the op before has made, a
+ * norm or a glu, is quantised by that one if the device can. bias, residual: may be absent.
+ */
 struct ds_view ds_graph_linear(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_slice bias,
                                struct ds_view residual);
 void ds_graph_linear_into(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_slice bias,
                           struct ds_view residual, struct ds_view y);
+/* Norms, rope and storing of heads: one op where the device has it, else its parts. */
+void ds_graph_heads(struct ds_graph *graph, const struct ds_op_heads *heads);
 struct ds_view ds_graph_glu(struct ds_graph *graph, struct ds_view gate, struct ds_view up, ds_activation activation);
 /* In place: x * scale, then the soft-cap (0: none). */
 void ds_graph_scale(struct ds_graph *graph, struct ds_view x, float scale, float softcap);

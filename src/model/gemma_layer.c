@@ -107,17 +107,30 @@ static void rotate(struct ds_graph *graph, const struct ds_gemma_context *contex
                  .table_positions = context->rope_positions, .positions = context->rows->positions, .count = context->rows->count}});
 }
 
-void ds_gemma_layer_store(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer,
-                          uint32_t index, const struct ds_kv *kv, struct ds_view x) {
+/* Keys and values of rows x, and their queries if there are any, normed, rotated, stored. */
+static void store_heads(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer, uint32_t index,
+                        const struct ds_kv *kv, struct ds_view q, struct ds_view x) {
     const struct ds_model_config *c = context->config;
     const struct ds_kv_shape shape = ds_config_kv_shape(c, index);
-    struct ds_view k = ds_graph_linear(graph, &layer->k, x, none, no_view);
+    const bool local = ds_config_window(c, index) > 0;
+    const struct ds_view k = ds_graph_linear(graph, &layer->k, x, none, no_view);
     struct ds_view v = layer->v.at.buffer ? ds_graph_linear(graph, &layer->v, x, none, no_view) : k;
-    k = ds_graph_rms_norm(graph, k, shape.head_dim, layer->k_norm, c->rms_eps);
-    if (context->norm_v) v = ds_graph_rms_norm(graph, v, shape.head_dim, none, c->rms_eps);
-    rotate(graph, context, ds_config_window(c, index) > 0, k, shape.head_dim);
-    ds_graph_append(graph, DS_OP_kv_store, &(union ds_op_params){
-        .kv_store = {.k = k, .v = v, .kv = *kv, .paging = ds_rows_paging(context->rows), .count = context->rows->count}});
+    if (context->norm_v) {
+        v = ds_graph_rms_norm(graph, v, shape.head_dim, none, c->rms_eps);
+    } else if (!layer->v.at.buffer) { /* the projection as it is, which the key's norm would overwrite */
+        v = ds_graph_tensor(graph, DS_ELEM_F32, k.rows, k.cols);
+        ds_graph_copy(graph, k, none, v);
+    }
+    ds_graph_heads(graph, &(struct ds_op_heads){
+        .q = q, .k = k, .v = v, .q_norm = q.at.buffer ? layer->q_norm : none, .k_norm = layer->k_norm, .eps = c->rms_eps,
+        .n_rot = local ? c->local_rope.n_rot : c->rope.n_rot, .neox = true, .cos = local ? context->local_cos : context->rope_cos,
+        .sin = local ? context->local_sin : context->rope_sin, .table_positions = context->rope_positions, .kv = *kv,
+        .paging = ds_rows_paging(context->rows), .count = context->rows->count});
+}
+
+void ds_gemma_layer_store(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer,
+                          uint32_t index, const struct ds_kv *kv, struct ds_view x) {
+    store_heads(graph, context, layer, index, kv, no_view, x);
 }
 
 static struct ds_view attend(struct ds_graph *graph, const struct ds_gemma_context *context, const struct ds_gemma_layer *layer, uint32_t index,
@@ -125,9 +138,12 @@ static struct ds_view attend(struct ds_graph *graph, const struct ds_gemma_conte
     const struct ds_model_config *c = context->config;
     const uint32_t window = ds_config_window(c, index), head_dim = kv->head_dim;
     struct ds_view q = ds_graph_linear(graph, &layer->q, x, none, no_view);
-    if (layer->k.at.buffer) ds_gemma_layer_store(graph, context, layer, index, kv, x);
-    q = ds_graph_rms_norm(graph, q, head_dim, layer->q_norm, c->rms_eps);
-    rotate(graph, context, window > 0, q, head_dim);
+    if (layer->k.at.buffer) {
+        store_heads(graph, context, layer, index, kv, q, x);
+    } else { /* keys and values are an earlier layer's */
+        q = ds_graph_rms_norm(graph, q, head_dim, layer->q_norm, c->rms_eps);
+        rotate(graph, context, window > 0, q, head_dim);
+    }
     const struct ds_view out = ds_graph_tensor(graph, DS_ELEM_F32, x.rows, q.cols);
     const float scale = c->attention_scale != 0 ? c->attention_scale : ds_div(1.0f, ds_sqrt((float)head_dim));
     ds_graph_append(graph, DS_OP_attention, &(union ds_op_params){

@@ -63,33 +63,33 @@ ds_status ds_layer_load_attention(struct ds_layer *layer, const struct ds_model_
     return load_tensors(layer, c, naming, index, false, loader, err);
 }
 
-static void rotate(struct ds_graph *graph, const struct ds_layer_context *context, struct ds_view x, struct ds_slice count) {
+/* Norms, rope and storing of the projected rows; q absent: of keys and values only. */
+static void store_heads(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer, const struct ds_kv *kv,
+                        struct ds_view q, struct ds_view k, struct ds_view v) {
     const struct ds_model_config *c = context->config;
-    ds_graph_append(graph, DS_OP_rope, &(union ds_op_params){
-        .rope = {.x = x, .head_dim = c->head_dim, .n_rot = c->rope.n_rot, .neox = !c->interleaved, .cos = context->rope_cos,
-                 .sin = context->rope_sin, .table_positions = context->rope_positions, .positions = context->rows->positions,
-                 .count = count}});
+    const struct ds_slice none = {0};
+    ds_graph_heads(graph, &(struct ds_op_heads){
+        .q = q, .k = k, .v = v, .q_norm = c->qk_norm && q.at.buffer ? layer->q_norm : none, .k_norm = c->qk_norm ? layer->k_norm : none,
+        .eps = c->rms_eps, .n_rot = c->rope.n_rot, .neox = !c->interleaved, .cos = context->rope_cos, .sin = context->rope_sin,
+        .table_positions = context->rope_positions, .kv = *kv, .paging = ds_rows_paging(context->rows), .count = context->rows->count});
 }
 
 void ds_layer_store(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,
                     const struct ds_kv *kv, struct ds_view x) {
-    const struct ds_model_config *c = context->config;
     const struct ds_view no_view = {0};
-    struct ds_view k = ds_graph_linear(graph, &layer->k, x, layer->k_bias, no_view);
+    const struct ds_view k = ds_graph_linear(graph, &layer->k, x, layer->k_bias, no_view);
     const struct ds_view v = ds_graph_linear(graph, &layer->v, x, layer->v_bias, no_view);
-    if (c->qk_norm) k = ds_graph_rms_norm(graph, k, c->head_dim, layer->k_norm, c->rms_eps);
-    rotate(graph, context, k, context->rows->count);
-    ds_graph_append(graph, DS_OP_kv_store, &(union ds_op_params){
-        .kv_store = {.k = k, .v = v, .kv = *kv, .paging = ds_rows_paging(context->rows), .count = context->rows->count}});
+    store_heads(graph, context, layer, kv, no_view, k, v);
 }
 
 struct ds_view ds_layer_attend(struct ds_graph *graph, const struct ds_layer_context *context, const struct ds_layer *layer,
                                const struct ds_kv *kv, struct ds_view x) {
     const struct ds_model_config *c = context->config;
-    struct ds_view q = ds_graph_linear(graph, &layer->q, x, layer->q_bias, (struct ds_view){0});
-    ds_layer_store(graph, context, layer, kv, x);
-    if (c->qk_norm) q = ds_graph_rms_norm(graph, q, c->head_dim, layer->q_norm, c->rms_eps);
-    rotate(graph, context, q, context->rows->count);
+    const struct ds_view no_view = {0};
+    const struct ds_view q = ds_graph_linear(graph, &layer->q, x, layer->q_bias, no_view);
+    const struct ds_view k = ds_graph_linear(graph, &layer->k, x, layer->k_bias, no_view);
+    const struct ds_view v = ds_graph_linear(graph, &layer->v, x, layer->v_bias, no_view);
+    store_heads(graph, context, layer, kv, q, k, v);
     const struct ds_view out = ds_graph_tensor(graph, DS_ELEM_F32, x.rows, q.cols);
     ds_graph_append(graph, DS_OP_attention, &(union ds_op_params){
         .attention = {.q = q, .out = out, .heads = c->heads, .kv = *kv, .paging = ds_rows_paging(context->rows),

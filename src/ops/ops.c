@@ -293,6 +293,37 @@ static void list_reject(const struct ds_op_reject *p, struct operands *all) {
     add_count(all, &p->count);
 }
 
+static void list_norm_quantize(const struct ds_op_norm_quantize *p, struct operands *all) {
+    add_view(all, "x", &p->x, DS_READ, false);
+    add_words(all, "weight", &p->weight, DS_READ, p->x.cols, 1);
+    add_view(all, "normed", &p->normed, DS_WRITE, false);
+    add_view(all, "out", &p->out, DS_WRITE, false);
+    add_flags(all, &p->flags, p->x.rows);
+    add_count(all, &p->count);
+}
+
+static void list_glu_quantize(const struct ds_op_glu_quantize *p, struct operands *all) {
+    add_view(all, "gate", &p->gate, DS_READ, true);
+    add_view(all, "up", &p->up, DS_READ, true);
+    add_view(all, "gated", &p->gated, DS_WRITE, false);
+    add_view(all, "out", &p->out, DS_WRITE, false);
+    add_flags(all, &p->flags, p->gate.rows);
+    add_count(all, &p->count);
+}
+
+static void list_heads(const struct ds_op_heads *p, struct operands *all) {
+    add_view(all, "q", &p->q, DS_READ_WRITE, false);
+    add_view(all, "k", &p->k, DS_READ_WRITE, false);
+    add_view(all, "v", &p->v, DS_READ, false);
+    add_words(all, "q_norm", &p->q_norm, DS_READ, p->kv.head_dim, 1);
+    add_words(all, "k_norm", &p->k_norm, DS_READ, p->kv.head_dim, 1);
+    add_words(all, "cos", &p->cos, DS_READ, p->table_positions, p->n_rot / 2);
+    add_words(all, "sin", &p->sin, DS_READ, p->table_positions, p->n_rot / 2);
+    add_kv(all, &p->kv, DS_READ_WRITE);
+    add_paging(all, &p->paging, p->k.rows);
+    add_count(all, &p->count);
+}
+
 static void list_operands(ds_op op, const union ds_op_params *params, struct operands *all) {
     all->count = 0;
     switch (op) {

@@ -293,6 +293,51 @@ struct ds_op_reject {
     struct ds_slice count;
 };
 
+/*
+ * Fused ops: by definition the ops they are made of, one after the other, every byte of what these leave included. They save launches
+ * and passes over memory.
+ */
+
+/* rms_norm of x into normed, one group a row, then quantize of that. */
+struct ds_op_norm_quantize {
+    struct ds_view x;         /* f32 [rows, cols] */
+    struct ds_slice weight;   /* f32[cols], or absent: 1 */
+    float eps;
+    struct ds_view normed;    /* f32 [rows, cols], out */
+    struct ds_view out;       /* BF16, Q8 or Q8_32 [rows, cols] */
+    struct ds_slice flags;    /* u32[rows], or absent */
+    struct ds_slice count;
+};
+
+/* glu of gate and up into gated, then quantize of that. */
+struct ds_op_glu_quantize {
+    struct ds_view gate, up;  /* f32 [rows, groups * cols] */
+    ds_activation activation;
+    struct ds_view gated;     /* f32 [rows, groups * cols], out */
+    struct ds_view out;       /* BF16, Q8 or Q8_32 [rows * groups, cols] */
+    uint32_t groups;          /* 0: 1 */
+    struct ds_slice flags;    /* u32[rows], or absent */
+    struct ds_slice count;
+};
+
+/*
+ * What stands between the projections and attention: rms_norm of each head of q and of k in place, where it has a weight; rope of both in
+ * place; kv_store of k and v. Positions are those of `paging`, heads have kv.head_dim columns.
+ */
+struct ds_op_heads {
+    struct ds_view q;         /* f32 [rows, any heads * head_dim], in place; at.buffer NULL: keys and values only */
+    struct ds_view k, v;      /* f32 [rows, kv_heads * head_dim]; k in place */
+    struct ds_slice q_norm, k_norm; /* f32[head_dim], or absent: no norm */
+    float eps;
+    uint32_t n_rot;           /* as in rope */
+    bool neox;
+    struct ds_slice cos, sin; /* f32[table_positions][n_rot / 2] */
+    uint32_t table_positions;
+    struct ds_kv kv;
+    struct ds_paging paging;
+    struct ds_slice count;
+};
+
 typedef enum ds_op {
 #define DS_OP(name, text) DS_OP_##name,
 #include "ops/ops.def"
@@ -309,6 +354,13 @@ union ds_op_params {
 };
 
 /*
+ * A fused op as the ops it is made of, in their order: fills `ops` and `parts` and returns how many, 0 for any other op. What it does
+ * is what they do.
+ */
+enum { DS_MOST_PARTS = 5 };
+uint32_t ds_op_parts(ds_op op, const union ds_op_params *params, ds_op ops[DS_MOST_PARTS], union ds_op_params parts[DS_MOST_PARTS]);
+
+/*
  * What an op reads and writes, for planning and for tests. `offset` is that of a struct ds_slice in the parameters; `bytes`
  * is how many the op may touch there.
  */
@@ -319,7 +371,7 @@ struct ds_operand {
     ds_access access;
     uint64_t bytes; /* touched from slice.offset on */
 };
-enum { DS_MAX_OPERANDS = 12 };
+enum { DS_MAX_OPERANDS = 16 };
 /* Fills `out` with the operands that are present (buffer not NULL) and returns how many. */
 uint32_t ds_op_operands(ds_op op, const union ds_op_params *params, struct ds_operand out[DS_MAX_OPERANDS]);
 

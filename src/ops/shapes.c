@@ -81,7 +81,7 @@ static ds_status require_kv(const char *op, const struct ds_kv *kv, const struct
 }
 
 /* The columns of a view that holds `heads` heads. */
-static ds_status require_heads(const char *op, const char *name, const struct ds_view *view, uint32_t heads, uint32_t head_dim,
+static ds_status require_head_columns(const char *op, const char *name, const struct ds_view *view, uint32_t heads, uint32_t head_dim,
                                struct ds_error *err) {
     const uint64_t cols = (uint64_t)heads * head_dim;
     if (view->cols == cols) return DS_OK;
@@ -157,7 +157,7 @@ static ds_status require_kv_store(const struct ds_op_kv_store *p, struct ds_erro
     DS_TRY(require_view("kv_store", "v", &p->v, DS_ELEM_F32, err));
     DS_TRY(require_same_shape("kv_store", "v", &p->v, "k", &p->k, err));
     DS_TRY(require_kv("kv_store", &p->kv, &p->paging, err));
-    return require_heads("kv_store", "k", &p->k, p->kv.kv_heads, p->kv.head_dim, err);
+    return require_head_columns("kv_store", "k", &p->k, p->kv.kv_heads, p->kv.head_dim, err);
 }
 
 static ds_status require_attention(const struct ds_op_attention *p, struct ds_error *err) {
@@ -168,7 +168,7 @@ static ds_status require_attention(const struct ds_op_attention *p, struct ds_er
     DS_TRY(require_present("attention", "visible", &p->visible, err));
     REQUIRE(p->heads > 0 && p->heads % p->kv.kv_heads == 0, "attention", "%u heads cannot share %u kv_heads evenly", p->heads,
             p->kv.kv_heads);
-    DS_TRY(require_heads("attention", "q", &p->q, p->heads, p->kv.head_dim, err));
+    DS_TRY(require_head_columns("attention", "q", &p->q, p->heads, p->kv.head_dim, err));
     REQUIRE(is_finite(p->scale), "attention", "scale must be finite");
     REQUIRE(p->softcap >= 0 && is_finite(p->softcap), "attention", "softcap is %g and must be finite and not below 0",
             (double)p->softcap);
@@ -307,6 +307,33 @@ static ds_status require_reject(const struct ds_op_reject *p, struct ds_error *e
     DS_TRY(require_view("reject", "drafted", &p->drafted, DS_ELEM_F32, err));
     REQUIRE(p->drafted.cols == p->logits.cols, "reject", "drafted has %u columns and must have %u like logits", p->drafted.cols, p->logits.cols);
     return DS_OK;
+}
+
+/* A fused op is right where its parts are; the message is theirs, behind its own name. */
+static ds_status require_parts(ds_op op, const union ds_op_params *params, struct ds_error *err) {
+    ds_op ops[DS_MOST_PARTS];
+    union ds_op_params parts[DS_MOST_PARTS];
+    const uint32_t n = ds_op_parts(op, params, ops, parts);
+    for (uint32_t i = 0; i < n; i++)
+        if (ds_op_check_shapes(ops[i], &parts[i], err) != DS_OK) return ds_fail_context(err, "%s", ds_op_name(op));
+    return DS_OK;
+}
+
+static ds_status require_norm_quantize(const struct ds_op_norm_quantize *p, struct ds_error *err) {
+    DS_TRY(require_present("norm_quantize", "x", &p->x.at, err));
+    DS_TRY(require_present("norm_quantize", "normed", &p->normed.at, err));
+    return require_parts(DS_OP_norm_quantize, &(union ds_op_params){.norm_quantize = *p}, err);
+}
+
+static ds_status require_glu_quantize(const struct ds_op_glu_quantize *p, struct ds_error *err) {
+    DS_TRY(require_present("glu_quantize", "gated", &p->gated.at, err));
+    return require_parts(DS_OP_glu_quantize, &(union ds_op_params){.glu_quantize = *p}, err);
+}
+
+static ds_status require_heads(const struct ds_op_heads *p, struct ds_error *err) {
+    DS_TRY(require_present("heads", "k", &p->k.at, err));
+    DS_TRY(require_kv("heads", &p->kv, &p->paging, err));
+    return require_parts(DS_OP_heads, &(union ds_op_params){.heads = *p}, err);
 }
 
 ds_status ds_op_check_shapes(ds_op op, const union ds_op_params *params, struct ds_error *err) {

@@ -9,6 +9,7 @@
  *   by rows      rows computed a few at a time give the same
  *   count        with a count below `rows` the other rows stay as they were; a count above changes nothing
  *   weights      the bytes of packed weights are only read
+ *   parts        a fused op leaves what the device's own ops for its parts leave, one after the other
  *
  * The reference itself is held to: it writes only where ds_op_operands says so. Checking `ref` as a device compares it with
  * itself, which still means something for the last four rules.
@@ -18,7 +19,7 @@
 
 #include "ops/device.h"
 
-enum { CHECK_MAX_BLOCKS = 16 };
+enum { CHECK_MAX_BLOCKS = 20 };
 
 /* Host memory of one tensor. `base` is what slices of the problem point to; it is replaced when the problem is placed. */
 struct block {

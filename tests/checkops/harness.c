@@ -259,6 +259,28 @@ static void reset(const struct check *c, struct placed *placed) {
         if (!c->blocks[b].weight) fill_placed(c, placed, b);
 }
 
+/* The parts of a fused op, one after the other. */
+static bool run_parts(struct check *c, struct placed *placed) {
+    ds_op ops[DS_MOST_PARTS];
+    union ds_op_params parts[DS_MOST_PARTS];
+    struct ds_error err;
+    const uint32_t n = ds_op_parts(c->op, &placed->params, ops, parts);
+    ds_status status = DS_OK;
+    for (uint32_t i = 0; i < n && status == DS_OK; i++) {
+        status = ds_op_check(ops[i], &parts[i], &err);
+        if (status == DS_OK) status = placed->device->fns->op[ops[i]](placed->stream, &parts[i], &err);
+        if (status == DS_OK) status = placed->device->fns->stream_sync(placed->stream, &err);
+    }
+    if (status != DS_OK) fail(c, "parts", "%s", err.message);
+    return status == DS_OK;
+}
+
+static bool is_fused(struct check *c) {
+    ds_op ops[DS_MOST_PARTS];
+    union ds_op_params parts[DS_MOST_PARTS];
+    return ds_op_parts(c->op, &c->params, ops, parts) > 0;
+}
+
 static bool run_by_rows(struct check *c, const char *rule, struct placed *placed, uint32_t rows, uint32_t step) {
     for (uint32_t first = 0; first < rows; first += step) {
         union ds_op_params params = c->params;
@@ -320,6 +342,10 @@ static void compare(struct check *c, const struct image *expected, uint32_t rows
     if (ok && rows > 1) {
         reset(c, &placed);
         ok = run_by_rows(c, "by rows", &placed, rows, rows <= 17 ? 1 : 7) && same(c, "by rows", &placed, expected);
+    }
+    if (ok && is_fused(c)) {
+        reset(c, &placed);
+        ok = run_parts(c, &placed) && same(c, "parts", &placed, expected);
     }
     struct image after = read_image(c, &placed);
     for (uint32_t b = 0; b < c->n_blocks; b++)

@@ -40,6 +40,7 @@ struct turned {
 
 /* Every thread reads what another wrote: only a barrier between makes that right. */
 template <bool BARRIER> GPU_KERNEL(THREADS) turn(uint32_t *out) {
+    gpu_begin();
     GPU_SHARED(struct turned, s);
     for (uint32_t round = 0; round < 8; round++) {
         s.value[gpu_thread()] = 1000 * round + gpu_thread();
@@ -74,6 +75,7 @@ void a_missing_barrier_shows(void **) {
 }
 
 GPU_KERNEL(THREADS) divergent_barrier(uint32_t n) {
+    gpu_begin();
     if (gpu_thread() < n) gpu_barrier();
 }
 
@@ -84,6 +86,7 @@ void a_barrier_that_some_threads_miss_ends_the_launch(void **) {
 }
 
 GPU_KERNEL(THREADS) divergent_shuffle(uint32_t n) {
+    gpu_begin();
     if (gpu_thread() < n) (void)gpu_shuffle(1, 0);
 }
 
@@ -92,7 +95,12 @@ void a_shuffle_that_some_lanes_miss_ends_the_launch(void **) {
     assert_int_equal(run(divergent_shuffle, static_cast<uint32_t>(DS_GPU_WAVE)), gpuSuccess); /* whole waves may */
 }
 
+GPU_KERNEL(THREADS) never_begins(uint32_t) {}
+
+void a_kernel_that_does_not_begin_is_a_failure(void **) { assert_int_equal(run(never_begins, 1u), gpuErrorLaunchFailure); }
+
 GPU_KERNEL(THREADS) shuffles(uint32_t *out) {
+    gpu_begin();
     const uint32_t mine = 100 * gpu_thread();
     const uint32_t other = gpu_shuffle_xor(mine, 5), third = gpu_shuffle(other + 1, 7), again = gpu_shuffle(third + 1, 31 - gpu_lane());
     if (gpu_block_x() == 0) out[gpu_thread()] = other, out[THREADS + gpu_thread()] = again;
@@ -114,6 +122,7 @@ struct poisoned {
     uint32_t value[16];
 };
 GPU_KERNEL(THREADS) read_shared(uint32_t *out) {
+    gpu_begin();
     GPU_SHARED(struct poisoned, s);
     if (gpu_thread() == 0) {
         out[gpu_block_x()] = s.value[3];
@@ -131,6 +140,7 @@ void shared_memory_holds_poison_when_a_block_starts(void **) {
 }
 
 GPU_KERNEL(THREADS) write_word(uint32_t *out, uint32_t index) {
+    gpu_begin();
     if (gpu_block_x() == 0 && gpu_thread() == 0) out[index] = 1;
 }
 
@@ -158,6 +168,7 @@ void a_write_behind_a_buffer_does_not_pass(void **) {
 int8_t byte_of(uint32_t side, uint32_t i) { return static_cast<int8_t>((i * 37 + side * 101 + (i >> 3) * 11) % 255 - 127); }
 
 GPU_KERNEL(THREADS) product(int32_t *out) {
+    gpu_begin();
     const uint32_t g = gpu_lane() / 4, t = gpu_lane() % 4;
     uint32_t a[4] = {}, b[2] = {};
     for (uint32_t i = 0; i < 4; i++)
@@ -186,6 +197,7 @@ void the_matrix_product_is_that_of_its_operands(void **) {
 /* --- recordings --- */
 
 GPU_KERNEL(THREADS) add_one(uint32_t *word) {
+    gpu_begin();
     if (gpu_block_x() == 0 && gpu_thread() == 0) *word += 1;
 }
 
@@ -216,6 +228,7 @@ int main() {
         cmocka_unit_test(a_missing_barrier_shows),
         cmocka_unit_test(a_barrier_that_some_threads_miss_ends_the_launch),
         cmocka_unit_test(a_shuffle_that_some_lanes_miss_ends_the_launch),
+        cmocka_unit_test(a_kernel_that_does_not_begin_is_a_failure),
         cmocka_unit_test(shuffles_stay_within_a_team_of_32),
         cmocka_unit_test(shared_memory_holds_poison_when_a_block_starts),
         cmocka_unit_test(a_write_behind_a_buffer_does_not_pass),

@@ -171,6 +171,21 @@ static union ds_op_params good(ds_op op) {
                                          .flags = fresh(),
                                          .count = fresh()};
         break;
+    case DS_OP_norm_quantize:
+        p.norm_quantize = (struct ds_op_norm_quantize){.x = view(DS_ELEM_F32, ROWS, 300), .weight = fresh(), .eps = 1e-6f,
+                                                       .normed = view(DS_ELEM_F32, ROWS, 300), .out = view(DS_ELEM_Q8, ROWS, 300), .flags = fresh(),
+                                                       .count = fresh()};
+        break;
+    case DS_OP_glu_quantize:
+        p.glu_quantize = (struct ds_op_glu_quantize){.gate = view(DS_ELEM_F32, ROWS, 600), .up = view(DS_ELEM_F32, ROWS, 600),
+                                                     .gated = view(DS_ELEM_F32, ROWS, 600), .out = view(DS_ELEM_Q8, 2 * ROWS, 300), .groups = 2,
+                                                     .flags = fresh(), .count = fresh()};
+        break;
+    case DS_OP_heads:
+        p.heads = (struct ds_op_heads){.q = view(DS_ELEM_F32, ROWS, 64), .k = view(DS_ELEM_F32, ROWS, 32), .v = view(DS_ELEM_F32, ROWS, 32),
+                                       .q_norm = fresh(), .k_norm = fresh(), .eps = 1e-6f, .n_rot = 16, .cos = fresh(), .sin = fresh(),
+                                       .table_positions = 100, .kv = kv(), .paging = paging(), .count = fresh()};
+        break;
     case DS_OP_COUNT:
         break;
     }
@@ -246,7 +261,9 @@ static void only_optional_operands_may_be_absent(void **state) {
     } optional[] = {{DS_OP_rms_norm, "weight"}, {DS_OP_quantize, "flags"}, {DS_OP_linear, "bias"},
                     {DS_OP_linear, "residual"}, {DS_OP_copy, "index"},     {DS_OP_sample, "flags"},
                     {DS_OP_route, "scale"},    {DS_OP_expert_sum, "residual"},                     {DS_OP_rnn_cell, "state"},
-                    {DS_OP_reject, "drafted"}, {DS_OP_reject, "flags"}};
+                    {DS_OP_reject, "drafted"}, {DS_OP_reject, "flags"},
+                    {DS_OP_norm_quantize, "weight"},  {DS_OP_norm_quantize, "flags"}, {DS_OP_glu_quantize, "flags"},
+                    {DS_OP_heads, "q"},        {DS_OP_heads, "q_norm"},    {DS_OP_heads, "k_norm"}};
     for (ds_op op = 0; op < DS_OP_COUNT; op++) {
         const union ds_op_params all = good(op);
         struct ds_operand operands[DS_MAX_OPERANDS];
@@ -495,6 +512,20 @@ static void wrong_gates_copies_and_samples_are_refused(void **state) {
     REFUSES(sample, p->logits.elem = DS_ELEM_BF16, "logits is bf16 and must be f32");
 }
 
+static void a_fused_op_is_refused_where_a_part_of_it_is(void **state) {
+    (void)state;
+    REFUSES(norm_quantize, p->out.cols = 299, "out is [5, 299] and must be [5, 300] like x");
+    REFUSES(norm_quantize, p->eps = 0, "eps is 0");
+    REFUSES(norm_quantize, p->normed = p->x, "x and normed overlap");
+    REFUSES(glu_quantize, p->groups = 3, "3 groups in a row of x");
+    REFUSES(glu_quantize, p->activation = (ds_activation)7, "activation 7 is unknown");
+    REFUSES(heads, p->q.cols = 60, "x has 60 columns, not a multiple of dim 16");
+    REFUSES(heads, (p->q.cols = 60, p->q_norm.buffer = NULL), "x has 60 columns, not a multiple of head_dim 16");
+    REFUSES(heads, p->n_rot = 18, "n_rot is 18");
+    REFUSES(heads, p->v = p->k, "k and v overlap");
+    REFUSES(heads, p->kv.kv_heads = 3, "k has 32 columns, 3 heads of 16 need 48");
+}
+
 static void wrong_mixtures_of_experts_are_refused(void **state) {
     (void)state;
     REFUSES(scale, p->out.cols = 39, "out is [5, 39] and must be [5, 40] like x");
@@ -608,6 +639,7 @@ int main(void) {
         cmocka_unit_test(wrong_caches_are_refused),
         cmocka_unit_test(wrong_attentions_are_refused),
         cmocka_unit_test(wrong_gates_copies_and_samples_are_refused),
+        cmocka_unit_test(a_fused_op_is_refused_where_a_part_of_it_is),
         cmocka_unit_test(wrong_mixtures_of_experts_are_refused),
         cmocka_unit_test(operands_reach_exactly_as_far_as_the_op_does),
         cmocka_unit_test(devices_are_found_by_name_and_others_are_listed),

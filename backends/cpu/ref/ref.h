@@ -15,6 +15,9 @@
 #include "ops/ops.def"
 #undef DS_OP
 
+/* The parts of a fused op (ds_op_parts), one after the other. */
+ds_status ds_ref_parts(ds_op op, const union ds_op_params *params, struct ds_error *err);
+
 /* The halving tree that ends a row reduction: lane i += lane i + 16, then + 8, 4, 2, 1. Destroys the lanes. */
 static inline float ds_ref_tree(float lanes[DS_LANES]) {
     for (int half = DS_LANES / 2; half > 0; half /= 2)

@@ -87,6 +87,7 @@ const uint32_t (*ds_emu_exchange(const uint32_t *given, uint32_t words))[EMU_WOR
 static void lane_main(void) {
     for (;;) {
         machine.launch->body(machine.launch->closure);
+        if (!machine.current->id.begun) fault("a thread that ends without gpu_begin");
         leave(DONE);
     }
 }
@@ -140,6 +141,7 @@ static bool run_block(void) {
     for (uint32_t t = 0; t < threads; t++) {
         machine.lanes[t].state = READY;
         machine.lanes[t].exchanges = 0;
+        machine.lanes[t].id.begun = 0;
     }
     for (;;) {
         const struct order order = any_order(waves);

@@ -6,7 +6,7 @@
  * barrier gives varying results. Shared memory holds poison when a block starts.
  *
  * Rules that end a launch with gpuErrorLaunchFailure: a barrier that not all threads of the block reach; a wave operation that
- * not all lanes of the wave reach, or not the same one; more static shared memory than there is. Accesses outside a buffer hit an
+ * not all lanes of the wave reach, or not the same one; more static shared memory than there is; a thread that ends without gpu_begin. Accesses outside a buffer hit an
  * unmapped page.
  */
 #ifndef DSPARK_GPU_EMU_H
@@ -20,6 +20,7 @@ enum { EMU_MOST_THREADS = 1024, EMU_SHARED_BYTES = 96 * 1024, EMU_WORDS = 8 };
 struct emu_thread {
     uint32_t thread, threads, wave; /* in the block; `wave`: its size */
     uint32_t block[3], grid[3];
+    uint32_t begun; /* gpu_begin was called */
 };
 
 #ifdef __cplusplus

@@ -48,6 +48,7 @@ DS_EMU_EXPORT uint64_t ds_emu_calls(void);
 struct ds_emu_counts {
     uint64_t launches;        /* of single kernels */
     uint64_t graphs;          /* launched */
+    uint64_t kernels;         /* in those */
     uint64_t to_device, to_host, on_device; /* copies */
     uint64_t waits;           /* for a stream or an event */
     int64_t allocations;      /* pieces of memory that are held */

@@ -34,12 +34,12 @@ void ds_emu_fail_at(uint64_t n) {
 uint64_t ds_emu_calls(void) { return atomic_load(&calls); }
 
 static struct {
-    atomic_uint_fast64_t launches, graphs, to_device, to_host, on_device, waits;
+    atomic_uint_fast64_t launches, graphs, kernels, to_device, to_host, on_device, waits;
     atomic_int_fast64_t allocations;
 } counts;
 
 struct ds_emu_counts ds_emu_counts(void) {
-    return (struct ds_emu_counts){.launches = counts.launches, .graphs = counts.graphs, .to_device = counts.to_device,
+    return (struct ds_emu_counts){.launches = counts.launches, .graphs = counts.graphs, .kernels = counts.kernels, .to_device = counts.to_device,
                                   .to_host = counts.to_host, .on_device = counts.on_device, .waits = counts.waits,
                                   .allocations = counts.allocations};
 }
@@ -250,6 +250,7 @@ gpuError_t gpuGraphLaunch(gpuGraphExec_t graph, gpuStream_t stream) {
     gpuError_t error = fails() ? gpuErrorLaunchFailure : gpuSuccess;
     (void)stream;
     counts.graphs++;
+    counts.kernels += graph->count;
     for (size_t i = 0; i < graph->count && error == gpuSuccess; i++) error = ds_emu_run(&graph->launches[i].launch);
     return error;
 }

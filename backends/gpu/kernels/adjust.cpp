@@ -33,6 +33,7 @@ struct counts {
 };
 
 GPU_KERNEL(THREADS) adjust_rows(struct adjust p, struct active active) {
+    gpu_begin();
     GPU_SHARED(struct counts, s);
     const uint32_t r = gpu_block_y(), first = gpu_block_x() * STRETCH, n = least(p.x.cols - first, STRETCH);
     if (r >= active.get()) return;
@@ -67,6 +68,6 @@ gpuError_t GPU_OP(adjust)(const struct ds_gpu_launch *launch, const union ds_op_
     const struct adjust adjust = {matrix_of<const float>(p.x), matrix_of<float>(p.out), at<const struct ds_adjust_row>(p.rows),
                                   matrix_of<const int32_t>(p.history), at<const int32_t>(p.drafted), matrix_of<const int32_t>(p.bias_ids),
                                   matrix_of<const float>(p.bias_values)};
-    return gpu_launch(adjust_rows, gpu_grid_of(ceil_div(p.x.cols, STRETCH), p.x.rows), THREADS, 0, launch->stream, adjust,
+    return gpu_launch(adjust_rows, gpu_grid_of(ceil_div(p.x.cols, STRETCH), p.x.rows), THREADS, 0, where_of(launch), adjust,
                       active_of(p.count, p.x.rows));
 }

@@ -10,7 +10,9 @@
 
 namespace {
 
-enum { THREADS = DS_CHUNK, HEADS = 4, MOST_DIM = 512, ITEMS = MOST_DIM * 2 / THREADS, AHEAD = 16 };
+enum { THREADS = DS_CHUNK, HEADS = 4, MOST_DIM = 512, ITEMS = MOST_DIM * 2 / THREADS };
+/* Elements that a thread reads before it uses the first: with few rows there are few threads, which must have much under way. */
+enum { AHEAD_FEW = 64, AHEAD_MANY = 16 };
 enum { SPLIT_ROWS = 16, SPLITS = 32, MOST_SCRATCH = 32 << 20 };
 
 struct attention {
@@ -62,21 +64,26 @@ struct place {
     uint32_t row, kv_head, first_head, heads;
 };
 
-/* Scores of one key for all heads; what is read of the key is read ahead. */
-template <class T> GPU_FN void scores(const struct attention &p, const struct shared &s, const struct place &at, uint32_t key, float out[HEADS]) {
+/* Adds dimensions d, d + 1, ... to the scores as long as there are COUNT of them, which are read before the first is used. */
+template <class T, uint32_t COUNT>
+GPU_FN void dots(const struct shared &s, const T *k, uint32_t dim, uint32_t *d, float out[HEADS]) {
+    for (; *d + COUNT <= dim; *d += COUNT) {
+        T x[COUNT];
+        GPU_UNROLL for (uint32_t i = 0; i < COUNT; i++) x[i] = k[static_cast<size_t>(*d + i) * DS_PAGE];
+        GPU_UNROLL for (uint32_t i = 0; i < COUNT; i++)
+            GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) out[h] = cache<T>::add(out[h], s.q[h][*d + i], cache<T>::get(x[i]));
+    }
+}
+
+/* Scores of one key for all heads. */
+template <class T, uint32_t AHEAD>
+GPU_FN void scores(const struct attention &p, const struct shared &s, const struct place &at, uint32_t key, float out[HEADS]) {
     const T *const k = static_cast<const T *>(p.k) + ds_kv_key_index(s.page[key / DS_PAGE], at.kv_head, key % DS_PAGE, 0, p.kv_heads, p.head_dim);
-    for (uint32_t h = 0; h < HEADS; h++) out[h] = 0;
+    GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) out[h] = 0;
     uint32_t d = 0;
-    for (; d + AHEAD <= p.head_dim; d += AHEAD) {
-        T x[AHEAD];
-        GPU_UNROLL for (uint32_t i = 0; i < AHEAD; i++) x[i] = k[static_cast<size_t>(d + i) * DS_PAGE];
-        GPU_UNROLL for (uint32_t i = 0; i < AHEAD; i++)
-            GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) out[h] = cache<T>::add(out[h], s.q[h][d + i], cache<T>::get(x[i]));
-    }
-    for (; d < p.head_dim; d++) {
-        const float x = cache<T>::get(k[static_cast<size_t>(d) * DS_PAGE]);
-        GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) out[h] = cache<T>::add(out[h], s.q[h][d], x);
-    }
+    dots<T, AHEAD>(s, k, p.head_dim, &d, out);
+    if (AHEAD > AHEAD_MANY) dots<T, AHEAD_MANY>(s, k, p.head_dim, &d, out);
+    dots<T, 1>(s, k, p.head_dim, &d, out);
     for (uint32_t h = 0; h < HEADS; h++) {
         const float scaled = out[h] * p.scale;
         out[h] = p.softcap > 0 ? ds_softcap(scaled, p.softcap) : scaled;
@@ -100,11 +107,11 @@ GPU_FN void maxima(struct shared &s, const float score[HEADS]) {
 }
 
 /* Weights of the keys [from, to) of a chunk into s.weight, zeros beside them; their sums by lanes into s.l. */
-template <class T> GPU_FN void weigh(const struct attention &p, struct shared &s, const struct place &at, uint32_t from, uint32_t to) {
+template <class T, uint32_t AHEAD> GPU_FN void weigh(const struct attention &p, struct shared &s, const struct place &at, uint32_t from, uint32_t to) {
     const uint32_t key = gpu_thread();
     const bool seen = key >= from && key < to;
     float score[HEADS];
-    if (seen) scores<T>(p, s, at, key, score);
+    if (seen) scores<T, AHEAD>(p, s, at, key, score);
     else for (uint32_t h = 0; h < HEADS; h++) score[h] = ds_float(DS_NUM_NAN); /* a NaN loses a maximum */
     maxima(s, score);
     GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) s.weight[h][key] = seen ? cache<T>::round(ds_exp(score[h] - s.m[h])) : 0.0f;
@@ -119,7 +126,7 @@ template <class T> GPU_FN void weigh(const struct attention &p, struct shared &s
 }
 
 /* Weighted values of dimension d for two heads, keys [from, to) of the chunk ascending. Groups of keys lie in one page and are read ahead. */
-template <class T>
+template <class T, uint32_t AHEAD>
 GPU_FN void values(const struct attention &p, const struct shared &s, const struct place &at, uint32_t from, uint32_t to, uint32_t head, uint32_t d,
                    float o[2]) {
     o[0] = o[1] = 0;
@@ -136,16 +143,16 @@ GPU_FN void values(const struct attention &p, const struct shared &s, const stru
 }
 
 /* One chunk of the row: s.m, s.l, and the thread's part of o. A thread's items are dimensions of heads 0 and 1, then of 2 and 3. */
-template <class T>
+template <class T, uint32_t AHEAD>
 GPU_FN void chunk_of(const struct attention &p, struct shared &s, const struct place &at, uint32_t chunk, uint32_t first, uint32_t end, float o[ITEMS][2]) {
     const uint32_t base = chunk * DS_CHUNK, from = first > base ? first - base : 0, to = least(end - base, DS_CHUNK);
     if (gpu_thread() < DS_CHUNK / DS_PAGE && gpu_thread() * DS_PAGE < to && (gpu_thread() + 1) * DS_PAGE > from)
         s.page[gpu_thread()] = p.paging.page(at.row, base + gpu_thread() * DS_PAGE);
     gpu_barrier();
-    weigh<T>(p, s, at, from, to);
+    weigh<T, AHEAD>(p, s, at, from, to);
     GPU_UNROLL for (uint32_t i = 0; i < ITEMS; i++) {
         const uint32_t item = gpu_thread() + i * THREADS;
-        if (item < 2 * p.head_dim) values<T>(p, s, at, from, to, item / p.head_dim * 2, item % p.head_dim, o[i]);
+        if (item < 2 * p.head_dim) values<T, AHEAD>(p, s, at, from, to, item / p.head_dim * 2, item % p.head_dim, o[i]);
     }
 }
 
@@ -170,6 +177,7 @@ struct joined {
 };
 
 template <class T, bool SPLIT> GPU_KERNEL(THREADS) attend(struct attention p, struct active active) {
+    gpu_begin();
     GPU_SHARED(struct shared, s);
     const uint32_t queries = p.heads / p.kv_heads, groups = (queries + HEADS - 1) / HEADS, r = gpu_block_y(), thread = gpu_thread();
     const struct place at = {r, gpu_block_x() / groups, gpu_block_x() / groups * queries + gpu_block_x() % groups * HEADS,
@@ -189,7 +197,7 @@ template <class T, bool SPLIT> GPU_KERNEL(THREADS) attend(struct attention p, st
     float all[ITEMS][2] = {};
     for (uint32_t chunk = first_chunk + (SPLIT ? gpu_block_z() : 0); chunk < end_chunk; chunk += SPLIT ? gpu_blocks_z() : 1) {
         float o[ITEMS][2];
-        chunk_of<T>(p, s, at, chunk, first, end, o);
+        chunk_of<T, SPLIT ? static_cast<uint32_t>(AHEAD_FEW) : static_cast<uint32_t>(AHEAD_MANY)>(p, s, at, chunk, first, end, o);
         const bool begin = chunk == first_chunk;
         float a[HEADS] = {}, b[HEADS] = {};
         GPU_UNROLL for (uint32_t h = 0; h < HEADS; h++) {
@@ -219,6 +227,7 @@ template <class T, bool SPLIT> GPU_KERNEL(THREADS) attend(struct attention p, st
 
 /* The chunks of one head of one row, ascending. */
 GPU_KERNEL(128) join(struct attention p, struct active active) {
+    gpu_begin();
     const uint32_t r = gpu_block_y(), head = gpu_block_x();
     if (r >= active.get() || p.paging.positions[r] < 0) return;
     const uint32_t first = p.first_key(r), end = p.end_key(r);
@@ -259,11 +268,11 @@ gpuError_t GPU_OP(attention)(const struct ds_gpu_launch *launch, const union ds_
     const struct active active = active_of(p.count, p.q.rows);
     const uint32_t blocks = p.kv.kv_heads * ceil_div(p.heads / p.kv.kv_heads, HEADS);
     if (!split)
-        return gpu_launch(p.kv.f16 ? attend<uint16_t, false> : attend<float, false>, gpu_grid_of(blocks, p.q.rows), THREADS, 0, launch->stream,
+        return gpu_launch(p.kv.f16 ? attend<uint16_t, false> : attend<float, false>, gpu_grid_of(blocks, p.q.rows), THREADS, 0, where_of(launch),
                           attention, active);
     const uint32_t most = SPLITS, splits = attention.chunks < most ? attention.chunks : most;
     const gpuError_t error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>, gpu_grid_of(blocks, p.q.rows, splits), THREADS, 0,
-                                        launch->stream, attention, active);
+                                        where_of(launch), attention, active);
     if (error != gpuSuccess) return error;
-    return gpu_launch(join, gpu_grid_of(p.heads, p.q.rows), 128, 0, launch->stream, attention, active);
+    return gpu_launch(join, gpu_grid_of(p.heads, p.q.rows), 128, 0, where_of(launch), attention, active);
 }

@@ -14,10 +14,17 @@
 #include "ops/ops.def"
 #undef DS_OP
 bool GPU_OP_CAN(attention)(const union ds_op_params *params);
+bool GPU_OP_CAN(heads)(const union ds_op_params *params);
+bool GPU_OP_CAN(norm_quantize)(const union ds_op_params *params);
 uint64_t GPU_OP_SCRATCH(attention)(const union ds_op_params *params, uint32_t processors);
+gpuError_t DS_GPU_JOIN(DS_GPU_NAME(linears_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, const union ds_op_params *const *params, uint32_t n);
+bool DS_GPU_JOIN(DS_GPU_NAME(may_join_), DS_GPU_WAVE)(const union ds_op_params *a, const union ds_op_params *b);
+bool DS_GPU_JOIN(DS_GPU_NAME(overlaps_), DS_GPU_WAVE)(void);
 gpuError_t DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, uint32_t *out, uint32_t count);
 
 namespace {
+
+GPU_HOST_FN struct gpu_where where_of(const struct ds_gpu_launch *launch) { return gpu_where(launch->stream, launch->overlap); }
 
 /* --- operands, filled on the host --- */
 

@@ -56,6 +56,7 @@ template <> struct element<DS_TYPE_BF16> {
 };
 
 template <ds_type TYPE> GPU_KERNEL(THREADS) widen(struct embed p, struct active active) {
+    gpu_begin();
     const uint32_t r = gpu_block_y(), c = gpu_block_x() * THREADS + gpu_thread();
     if (r >= active.get() || c >= p.out.cols) return;
     if (p.ids[r] < 0) {
@@ -88,6 +89,6 @@ gpuError_t GPU_OP(embed)(const struct ds_gpu_launch *launch, const union ds_op_p
     const struct ds_op_embed &p = params->embed;
     const struct embed embed = {at<const uint8_t>(p.table.at), ds_gpu_tile_bytes(p.table.type, p.table.cols), at<const int32_t>(p.ids),
                                 matrix_of<float>(p.out), p.scale};
-    return gpu_launch(kernel_of(p.table.type), gpu_grid_of(ceil_div(p.out.cols, THREADS), p.out.rows), THREADS, 0, launch->stream, embed,
+    return gpu_launch(kernel_of(p.table.type), gpu_grid_of(ceil_div(p.out.cols, THREADS), p.out.rows), THREADS, 0, where_of(launch), embed,
                       active_of(p.count, p.out.rows));
 }

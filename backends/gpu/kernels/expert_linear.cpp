@@ -25,6 +25,7 @@ template <> struct one_run<DS_TYPE_F16> : tile_run_of_floats<DS_TYPE_F16, 1> {};
 template <> struct one_run<DS_TYPE_BF16> : tile_run_of_floats<DS_TYPE_BF16, 1> {};
 
 template <ds_type TYPE> GPU_KERNEL(THREADS) multiply(struct linear p, struct experts experts, struct active active) {
+    gpu_begin();
     GPU_SHARED(struct shared, s);
     const uint32_t r = gpu_block_y(), slot = gpu_block_z(), slots = experts.ids.cols, output = gpu_block_x() * DS_GPU_TILE + gpu_thread();
     if (r >= active.get()) return;
@@ -34,7 +35,10 @@ template <ds_type TYPE> GPU_KERNEL(THREADS) multiply(struct linear p, struct exp
     float total = 0;
     for (uint32_t base = 0; base < runs; base += TEAMS) {
         /* Teams without a run of their own repeat the last one: gpu_mma wants whole waves. */
-        one_run<TYPE>::go(p, tile, least(base + gpu_team(), runs - 1), 0, 1, s.sums[gpu_team()]);
+        const uint32_t run = least(base + gpu_team(), runs - 1);
+        typename one_run<TYPE>::held weights;
+        one_run<TYPE>::read(p, tile, run, weights);
+        one_run<TYPE>::go(p, weights, tile, run, 0, 1, s.sums[gpu_team()]);
         gpu_barrier();
         for (uint32_t k = 0; gpu_thread() < DS_GPU_TILE && k < least(TEAMS, runs - base); k++) total = total + s.sums[k][0][gpu_thread()];
         gpu_barrier();
@@ -62,11 +66,11 @@ kernel kernel_of(ds_type type) {
 gpuError_t GPU_OP(expert_linear)(const struct ds_gpu_launch *launch, const union ds_op_params *params) {
     const struct ds_op_expert_linear &p = params->expert_linear;
     struct linear linear = {at<const uint8_t>(p.weight.at), ds_gpu_tile_bytes(p.weight.type, p.weight.cols), p.outputs, p.weight.cols,
-                            at<const uint8_t>(p.x.at), static_cast<uint32_t>(ds_view_pitch(&p.x)), 0, 0, matrix_of<float>(p.y), nullptr,
+                            at<const uint8_t>(p.x.at), static_cast<uint32_t>(ds_view_pitch(&p.x)), 0, 0, false, matrix_of<float>(p.y), nullptr,
                             {nullptr, 0, 0}};
     linear.scale_at = ds_q8_scale_offset(p.x.cols);
     linear.sum_at = p.x.elem == DS_ELEM_Q8_32 ? ds_q8_32_sum_offset(p.x.cols) : ds_q8_sum_offset(p.x.cols);
     const struct experts experts = {matrix_of<const int32_t>(p.ids), ds_expert_rows(p.outputs) / DS_GPU_TILE, p.x.rows != p.ids.rows};
-    return gpu_launch(kernel_of(p.weight.type), gpu_grid_of(ceil_div(p.outputs, DS_GPU_TILE), p.ids.rows, p.ids.cols), THREADS, 0, launch->stream,
+    return gpu_launch(kernel_of(p.weight.type), gpu_grid_of(ceil_div(p.outputs, DS_GPU_TILE), p.ids.rows, p.ids.cols), THREADS, 0, where_of(launch),
                       linear, experts, active_of(p.count, p.ids.rows));
 }

@@ -12,6 +12,7 @@ struct mixture {
 };
 
 GPU_KERNEL(THREADS) mix(struct mixture p, struct active active) {
+    gpu_begin();
     const uint32_t r = gpu_block_y(), c = gpu_block_x() * THREADS + gpu_thread();
     if (r >= active.get() || c >= p.y.cols) return;
     float sum = 0;
@@ -28,6 +29,6 @@ gpuError_t GPU_OP(expert_sum)(const struct ds_gpu_launch *launch, const union ds
     const struct ds_op_expert_sum &p = params->expert_sum;
     const struct mixture mixture = {matrix_of<const float>(p.x), matrix_of<const float>(p.weights), matrix_of<float>(p.y),
                                     matrix_of<const float>(p.residual)};
-    return gpu_launch(mix, gpu_grid_of(ceil_div(p.y.cols, THREADS), p.x.rows), THREADS, 0, launch->stream, mixture,
+    return gpu_launch(mix, gpu_grid_of(ceil_div(p.y.cols, THREADS), p.x.rows), THREADS, 0, where_of(launch), mixture,
                       active_of(p.count, p.x.rows));
 }

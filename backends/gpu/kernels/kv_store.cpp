@@ -16,6 +16,7 @@ GPU_FN void put(float *cache, uint64_t index, float x) { cache[index] = x; }
 GPU_FN void put(uint16_t *cache, uint64_t index, float x) { cache[index] = static_cast<uint16_t>(ds_f32_to_f16(x)); }
 
 template <class T> GPU_KERNEL(THREADS) store_rows(struct store p, struct active active) {
+    gpu_begin();
     const uint32_t r = gpu_block_y(), c = gpu_block_x() * THREADS + gpu_thread();
     if (r >= active.get() || c >= p.k.cols || p.paging.positions[r] < 0) return;
     const uint32_t position = static_cast<uint32_t>(p.paging.positions[r]), slot = position % DS_PAGE, page = p.paging.page(r, position);
@@ -31,5 +32,5 @@ gpuError_t GPU_OP(kv_store)(const struct ds_gpu_launch *launch, const union ds_o
     const struct store store = {matrix_of<const float>(p.k), matrix_of<const float>(p.v), at<void>(p.kv.k), at<void>(p.kv.v),
                                 paging_of(p.paging), p.kv.kv_heads, p.kv.head_dim};
     return gpu_launch(p.kv.f16 ? store_rows<uint16_t> : store_rows<float>, gpu_grid_of(ceil_div(p.k.cols, THREADS), p.k.rows), THREADS, 0,
-                      launch->stream, store, active_of(p.count, p.k.rows));
+                      where_of(launch), store, active_of(p.count, p.k.rows));
 }

@@ -13,6 +13,7 @@ struct linear {
     const uint8_t *x; /* rows of x_pitch bytes */
     uint32_t x_pitch;
     uint32_t scale_at, sum_at; /* in a row of x, where it is quantised */
+    bool x_aligned;            /* rows of x begin at multiples of 16 bytes */
     struct matrix<float> y;
     const float *bias;                   /* or null */
     struct matrix<const float> residual; /* data null: none */

@@ -138,14 +138,18 @@ GPU_FN void blocks_of_32(const struct linear &p, const struct lane_run<TYPE> &we
     }
 }
 
-/* A run's sums of a tile, sums[row][output]. */
+/* A run's sums of a tile, sums[row][output]; `read`: what is read of the weights, before anything else is needed. */
 template <ds_type TYPE, int NT> struct tile_run {
-    GPU_FN_MEMBER static void go(const struct linear &p, const uint8_t *tile, uint32_t run, uint32_t first_row, uint32_t rows,
+    using held = struct lane_run<TYPE>;
+    GPU_FN_MEMBER static void read(const struct linear &p, const uint8_t *tile, uint32_t run, held &weights) {
+        (void)p;
+        weights.load(tile + static_cast<size_t>(run) * ds_gpu_run_bytes(packed<TYPE>::get()), gpu_lane());
+    }
+    GPU_FN_MEMBER static void go(const struct linear &p, const held &weights, const uint8_t *tile, uint32_t run, uint32_t first_row, uint32_t rows,
                                  float (*sums)[DS_GPU_TILE]) {
         using P = packed<TYPE>;
+        (void)tile;
         const uint32_t g = gpu_lane() / 4, t = gpu_lane() % 4;
-        struct lane_run<TYPE> weights;
-        weights.load(tile + static_cast<size_t>(run) * ds_gpu_run_bytes(P::get()), gpu_lane());
         const struct lane_rows<NT> lane(p, first_row, rows);
         float out[NT][4][2];
         if constexpr (P::GROUPS != 0) superblock<TYPE, NT>(p, weights, lane, run, out);

@@ -15,6 +15,7 @@ GPU_FN uint32_t four_bytes(uint32_t side, uint32_t first, uint32_t stride) {
 
 /* out[0 .. DS_PROBES): arithmetic; then C [16][8] of A [16][32] = bytes of side 0, B [32][8] = bytes of side 1. */
 GPU_KERNEL(THREADS) answer(uint32_t *out, uint32_t count) {
+    gpu_begin();
     const uint32_t i = gpu_block_x() * THREADS + gpu_thread();
     if (i < DS_PROBES && i < count) out[i] = ds_probe(i);
     const uint32_t g = gpu_lane() / 4, t = gpu_lane() % 4;
@@ -29,6 +30,8 @@ GPU_KERNEL(THREADS) answer(uint32_t *out, uint32_t count) {
 
 } // namespace
 
+bool DS_GPU_JOIN(DS_GPU_NAME(overlaps_), DS_GPU_WAVE)(void) { return gpu_overlaps(answer); }
+
 gpuError_t DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, uint32_t *out, uint32_t count) {
-    return gpu_launch(answer, gpu_grid_of(ceil_div(DS_PROBES, THREADS)), THREADS, 0, launch->stream, out, count);
+    return gpu_launch(answer, gpu_grid_of(ceil_div(DS_PROBES, THREADS)), THREADS, 0, where_of(launch), out, count);
 }

@@ -140,6 +140,7 @@ GPU_FN uint32_t decide(const struct reject &p, const struct row &row, uint64_t t
 }
 
 GPU_KERNEL(THREADS) reject_rows(struct reject p, struct active active) {
+    gpu_begin();
     GPU_SHARED(struct both, b);
     struct shared &s = b.s;
     const uint32_t r = gpu_block_x();
@@ -168,5 +169,5 @@ gpuError_t GPU_OP(reject)(const struct ds_gpu_launch *launch, const union ds_op_
     const struct ds_op_reject &p = params->reject;
     const struct reject reject = {matrix_of<const float>(p.logits), matrix_of<const float>(p.drafted), at<const struct ds_sample_row>(p.rows),
                                   at<const float>(p.bias), at<int32_t>(p.tokens), at<uint32_t>(p.flags)};
-    return gpu_launch(reject_rows, gpu_grid_of(p.logits.rows), THREADS, 0, launch->stream, reject, active_of(p.count, p.logits.rows));
+    return gpu_launch(reject_rows, gpu_grid_of(p.logits.rows), THREADS, 0, where_of(launch), reject, active_of(p.count, p.logits.rows));
 }

@@ -32,6 +32,7 @@ GPU_FN float normed(const struct norm &p, float x, float scale, uint32_t r, size
 }
 
 GPU_KERNEL(THREADS) norm_groups(struct norm p, struct active active) {
+    gpu_begin();
     const uint32_t r = gpu_block_y(), group = gpu_block_x() * TEAMS + gpu_team(), lane = gpu_lane();
     if (r >= active.get()) return;
     const bool present = group < p.x.cols / p.dim; /* else: a lane that only takes part in the shuffles */
@@ -48,6 +49,7 @@ GPU_KERNEL(THREADS) norm_groups(struct norm p, struct active active) {
 }
 
 GPU_KERNEL(WIDE_THREADS) norm_row(struct norm p, struct active active) {
+    gpu_begin();
     GPU_DYNAMIC_SHARED(memory);
     GPU_SHARED(float, factor_of_all);
     float *const staged = reinterpret_cast<float *>(memory);
@@ -76,8 +78,8 @@ gpuError_t GPU_OP(rms_norm)(const struct ds_gpu_launch *launch, const union ds_o
     const struct norm norm = {matrix_of<const float>(p.x), matrix_of<float>(p.out), at<const float>(p.weight), p.dim, p.eps,
                               at<const float>(p.residual.at), p.residual.stride};
     if (p.dim >= WIDE && p.dim * sizeof(float) <= MOST_SHARED - 64)
-        return gpu_launch(norm_row, gpu_grid_of(p.x.cols / p.dim, p.x.rows), WIDE_THREADS, p.dim * sizeof(float), launch->stream, norm,
+        return gpu_launch(norm_row, gpu_grid_of(p.x.cols / p.dim, p.x.rows), WIDE_THREADS, p.dim * sizeof(float), where_of(launch), norm,
                           active_of(p.count, p.x.rows));
-    return gpu_launch(norm_groups, gpu_grid_of(ceil_div(p.x.cols / p.dim, TEAMS), p.x.rows), THREADS, 0, launch->stream, norm,
+    return gpu_launch(norm_groups, gpu_grid_of(ceil_div(p.x.cols / p.dim, TEAMS), p.x.rows), THREADS, 0, where_of(launch), norm,
                       active_of(p.count, p.x.rows));
 }

@@ -7,6 +7,7 @@ enum { THREADS = 256 };
 
 GPU_KERNEL(THREADS) cell(struct matrix<const float> gates, struct matrix<const float> state, struct matrix<float> next, struct matrix<float> out,
                          struct active active) {
+    gpu_begin();
     const uint32_t r = gpu_block_y(), c = gpu_block_x() * THREADS + gpu_thread(), size = next.cols;
     if (r >= active.get() || c >= size) return;
     const float *gate = gates.row(r);
@@ -20,6 +21,6 @@ GPU_KERNEL(THREADS) cell(struct matrix<const float> gates, struct matrix<const f
 
 gpuError_t GPU_OP(rnn_cell)(const struct ds_gpu_launch *launch, const union ds_op_params *params) {
     const struct ds_op_rnn_cell &p = params->rnn_cell;
-    return gpu_launch(cell, gpu_grid_of(ceil_div(p.next.cols, THREADS), p.next.rows), THREADS, 0, launch->stream, matrix_of<const float>(p.gates),
+    return gpu_launch(cell, gpu_grid_of(ceil_div(p.next.cols, THREADS), p.next.rows), THREADS, 0, where_of(launch), matrix_of<const float>(p.gates),
                       matrix_of<const float>(p.state), matrix_of<float>(p.next), matrix_of<float>(p.out), active_of(p.count, p.next.rows));
 }

@@ -14,6 +14,7 @@ struct rope {
 };
 
 GPU_KERNEL(THREADS) rotate(struct rope p, struct active active) {
+    gpu_begin();
     const uint32_t r = gpu_block_y(), pair = gpu_block_x() * THREADS + gpu_thread();
     const uint32_t head = pair / p.half, i = pair % p.half;
     if (r >= active.get() || head >= p.x.cols / p.head_dim) return;
@@ -33,5 +34,5 @@ gpuError_t GPU_OP(rope)(const struct ds_gpu_launch *launch, const union ds_op_pa
     const uint32_t half = p.n_rot / 2, pairs = p.x.cols / p.head_dim * half;
     const struct rope rope = {matrix_of<float>(p.x), at<const float>(p.cos), at<const float>(p.sin), at<const int32_t>(p.positions), p.head_dim,
                               half, p.neox};
-    return gpu_launch(rotate, gpu_grid_of(ceil_div(pairs, THREADS), p.x.rows), THREADS, 0, launch->stream, rope, active_of(p.count, p.x.rows));
+    return gpu_launch(rotate, gpu_grid_of(ceil_div(pairs, THREADS), p.x.rows), THREADS, 0, where_of(launch), rope, active_of(p.count, p.x.rows));
 }

@@ -41,6 +41,7 @@ GPU_FN void add_up(struct shared &s, uint32_t experts, uint32_t slots, bool norm
 }
 
 GPU_KERNEL(THREADS) choose(struct route p, struct active active) {
+    gpu_begin();
     GPU_SHARED(struct shared, s);
     const uint32_t r = gpu_block_x(), experts = p.logits.cols, slots = p.ids.cols;
     if (r >= active.get()) return;
@@ -76,5 +77,5 @@ gpuError_t GPU_OP(route)(const struct ds_gpu_launch *launch, const union ds_op_p
     const struct ds_op_route &p = params->route;
     const struct route route = {matrix_of<const float>(p.logits), matrix_of<int32_t>(p.ids), matrix_of<float>(p.weights), at<const float>(p.scale),
                                 p.normalise};
-    return gpu_launch(choose, gpu_grid_of(p.logits.rows), THREADS, 0, launch->stream, route, active_of(p.count, p.logits.rows));
+    return gpu_launch(choose, gpu_grid_of(p.logits.rows), THREADS, 0, where_of(launch), route, active_of(p.count, p.logits.rows));
 }

@@ -35,6 +35,7 @@ GPU_FN uint32_t draw(const struct row &row, struct shared &s) {
 /* --- the row --- */
 
 GPU_KERNEL(THREADS) sample_rows(struct sample p, struct active active) {
+    gpu_begin();
     GPU_SHARED(struct shared, s);
     const uint32_t r = gpu_block_x();
     if (r >= active.get()) return;
@@ -66,5 +67,5 @@ gpuError_t GPU_OP(sample)(const struct ds_gpu_launch *launch, const union ds_op_
     const struct ds_op_sample &p = params->sample;
     const struct sample sample = {matrix_of<const float>(p.logits), at<const struct ds_sample_row>(p.rows), at<const float>(p.bias),
                                   at<int32_t>(p.tokens), at<uint32_t>(p.flags)};
-    return gpu_launch(sample_rows, gpu_grid_of(p.logits.rows), THREADS, 0, launch->stream, sample, active_of(p.count, p.logits.rows));
+    return gpu_launch(sample_rows, gpu_grid_of(p.logits.rows), THREADS, 0, where_of(launch), sample, active_of(p.count, p.logits.rows));
 }
