@@ -42,6 +42,8 @@ struct gpu_where {
 /* --- CUDA and HIP --- */
 
 #define GPU_KERNEL(threads) __global__ void __launch_bounds__(threads)
+/* `blocks` of them fit on a multiprocessor at once: bounds the registers. */
+#define GPU_KERNEL_RESIDENT(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define GPU_FN static __device__ __forceinline__
 #define GPU_HOST_FN static inline
 #define GPU_FN_MEMBER __device__ __forceinline__
@@ -232,6 +234,7 @@ static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid
 #include <string.h>
 
 #define GPU_KERNEL(threads) static void
+#define GPU_KERNEL_RESIDENT(threads, blocks) static void
 #define GPU_FN static inline
 #define GPU_HOST_FN static inline
 #define GPU_FN_MEMBER inline

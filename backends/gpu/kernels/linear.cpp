@@ -11,7 +11,8 @@
 
 namespace {
 
-enum { MOST_TEAMS = 16 };
+/* With one to eight rows 16 teams fit on a multiprocessor of 65536 registers: 128 registers a thread hold a record and what it becomes. */
+enum { MOST_TEAMS = 16, RESIDENT_TEAMS = 16 };
 
 template <ds_type TYPE, int NT> struct run_sums : tile_run<TYPE, NT> {};
 template <int NT> struct run_sums<DS_TYPE_F32, NT> : tile_run_of_floats<DS_TYPE_F32, NT> {};
@@ -44,7 +45,7 @@ static_assert(DS_GPU_MOST_LINEARS == 3, "part_of goes through three");
  * Shared memory: sums of [teams][NT * 8 rows][32 outputs], behind them the totals so far of [NT * 8][32]. A team's first weights are read
  * before gpu_begin: nobody writes them, and so they are on their way while the op before is still at work.
  */
-template <ds_type TYPE, int NT, int TEAMS> GPU_KERNEL(TEAMS * GPU_TEAM) multiply(struct linears all, struct active active) {
+template <ds_type TYPE, int NT, int TEAMS> GPU_KERNEL_RESIDENT(TEAMS * GPU_TEAM, NT == 1 ? RESIDENT_TEAMS / TEAMS : 1) multiply(struct linears all, struct active active) {
     GPU_DYNAMIC_SHARED(memory);
     using R = run_sums<TYPE, NT>;
     constexpr uint32_t ROWS = NT * 8, PAIRS = ROWS * DS_GPU_TILE;

@@ -60,7 +60,7 @@ template <ds_type TYPE> GPU_FN float weight_of(const struct gpu_words &piece, ui
 }
 
 /* Pieces of a run that a lane reads before it uses the first of them. */
-enum { FLOATS_AHEAD = 8 };
+enum { FLOATS_AHEAD = 4 };
 struct held_pieces {
     struct gpu_words piece[FLOATS_AHEAD];
 };
