@@ -10,7 +10,9 @@
 #define DS_GPU_DRIVER "the NVIDIA driver"
 #define DS_GPU_TABLES(X) X(32)           /* wave sizes that there are kernels for */
 
+#ifndef DS_GPU_NO_OVERLAP
 #define DS_GPU_OVERLAP 1                 /* launches may overlap (gpu_begin in gpu.h) */
+#endif
 
 #define gpuError_t cudaError_t
 #define gpuSuccess cudaSuccess
