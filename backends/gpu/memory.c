@@ -158,18 +158,24 @@ ds_status ds_gpu_write(struct ds_stream *stream, struct ds_slice to, const void 
     return error == gpuSuccess ? DS_OK : ds_gpu_fail(device, error, "a write", 0, err);
 }
 
-/* Through the ring, too: then the copy needs no second one by the driver. The stream is idle when this returns. */
+/*
+ * Through the ring, too: then the copy needs no second one by the driver. A small read goes behind what was written last, where nothing is on
+ * its way, and waits once. The stream is idle when this returns.
+ */
 ds_status ds_gpu_read(struct ds_stream *stream, struct ds_slice from, void *to, uint64_t bytes, struct ds_error *err) {
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
     DS_TRY(check_range("read", &from, bytes, err));
     DS_TRY(ds_gpu_enter(device, err));
-    gpuError_t error = gpuStreamSynchronize(stream->handle);
-    const uint64_t room = (uint64_t)DS_GPU_SLOTS * DS_GPU_SLOT_BYTES;
+    const struct ds_gpu_staging *staging = &stream->staging;
+    const bool behind = bytes <= DS_GPU_SLOT_BYTES - DS_MIN(staging->filled, (uint32_t)DS_GPU_SLOT_BYTES);
+    uint8_t *const room = staging->data + (behind ? (size_t)staging->slot * DS_GPU_SLOT_BYTES + staging->filled : 0);
+    const uint64_t most = behind ? bytes : (uint64_t)DS_GPU_SLOTS * DS_GPU_SLOT_BYTES;
+    gpuError_t error = behind ? gpuSuccess : gpuStreamSynchronize(stream->handle);
     for (uint64_t done = 0; done < bytes && error == gpuSuccess;) {
-        const size_t piece = (size_t)DS_MIN(bytes - done, room);
-        error = gpuMemcpyAsync(stream->staging.data, data_of(&from) + done, piece, gpuDeviceToHost, stream->handle);
+        const size_t piece = (size_t)DS_MIN(bytes - done, most);
+        error = gpuMemcpyAsync(room, data_of(&from) + done, piece, gpuDeviceToHost, stream->handle);
         if (error == gpuSuccess) error = gpuStreamSynchronize(stream->handle);
-        if (error == gpuSuccess) memcpy((uint8_t *)to + done, stream->staging.data, piece);
+        if (error == gpuSuccess) memcpy((uint8_t *)to + done, room, piece);
         done += piece;
     }
     stream->staging.filled = 0; /* nothing in it is still on its way */

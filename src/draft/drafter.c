@@ -15,7 +15,7 @@ static void lay_out_outputs(struct ds_drafter *d, struct ds_buffer *buffer) {
     const uint32_t g = d->model->block_size * d->most_sequences, rows = d->target->params.rows;
     uint64_t bytes = 0;
     d->block_outputs = (struct ds_draft_outputs){0};
-    if (d->model->has_confidence) d->block_outputs.confidence = take(&bytes, buffer, g, 1);
+    if (d->model->has_confidence) d->block_outputs.confidence = ds_view_of(d->block.at.out_scores, DS_ELEM_F32, g, 1); /* read with the tokens */
     if (d->bridged) d->features = take(&bytes, buffer, rows, d->model->n_taps * d->model->target_hidden);
     if (d->model->arch->steps || d->params.keep_outputs) d->feature_out = take(&bytes, buffer, rows, c->hidden);
     if (d->model->arch->steps) {
@@ -374,8 +374,8 @@ ds_status ds_drafter_run(struct ds_drafter *d, struct ds_error *err) {
     if (d->model->arch->steps) DS_TRY(carry_over(d, err));
     DS_TRY(ds_graph_run(d->drafting_graph, d->params.stream, err));
     DS_TRY(ds_rows_read(&d->block, d->params.stream, err));
-    if (!d->model->has_confidence) return DS_OK;
-    return d->params.device->fns->read(d->params.stream, d->block_outputs.confidence.at, d->confidence, slots * sizeof *d->confidence, err);
+    if (d->model->has_confidence) memcpy(d->confidence, d->block.out_scores, slots * sizeof *d->confidence);
+    return DS_OK;
 }
 
 ds_status ds_drafter_block(struct ds_drafter *d, int32_t sequence, uint32_t position, int32_t anchor, const struct ds_sample_row *sample,

@@ -43,6 +43,7 @@ static void lay_out(struct ds_rows_buffer *b, struct ds_buffer *device_buffer) {
     b->out_flags_rows = take(&cursor, &b->at.flags, 4 * rows);
     b->out_tokens = take(&cursor, &b->at.out_tokens, 4 * out_rows);
     b->out_flags = take(&cursor, &b->at.out_flags, 4 * out_rows);
+    b->out_scores = take(&cursor, &b->at.out_scores, 4 * out_rows);
     b->planned.bytes = b->host_bytes = cursor.total;
     b->flags_bytes = cursor.total - b->at.flags.offset;
 }

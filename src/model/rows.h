@@ -24,6 +24,7 @@ struct ds_rows {
     struct ds_slice flags;      /* u32 [rows], written by the pass */
     struct ds_slice out_tokens; /* [out_rows], written by the pass */
     struct ds_slice out_flags;  /* u32 [out_rows], written by the pass */
+    struct ds_slice out_scores; /* f32 [out_rows], written by passes that have a number to tell beside each token (drafters) */
     struct ds_slice page_table; /* [sequences_max][pages_per_sequence] */
     uint32_t sequences_max, pages_per_sequence;
 };
@@ -49,6 +50,7 @@ struct ds_rows_buffer {
     uint32_t *out_flags_rows; /* host copies after ds_rows_read */
     int32_t *out_tokens;
     uint32_t *out_flags;
+    float *out_scores;
 };
 
 /* Lays out for `rows` and `out_rows`; the page table is somebody else's slice. Nothing is allocated on the device yet. */
