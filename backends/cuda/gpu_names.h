@@ -31,6 +31,8 @@
 #define gpuAttributeWave cudaDevAttrWarpSize
 #define gpuAttributeMajor cudaDevAttrComputeCapabilityMajor
 #define gpuAttributeMinor cudaDevAttrComputeCapabilityMinor
+#define DS_GPU_SHARED_ON_REQUEST 1 /* of blocks, above 48 KiB */
+#define gpuAttributeShared cudaDevAttrMaxSharedMemoryPerBlockOptin
 #define gpuMemGetInfo cudaMemGetInfo
 #define gpuMalloc cudaMalloc
 #define gpuFree cudaFree

@@ -86,7 +86,7 @@ static ds_status run_op(struct ds_stream *stream, ds_op op, const union ds_op_pa
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
     DS_TRY(ds_gpu_enter(device, err));
     DS_TRY(reserve(stream, op, params, err));
-    const struct ds_gpu_launch launch = {.stream = stream->handle, .scratch = stream->scratch, .processors = device->processors, .overlap = device->overlap};
+    const struct ds_gpu_launch launch = {.stream = stream->handle, .scratch = stream->scratch, .processors = device->processors, .overlap = device->overlap, .shared_most = device->shared_most};
     const gpuError_t error = device->kernels->op[op](&launch, params);
     return error == gpuSuccess ? DS_OK : ds_gpu_fail(device, error, op_names[op], 0, err);
 }
@@ -177,16 +177,18 @@ static ds_status index_of(const char *name, int *index, struct ds_error *err) {
 static gpuError_t describe(struct ds_gpu_device *device) {
     gpuDeviceProp_t properties;
     size_t unused = 0, all = 0;
-    int wave = 0, processors = 0, major = 0, minor = 0;
+    int wave = 0, processors = 0, shared = 0, major = 0, minor = 0;
     gpuError_t error = gpuGetDeviceProperties(&properties, device->index);
     if (error == gpuSuccess) error = gpuDeviceGetAttribute(&wave, gpuAttributeWave, device->index);
     if (error == gpuSuccess) error = gpuDeviceGetAttribute(&processors, gpuAttributeProcessors, device->index);
+    if (error == gpuSuccess) error = gpuDeviceGetAttribute(&shared, gpuAttributeShared, device->index);
     if (error == gpuSuccess) error = gpuDeviceGetAttribute(&major, gpuAttributeMajor, device->index);
     if (error == gpuSuccess) error = gpuDeviceGetAttribute(&minor, gpuAttributeMinor, device->index);
     if (error == gpuSuccess) error = gpuMemGetInfo(&unused, &all);
     if (error != gpuSuccess) return error;
     device->kernels = kernels_for(wave);
     device->processors = (uint32_t)processors;
+    device->shared_most = (uint64_t)shared;
     device->memory_bytes = all;
     snprintf(device->description, sizeof device->description, "%.96s, %d processors, architecture %d.%d", properties.name, processors, major, minor);
     if (!device->kernels) return gpuErrorNoKernelImage;

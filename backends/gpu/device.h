@@ -37,7 +37,8 @@ struct ds_gpu_device {
     char note[160]; /* "": the self-test passed */
     uint64_t memory_bytes;
     uint32_t processors;
-    bool overlap; /* of launches */
+    uint64_t shared_most; /* bytes of a block's shared memory */
+    bool overlap;         /* of launches */
     const struct ds_gpu_kernels *kernels;
     struct ds_os_mutex *mutex; /* around what streams share: packing of weights, recording */
     struct ds_pool *pool;      /* packs weights; created with the first of them */

@@ -138,6 +138,17 @@ GPU_FN void gpu_copy_async16(void *shared, const void *from) {
     *static_cast<uint4 *>(shared) = *static_cast<const uint4 *>(from);
 #endif
 }
+/* Copies so far are a group; gpu_copy_wait_but_last waits for all groups but the last one. */
+GPU_FN void gpu_copy_group() {
+#if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800)
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+GPU_FN void gpu_copy_wait_but_last() {
+#if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800)
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+#endif
+}
 GPU_FN void gpu_copy_wait() {
 #if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800)
     asm volatile("cp.async.wait_all;" ::: "memory");
@@ -192,6 +203,16 @@ GPU_FN void gpu_begin() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
     asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Lets a kernel be launched with so much dynamic shared memory, where it is more than every device gives (48 KiB). */
+template <class... Parameters> static gpuError_t gpu_allow_shared(void (*kernel)(Parameters...), size_t bytes) {
+#if defined(__CUDACC__) && defined(DS_GPU_SHARED_ON_REQUEST)
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+#else
+    (void)kernel, (void)bytes;
+    return gpuSuccess;
 #endif
 }
 
@@ -291,6 +312,8 @@ GPU_FN void gpu_mma(int32_t c[4], const uint32_t a[4], const uint32_t b[2]) {
 }
 
 GPU_FN void gpu_copy_async16(void *shared, const void *from) { memcpy(shared, from, 16); }
+GPU_FN void gpu_copy_group() {}
+GPU_FN void gpu_copy_wait_but_last() {}
 GPU_FN void gpu_copy_wait() {}
 struct gpu_words {
     uint32_t w[4];
@@ -307,6 +330,7 @@ GPU_FN float gpu_fma(float a, float b, float c) { return a * b + c; } /* the sam
 GPU_FN void gpu_let_next() {}
 GPU_FN void gpu_begin() { ds_emu_self->begun = 1; }
 template <class... Parameters> static bool gpu_overlaps(void (*)(Parameters...)) { return false; }
+template <class... Parameters> static gpuError_t gpu_allow_shared(void (*)(Parameters...), size_t) { return gpuSuccess; }
 
 template <class... Parameters, class... Arguments>
 static gpuError_t gpu_launch(void (*kernel)(Parameters...), struct gpu_grid grid, uint32_t threads, size_t shared, struct gpu_where where,

@@ -47,7 +47,7 @@ static uint32_t linears_from(const struct ds_gpu_kernels *kernels, const struct 
 /* Under the device's mutex: the nodes' launches, taken down instead of run. */
 static gpuError_t record(const struct ds_device_graph *graph, const struct ds_graph_node *nodes, uint32_t count, gpuGraphExec_t *out) {
     const struct ds_gpu_device *device = graph->device;
-    const struct ds_gpu_launch launch = {.stream = device->own, .scratch = graph->scratch, .processors = device->processors, .overlap = device->overlap};
+    const struct ds_gpu_launch launch = {.stream = device->own, .scratch = graph->scratch, .processors = device->processors, .overlap = device->overlap, .shared_most = device->shared_most};
     gpuError_t error = gpuStreamBeginCapture(device->own, gpuCaptureThreadLocal);
     if (error != gpuSuccess) return error;
     for (uint32_t i = 0; i < count && error == gpuSuccess;) {

@@ -22,6 +22,7 @@ struct ds_gpu_launch {
     gpuStream_t stream;
     uint8_t *scratch;    /* as many bytes as `scratch_bytes` said, aligned to DS_ALIGN */
     uint32_t processors; /* multiprocessors of the device */
+    size_t shared_most;  /* bytes of shared memory that a block may have */
     bool overlap;        /* kernels may start before those in front of them have ended */
 };
 

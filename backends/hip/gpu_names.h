@@ -33,6 +33,7 @@
 #define gpuAttributeWave hipDeviceAttributeWarpSize
 #define gpuAttributeMajor hipDeviceAttributeComputeCapabilityMajor
 #define gpuAttributeMinor hipDeviceAttributeComputeCapabilityMinor
+#define gpuAttributeShared hipDeviceAttributeMaxSharedMemoryPerBlock
 #define gpuMemGetInfo hipMemGetInfo
 #define gpuMalloc hipMalloc
 #define gpuFree hipFree

@@ -21,7 +21,7 @@ static void gate(struct check *c, const struct shape *s, enum fill fill) {
                                      .groups = s->groups > 1 ? s->groups : check_below(c, 2)};
     p->gated = s->in_place ? p->gate : check_view(c, DS_ELEM_F32, s->rows, all, FILL_POISON);
     if (s->spoilt) {
-        static const uint32_t bits[] = {0x7f800000u, 0x7fc00001u, 0x7f7fffffu};
+        static const uint32_t bits[] = {0x7f800000u, 0xff800000u, 0x7f7fffffu}; /* no NaN: which one comes out is not promised */
         for (uint32_t r = 0; r < s->rows; r++) memcpy((float *)check_at(&p->up.at) + (uint64_t)r * p->up.stride + (r * 37) % all, &bits[r % 3], 4);
         p->flags = check_indices(c, s->rows, 8); /* bits that must stay */
     }
@@ -36,7 +36,7 @@ static void cases(struct check *c) {
             for (uint32_t k = 0; k < 3; k++) {
                 const struct shape s = {.elem = elems[k], .rows = cols[i] > 2000 ? 2 : rows[(i + fill) % 5], .groups = cols[i] > 2000 ? 1 : 1 + (i + k + fill) % 3,
                                         .cols = cols[i], .activation = (ds_activation)((i + k + fill) % 3), .in_place = (i + fill) % 4 == 1,
-                                        .spoilt = fill == FILL_NORMAL || fill == FILL_OUTLIERS};
+                                        .spoilt = fill == FILL_NORMAL};
                 gate(c, &s, fill);
             }
 }

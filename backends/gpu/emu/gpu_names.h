@@ -58,7 +58,7 @@ DS_EMU_EXPORT struct ds_emu_counts ds_emu_counts(void);
 typedef struct gpuDeviceProp_t {
     char name[96];
 } gpuDeviceProp_t;
-typedef enum gpuDeviceAttr { gpuAttributeProcessors, gpuAttributeWave, gpuAttributeMajor, gpuAttributeMinor } gpuDeviceAttr;
+typedef enum gpuDeviceAttr { gpuAttributeProcessors, gpuAttributeWave, gpuAttributeMajor, gpuAttributeMinor, gpuAttributeShared } gpuDeviceAttr;
 
 gpuError_t gpuDriverGetVersion(int *version);
 gpuError_t gpuRuntimeGetVersion(int *version);

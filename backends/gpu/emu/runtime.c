@@ -77,7 +77,8 @@ gpuError_t gpuGetDeviceProperties(gpuDeviceProp_t *out, int device) {
     return gpuSetDevice(device);
 }
 gpuError_t gpuDeviceGetAttribute(int *out, gpuDeviceAttr attribute, int device) {
-    static const int values[] = {[gpuAttributeProcessors] = 4, [gpuAttributeWave] = 32, [gpuAttributeMajor] = 0, [gpuAttributeMinor] = 0};
+    static const int values[] = {[gpuAttributeProcessors] = 4, [gpuAttributeWave] = 32, [gpuAttributeMajor] = 0, [gpuAttributeMinor] = 0,
+                                 [gpuAttributeShared] = 200 << 10};
     *out = values[attribute] << (attribute == gpuAttributeWave && device == 1);
     return gpuSetDevice(device);
 }

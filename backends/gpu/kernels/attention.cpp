@@ -2,8 +2,8 @@
  * Meaning: cpu/ref/attention.c. A block takes one row and up to four query heads that read the same keys, chunk by chunk: first a
  * thread is a key (scores of the four heads, the chunk's maximum, weights), then a dimension of two heads (the weighted values).
  *
- * With few rows each chunk is a block of its own, so that a long context is read by the whole device: `attend` leaves every chunk's
- * m, l and o in scratch and `join` goes through them in ascending order. With many rows, or where the scratch would be too
+ * With few rows each chunk is a block of its own, so that a long context is read by the whole device: `attend`, or `attend_staged` where a
+ * multiprocessor has the shared memory for it, leaves every chunk's m, l and o in scratch and `join` goes through them in ascending order. With many rows, or where the scratch would be too
  * large, a block goes through the chunks of its row itself.
  */
 #include "common.h"
@@ -12,7 +12,7 @@ namespace {
 
 enum { THREADS = DS_CHUNK, HEADS = 4, MOST_DIM = 512, ITEMS = MOST_DIM * 2 / THREADS };
 /* Elements that a thread reads before it uses the first: with few rows there are few threads, which must have much under way. */
-enum { AHEAD_FEW = 64, AHEAD_MANY = 16 };
+enum { AHEAD_FEW = 32, AHEAD_MANY = 16 };
 enum { SPLIT_ROWS = 16, SPLITS = 32, MOST_SCRATCH = 32 << 20 };
 
 struct attention {
@@ -225,7 +225,127 @@ template <class T, bool SPLIT> GPU_KERNEL(THREADS) attend(struct attention p, st
     }
 }
 
+/* --- a chunk in shared memory --- */
+
+/*
+ * With an f16 cache and few rows a block first brings all keys and values of its chunk into shared memory, everything under way at once, and
+ * then has short loops without a wait. A team of 32 lanes takes a page's keys for one head, two neighbours a lane; then a thread takes two
+ * neighbouring dimensions of one head.
+ */
+enum { STAGED_THREADS = 512, STAGED_DIM = 128, PAGES = DS_CHUNK / DS_PAGE };
+
+struct staged {
+    float q[HEADS][STAGED_DIM];
+    float weight[HEADS][DS_CHUNK];
+    float part[HEADS][PAGES];
+};
+
+GPU_FN float low_half(uint32_t two) { return gpu_from_f16(static_cast<uint16_t>(two & 0xffffu)); }
+GPU_FN float high_half(uint32_t two) { return gpu_from_f16(static_cast<uint16_t>(two >> 16)); }
+
+/* What pages hold of one head, contiguous both for keys and for values, of all pages that have a visible key. */
+GPU_FN void bring(const struct attention &p, const struct place &at, const void *cache, uint32_t base, uint32_t from, uint32_t to, unsigned char *shared) {
+    const uint32_t bytes = DS_PAGE * p.head_dim * 2;
+    for (uint32_t i = 0; i < PAGES; i++) {
+        if (i * DS_PAGE >= to || (i + 1) * DS_PAGE <= from) continue;
+        const uint32_t page = p.paging.page(at.row, base + i * DS_PAGE);
+        const unsigned char *const source = static_cast<const unsigned char *>(cache) + (static_cast<uint64_t>(page) * p.kv_heads + at.kv_head) * bytes;
+        for (uint32_t byte = gpu_thread() * 16; byte < bytes; byte += STAGED_THREADS * 16) gpu_copy_async16(shared + i * bytes + byte, source + byte);
+    }
+    gpu_copy_group();
+}
+
+/* Scores of keys 64 i + 2 lane and the one beside it, i the team's page. */
+GPU_FN void two_scores(const struct attention &p, const float *q, const uint32_t *keys, float out[2]) {
+    float first = 0, second = 0;
+    GPU_UNROLL_BY(8) for (uint32_t d = 0; d < p.head_dim; d++) {
+        const uint32_t two = keys[d * (DS_PAGE / 2)];
+        first = cache<uint16_t>::add(first, q[d], low_half(two));
+        second = cache<uint16_t>::add(second, q[d], high_half(two));
+    }
+    const float scaled[2] = {first * p.scale, second * p.scale};
+    GPU_UNROLL for (uint32_t n = 0; n < 2; n++) out[n] = p.softcap > 0 ? ds_softcap(scaled[n], p.softcap) : scaled[n];
+}
+
+/* Weights of the chunk's keys [from, to), zeros beside them; a team leaves those of its page and head. */
+GPU_FN void weigh_staged(const struct attention &p, struct staged &s, const uint32_t *keys, uint32_t from, uint32_t to) {
+    const uint32_t head = gpu_team() / PAGES, page = gpu_team() % PAGES, key = page * DS_PAGE + 2 * gpu_lane();
+    float score[2] = {ds_float(DS_NUM_NAN), ds_float(DS_NUM_NAN)}; /* a NaN loses a maximum */
+    const bool seen[2] = {key >= from && key < to, key + 1 >= from && key + 1 < to};
+    if (seen[0] || seen[1]) {
+        float both[2];
+        two_scores(p, s.q[head], keys + page * (DS_PAGE / 2) * p.head_dim + gpu_lane(), both);
+        GPU_UNROLL for (uint32_t n = 0; n < 2; n++) score[n] = seen[n] ? both[n] : score[n];
+    }
+    float most = ds_max(score[0], score[1]);
+    for (uint32_t mask = GPU_TEAM / 2; mask > 0; mask /= 2) most = ds_max(most, gpu_shuffle_xor_f(most, mask));
+    if (gpu_lane() == 0) s.part[head][page] = most;
+    gpu_barrier();
+    most = s.part[head][0];
+    for (uint32_t i = 1; i < PAGES; i++) most = ds_max(most, s.part[head][i]);
+    GPU_UNROLL for (uint32_t n = 0; n < 2; n++) s.weight[head][key + n] = seen[n] ? cache<uint16_t>::round(ds_exp(score[n] - most)) : 0.0f;
+}
+
+/* m and l of the chunk, by the first team of each head; the others take part in the shuffles. */
+GPU_FN void leave_sums(const struct attention &p, const struct staged &s, const struct place &at, uint32_t chunk) {
+    const uint32_t head = gpu_team() / PAGES;
+    float lane_sum = 0;
+    for (uint32_t i = gpu_lane(); i < DS_CHUNK; i += DS_LANES) lane_sum = lane_sum + s.weight[head][i];
+    const float l = tree_sum(lane_sum);
+    if (gpu_team() % PAGES != 0 || gpu_lane() != 0 || head >= at.heads) return;
+    float m = s.part[head][0];
+    for (uint32_t i = 1; i < PAGES; i++) m = ds_max(m, s.part[head][i]);
+    float *const part = p.part(at.row, at.first_head + head, chunk);
+    part[0] = m, part[1] = l;
+}
+
+GPU_FN void leave_values(const struct attention &p, const struct staged &s, const struct place &at, uint32_t chunk, const uint32_t *values, uint32_t from,
+                         uint32_t to) {
+    const uint32_t pairs = p.head_dim / 2;
+    for (uint32_t item = gpu_thread(); item < at.heads * pairs; item += STAGED_THREADS) {
+        const uint32_t head = item / pairs, pair = item % pairs;
+        float first = 0, second = 0;
+        GPU_UNROLL_BY(8) for (uint32_t key = from; key < to; key++) {
+            const uint32_t two = values[key * pairs + pair];
+            const float weight = s.weight[head][key];
+            first = cache<uint16_t>::add(first, weight, low_half(two));
+            second = cache<uint16_t>::add(second, weight, high_half(two));
+        }
+        float *const o = p.part(at.row, at.first_head + head, chunk) + 2 + 2 * pair;
+        o[0] = first, o[1] = second;
+    }
+}
+
+GPU_KERNEL(STAGED_THREADS) attend_staged(struct attention p, struct active active) {
+    GPU_DYNAMIC_SHARED(memory);
+    gpu_begin();
+    const uint32_t queries = p.heads / p.kv_heads, groups = (queries + HEADS - 1) / HEADS, r = gpu_block_y(), dim = p.head_dim;
+    const struct place at = {r, gpu_block_x() / groups, gpu_block_x() / groups * queries + gpu_block_x() % groups * HEADS,
+                             least(queries - gpu_block_x() % groups * HEADS, HEADS)};
+    unsigned char *const keys = memory, *const values = keys + DS_CHUNK * dim * 2;
+    struct staged &s = *reinterpret_cast<struct staged *>(values + DS_CHUNK * dim * 2);
+    if (r >= active.get() || p.paging.positions[r] < 0) return;
+    const uint32_t first = p.first_key(r), end = p.end_key(r);
+    const uint32_t end_chunk = first < end ? (end + DS_CHUNK - 1) / DS_CHUNK : 0;
+    for (uint32_t chunk = first / DS_CHUNK + gpu_block_z(); chunk < end_chunk; chunk += gpu_blocks_z()) {
+        const uint32_t base = chunk * DS_CHUNK, from = first > base ? first - base : 0, to = least(end - base, DS_CHUNK);
+        bring(p, at, p.k, base, from, to, keys);
+        bring(p, at, p.v, base, from, to, values);
+        const float *const q = p.q.row(r) + static_cast<size_t>(at.first_head) * dim;
+        for (uint32_t i = gpu_thread(); i < HEADS * dim; i += STAGED_THREADS) s.q[i / dim][i % dim] = i < at.heads * dim ? cache<uint16_t>::round(q[i]) : 0.0f;
+        gpu_copy_wait_but_last();
+        gpu_barrier();
+        weigh_staged(p, s, reinterpret_cast<const uint32_t *>(keys), from, to);
+        gpu_copy_wait();
+        gpu_barrier();
+        leave_sums(p, s, at, chunk);
+        leave_values(p, s, at, chunk, reinterpret_cast<const uint32_t *>(values), from, to);
+        gpu_barrier(); /* all of it is written again */
+    }
+}
+
 /* The chunks of one head of one row, ascending. */
+enum { TOGETHER = 4 };
 GPU_KERNEL(128) join(struct attention p, struct active active) {
     gpu_begin();
     const uint32_t r = gpu_block_y(), head = gpu_block_x();
@@ -235,11 +355,20 @@ GPU_KERNEL(128) join(struct attention p, struct active active) {
         struct joined joined = {};
         float all = 0;
         const uint32_t first_chunk = first / DS_CHUNK;
-        for (uint32_t chunk = first_chunk; first < end && chunk < (end + DS_CHUNK - 1) / DS_CHUNK; chunk++) {
-            const float *const part = p.part(r, head, chunk);
-            float a, b;
-            joined.add(chunk == first_chunk, part[0], part[1], &a, &b);
-            all = joined::mix(chunk == first_chunk, all, a, part[2 + d], b);
+        const uint32_t end_chunk = first < end ? (end + DS_CHUNK - 1) / DS_CHUNK : first_chunk;
+        for (uint32_t base = first_chunk; base < end_chunk; base += TOGETHER) {
+            float m[TOGETHER], l[TOGETHER], o[TOGETHER]; /* read before the first is used */
+            GPU_UNROLL for (uint32_t i = 0; i < TOGETHER; i++) {
+                const float *const part = p.part(r, head, least(base + i, end_chunk - 1));
+                m[i] = part[0], l[i] = part[1], o[i] = part[2 + d];
+            }
+            GPU_UNROLL for (uint32_t i = 0; i < TOGETHER; i++) {
+                if (base + i >= end_chunk) continue;
+                const bool begin = base + i == first_chunk;
+                float a, b;
+                joined.add(begin, m[i], l[i], &a, &b);
+                all = joined::mix(begin, all, a, o[i], b);
+            }
         }
         p.out.row(r)[static_cast<size_t>(head) * p.head_dim + d] = first < end ? all * ds_div(1.0f, joined.l) : 0.0f;
     }
@@ -271,8 +400,16 @@ gpuError_t GPU_OP(attention)(const struct ds_gpu_launch *launch, const union ds_
         return gpu_launch(p.kv.f16 ? attend<uint16_t, false> : attend<float, false>, gpu_grid_of(blocks, p.q.rows), THREADS, 0, where_of(launch),
                           attention, active);
     const uint32_t most = SPLITS, splits = attention.chunks < most ? attention.chunks : most;
-    const gpuError_t error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>, gpu_grid_of(blocks, p.q.rows, splits), THREADS, 0,
-                                        where_of(launch), attention, active);
+    const size_t room = static_cast<size_t>(2) * DS_CHUNK * p.kv.head_dim * 2 + sizeof(struct staged);
+    gpuError_t error;
+    if (p.kv.f16 && p.kv.head_dim <= STAGED_DIM && room <= launch->shared_most) {
+        error = gpu_allow_shared(attend_staged, room);
+        if (error == gpuSuccess)
+            error = gpu_launch(attend_staged, gpu_grid_of(blocks, p.q.rows, splits), STAGED_THREADS, room, where_of(launch), attention, active);
+    } else {
+        error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>, gpu_grid_of(blocks, p.q.rows, splits), THREADS, 0, where_of(launch),
+                           attention, active);
+    }
     if (error != gpuSuccess) return error;
     return gpu_launch(join, gpu_grid_of(p.heads, p.q.rows), 128, 0, where_of(launch), attention, active);
 }

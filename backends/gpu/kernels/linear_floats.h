@@ -35,14 +35,10 @@ template <> struct floats<DS_TYPE_BF16> {
     GPU_FN_MEMBER static float add(float sum, float x, float w) { return gpu_fma(x, w, sum); } /* both are bounded: exact product */
 };
 
-/* EACH inputs from `i` on; `aligned`: to 16 bytes. */
-template <ds_type TYPE, uint32_t EACH> GPU_FN void inputs_of(const typename floats<TYPE>::input *x, bool aligned, float out[EACH]) {
+/* EACH inputs from x on, which is aligned to 16 bytes. */
+template <ds_type TYPE, uint32_t EACH> GPU_FN void inputs_of(const typename floats<TYPE>::input *x, float out[EACH]) {
     using F = floats<TYPE>;
     constexpr uint32_t SIZE = sizeof(typename F::input), IN_PIECE = DS_GPU_PIECE / SIZE;
-    if (!aligned) {
-        GPU_UNROLL for (uint32_t k = 0; k < EACH; k++) out[k] = F::input_value(x[k]);
-        return;
-    }
     GPU_UNROLL for (uint32_t at = 0; at < EACH; at += IN_PIECE) {
         const struct gpu_words piece = gpu_read16(x + at);
         GPU_UNROLL for (uint32_t k = 0; k < IN_PIECE; k++) {
@@ -77,7 +73,8 @@ template <ds_type TYPE> struct lane_pieces {
     }
 };
 
-/* ROWS rows, of which the last repeats beyond `rows`; `held`: the run's first pieces. What follows whole groups of pieces goes one by one. */
+/* ROWS rows, of which the last repeats beyond `rows`; `held`: the run's first pieces. What follows whole groups of pieces goes one by one, and
+   everything where rows of x begin anywhere. */
 template <ds_type TYPE, int ROWS>
 GPU_FN void run_of_floats(const struct linear &p, const struct held_pieces &held, const uint8_t *tile, uint32_t run, uint32_t first_row, uint32_t rows,
                           float out[ROWS]) {
@@ -93,13 +90,13 @@ GPU_FN void run_of_floats(const struct linear &p, const struct held_pieces &held
     }
     struct held_pieces now = held;
     uint32_t i = run * DS_RUN;
-    for (; i + GROUP <= end; i += GROUP) {
+    for (; p.x_aligned && i + GROUP <= end; i += GROUP) {
         struct held_pieces next = now;
         if (i + GROUP < end) pieces.read((i + GROUP) / EACH, next);
         GPU_UNROLL for (uint32_t a = 0; a < FLOATS_AHEAD; a++)
             GPU_UNROLL for (int n = 0; n < ROWS; n++) {
                 float value[EACH];
-                inputs_of<TYPE, EACH>(x[n] + i + a * EACH, p.x_aligned, value);
+                inputs_of<TYPE, EACH>(x[n] + i + a * EACH, value);
                 GPU_UNROLL for (uint32_t k = 0; k < EACH; k++) out[n] = F::add(out[n], value[k], weight_of<TYPE>(now.piece[a], k));
             }
         now = next;
