@@ -19,7 +19,7 @@ struct shared {
     float sums[TEAMS][8][DS_GPU_TILE]; /* row 0 is the one */
 };
 
-template <ds_type TYPE> struct one_run : tile_run<TYPE, 1> {};
+template <ds_type TYPE> struct one_run : tile_run<TYPE, 1, 1> {};
 template <> struct one_run<DS_TYPE_F32> : tile_run_of_floats<DS_TYPE_F32, 1> {};
 template <> struct one_run<DS_TYPE_F16> : tile_run_of_floats<DS_TYPE_F16, 1> {};
 template <> struct one_run<DS_TYPE_BF16> : tile_run_of_floats<DS_TYPE_BF16, 1> {};

@@ -11,13 +11,13 @@
 
 namespace {
 
-/* With one to eight rows 16 teams fit on a multiprocessor of 65536 registers: 128 registers a thread hold a record and what it becomes. */
+/* With one to sixteen rows 16 teams fit on a multiprocessor of 65536 registers: 128 registers a thread hold a record and what it becomes. */
 enum { MOST_TEAMS = 16, RESIDENT_TEAMS = 16 };
 
-template <ds_type TYPE, int NT> struct run_sums : tile_run<TYPE, NT> {};
-template <int NT> struct run_sums<DS_TYPE_F32, NT> : tile_run_of_floats<DS_TYPE_F32, NT> {};
-template <int NT> struct run_sums<DS_TYPE_F16, NT> : tile_run_of_floats<DS_TYPE_F16, NT> {};
-template <int NT> struct run_sums<DS_TYPE_BF16, NT> : tile_run_of_floats<DS_TYPE_BF16, NT> {};
+template <ds_type TYPE, int NT, int COLS> struct run_sums : tile_run<TYPE, NT, COLS> {};
+template <int NT, int COLS> struct run_sums<DS_TYPE_F32, NT, COLS> : tile_run_of_floats<DS_TYPE_F32, NT> {};
+template <int NT, int COLS> struct run_sums<DS_TYPE_F16, NT, COLS> : tile_run_of_floats<DS_TYPE_F16, NT> {};
+template <int NT, int COLS> struct run_sums<DS_TYPE_BF16, NT, COLS> : tile_run_of_floats<DS_TYPE_BF16, NT> {};
 
 GPU_FN void finish(const struct linear &p, uint32_t row, uint32_t output, float sum) {
     if (p.bias) sum = sum + p.bias[output];
@@ -45,9 +45,9 @@ static_assert(DS_GPU_MOST_LINEARS == 3, "part_of goes through three");
  * Shared memory: sums of [teams][NT * 8 rows][32 outputs], behind them the totals so far of [NT * 8][32]. A team's first weights are read
  * before gpu_begin: nobody writes them, and so they are on their way while the op before is still at work.
  */
-template <ds_type TYPE, int NT, int TEAMS> GPU_KERNEL_RESIDENT(TEAMS * GPU_TEAM, NT == 1 ? RESIDENT_TEAMS / TEAMS : 1) multiply(struct linears all, struct active active) {
+template <ds_type TYPE, int NT, int TEAMS, int COLS> GPU_KERNEL_RESIDENT(TEAMS * GPU_TEAM, NT <= 2 ? RESIDENT_TEAMS / TEAMS : 1) multiply(struct linears all, struct active active) {
     GPU_DYNAMIC_SHARED(memory);
-    using R = run_sums<TYPE, NT>;
+    using R = run_sums<TYPE, NT, COLS>;
     constexpr uint32_t ROWS = NT * 8, PAIRS = ROWS * DS_GPU_TILE;
     gpu_let_next();
     float *const sums = reinterpret_cast<float *>(memory), *const total = sums + gpu_teams() * PAIRS;
@@ -85,17 +85,19 @@ uint32_t teams_for(uint32_t runs, uint32_t most) {
     return ceil_div(teams, whole) * whole;
 }
 
-template <ds_type TYPE, int NT, int TEAMS>
+template <ds_type TYPE, int NT, int TEAMS, int COLS = 2>
 gpuError_t start(const struct ds_gpu_launch *launch, const struct linears &linears, const struct active &active) {
     const uint32_t teams = teams_for(ceil_div(linears.part[0].inputs, DS_RUN), TEAMS);
     const size_t shared = sizeof(float) * NT * 8 * DS_GPU_TILE * (teams + 1);
-    return gpu_launch(multiply<TYPE, NT, TEAMS>, gpu_grid_of(linears.end[DS_GPU_MOST_LINEARS - 1], ceil_div(active.rows, NT * 8)), teams * GPU_TEAM, shared,
+    return gpu_launch(multiply<TYPE, NT, TEAMS, COLS>, gpu_grid_of(linears.end[DS_GPU_MOST_LINEARS - 1], ceil_div(active.rows, NT * 8)), teams * GPU_TEAM, shared,
                       where_of(launch), linears, active);
 }
 
 /* Few tiles leave multiprocessors with one block: that one then has twice the teams. At most 48 KiB of shared memory anywhere. */
 template <ds_type TYPE> gpuError_t start_rows(const struct ds_gpu_launch *launch, const struct linears &linears, const struct active &active) {
     const bool few = linears.end[DS_GPU_MOST_LINEARS - 1] < 2 * launch->processors;
+    constexpr int ONE = TYPE == DS_TYPE_F32 || TYPE == DS_TYPE_F16 || TYPE == DS_TYPE_BF16 ? 2 : 1; /* floats make no products of several rows */
+    if (active.rows == 1) return few ? start<TYPE, 1, MOST_TEAMS, ONE>(launch, linears, active) : start<TYPE, 1, 8, ONE>(launch, linears, active);
     if (active.rows <= 8) return few ? start<TYPE, 1, MOST_TEAMS>(launch, linears, active) : start<TYPE, 1, 8>(launch, linears, active);
     if (active.rows <= 16) return start<TYPE, 2, 8>(launch, linears, active);
     return start<TYPE, 8, 4>(launch, linears, active);

@@ -23,14 +23,14 @@ struct dots {
     GPU_FN_MEMBER int32_t get(int j, int n) const { return c[j / 2][j % 2 * 2 + n]; }
 };
 
-/* The rows that a lane hands to gpu_mma and those whose results it gets. */
-template <int NT> struct lane_rows {
-    const uint8_t *given[NT], *got[NT][2];
+/* The rows that a lane hands to gpu_mma and those whose results it keeps: COLS of the two of each product, 1 where there is one row in all. */
+template <int NT, int COLS> struct lane_rows {
+    const uint8_t *given[NT], *got[NT][COLS];
     GPU_FN_MEMBER lane_rows(const struct linear &p, uint32_t first_row, uint32_t rows) {
         const uint32_t g = gpu_lane() / 4, t = gpu_lane() % 4;
         GPU_UNROLL for (int i = 0; i < NT; i++) {
             given[i] = p.row(first_row + 8 * i + g, rows) + 8 * t;
-            GPU_UNROLL for (int n = 0; n < 2; n++) got[i][n] = p.row(first_row + 8 * i + 2 * t + n, rows);
+            GPU_UNROLL for (int n = 0; n < COLS; n++) got[i][n] = p.row(first_row + 8 * i + 2 * t + n, rows);
         }
     }
     /* Eight activations of input `at` on. */
@@ -58,11 +58,12 @@ template <ds_type TYPE> GPU_FN int32_t minimum_sum(const struct lane_run<TYPE> &
 }
 
 /* Blocks of 256: (d * d_x) * f32(isum) (- (dmin * d_x) * f32(msum)). */
-template <ds_type TYPE, int NT>
-GPU_FN void superblock(const struct linear &p, const struct lane_run<TYPE> &weights, const struct lane_rows<NT> &rows, uint32_t run, float out[NT][4][2]) {
+template <ds_type TYPE, int NT, int COLS>
+GPU_FN void superblock(const struct linear &p, const struct lane_run<TYPE> &weights, const struct lane_rows<NT, COLS> &rows, uint32_t run,
+                       float out[NT][4][COLS]) {
     using P = packed<TYPE>;
     constexpr uint32_t PARTS = P::GROUPS == 16 ? 2 : 1;
-    int32_t isum[NT][4][2] = {};
+    int32_t isum[NT][4][COLS] = {};
     GPU_UNROLL for (uint32_t s = 0; s < 8; s++) {
         uint32_t w[8];
         weights.weights(s, w);
@@ -76,12 +77,12 @@ GPU_FN void superblock(const struct linear &p, const struct lane_run<TYPE> &weig
                 struct dots dot = {};
                 dot.add(w, masked);
                 GPU_UNROLL for (int j = 0; j < 4; j++)
-                    GPU_UNROLL for (int n = 0; n < 2; n++) isum[i][j][n] += weights.scale_of(s * PARTS + part, j) * dot.get(j, n);
+                    GPU_UNROLL for (int n = 0; n < COLS; n++) isum[i][j][n] += weights.scale_of(s * PARTS + part, j) * dot.get(j, n);
             }
         }
     }
     GPU_UNROLL for (int i = 0; i < NT; i++)
-        GPU_UNROLL for (int n = 0; n < 2; n++) {
+        GPU_UNROLL for (int n = 0; n < COLS; n++) {
             const float d_x = reinterpret_cast<const float *>(rows.got[i][n] + p.scale_at)[run];
             uint32_t sums[8] = {};
             if (P::MINIMUM) {
@@ -100,11 +101,13 @@ GPU_FN void superblock(const struct linear &p, const struct lane_run<TYPE> &weig
 }
 
 /* Blocks of 32: d_x * sum of (f32(dot) * d (+ f32(sum of x) * m)); or, with narrow activations, sum of f32(dot) * (d * d_x). */
-template <ds_type TYPE, int NT>
-GPU_FN void blocks_of_32(const struct linear &p, const struct lane_run<TYPE> &weights, const struct lane_rows<NT> &rows, uint32_t run, float out[NT][4][2]) {
+template <ds_type TYPE, int NT, int COLS>
+GPU_FN void blocks_of_32(const struct linear &p, const struct lane_run<TYPE> &weights, const struct lane_rows<NT, COLS> &rows, uint32_t run,
+                       float out[NT][4][COLS]) {
     using P = packed<TYPE>;
     GPU_UNROLL for (int i = 0; i < NT; i++)
-        GPU_UNROLL for (int j = 0; j < 4; j++) out[i][j][0] = out[i][j][1] = 0;
+        GPU_UNROLL for (int j = 0; j < 4; j++)
+            GPU_UNROLL for (int n = 0; n < COLS; n++) out[i][j][n] = 0;
     GPU_UNROLL for (uint32_t s = 0; s < 8; s++) {
         uint32_t w[8];
         weights.weights(s, w);
@@ -113,7 +116,7 @@ GPU_FN void blocks_of_32(const struct linear &p, const struct lane_run<TYPE> &we
             rows.activations(i, run * DS_RUN + s * 32, b);
             struct dots dot = {};
             dot.add(w, b);
-            GPU_UNROLL for (int n = 0; n < 2; n++) {
+            GPU_UNROLL for (int n = 0; n < COLS; n++) {
                 const float narrow = P::NARROW ? reinterpret_cast<const float *>(rows.got[i][n] + p.scale_at)[run * 8 + s] : 0;
                 const uint32_t two = P::MINIMUM ? reinterpret_cast<const uint32_t *>(rows.got[i][n] + p.sum_at)[run * 8 + s] : 0;
                 const float x_sum = static_cast<float>(low_sum(two) + high_sum(two));
@@ -131,7 +134,7 @@ GPU_FN void blocks_of_32(const struct linear &p, const struct lane_run<TYPE> &we
     }
     if constexpr (!P::NARROW) {
         GPU_UNROLL for (int i = 0; i < NT; i++)
-            GPU_UNROLL for (int n = 0; n < 2; n++) {
+            GPU_UNROLL for (int n = 0; n < COLS; n++) {
                 const float d_x = reinterpret_cast<const float *>(rows.got[i][n] + p.scale_at)[run];
                 GPU_UNROLL for (int j = 0; j < 4; j++) out[i][j][n] = d_x * out[i][j][n];
             }
@@ -139,7 +142,7 @@ GPU_FN void blocks_of_32(const struct linear &p, const struct lane_run<TYPE> &we
 }
 
 /* A run's sums of a tile, sums[row][output]; `read`: what is read of the weights, before anything else is needed. */
-template <ds_type TYPE, int NT> struct tile_run {
+template <ds_type TYPE, int NT, int COLS> struct tile_run {
     using held = struct lane_run<TYPE>;
     GPU_FN_MEMBER static void read(const struct linear &p, const uint8_t *tile, uint32_t run, held &weights) {
         (void)p;
@@ -150,13 +153,13 @@ template <ds_type TYPE, int NT> struct tile_run {
         using P = packed<TYPE>;
         (void)tile;
         const uint32_t g = gpu_lane() / 4, t = gpu_lane() % 4;
-        const struct lane_rows<NT> lane(p, first_row, rows);
-        float out[NT][4][2];
-        if constexpr (P::GROUPS != 0) superblock<TYPE, NT>(p, weights, lane, run, out);
-        else blocks_of_32<TYPE, NT>(p, weights, lane, run, out);
+        const struct lane_rows<NT, COLS> lane(p, first_row, rows);
+        float out[NT][4][COLS];
+        if constexpr (P::GROUPS != 0) superblock<TYPE, NT, COLS>(p, weights, lane, run, out);
+        else blocks_of_32<TYPE, NT, COLS>(p, weights, lane, run, out);
         GPU_UNROLL for (int i = 0; i < NT; i++)
             GPU_UNROLL for (int j = 0; j < 4; j++)
-                GPU_UNROLL for (int n = 0; n < 2; n++) sums[8 * i + 2 * t + n][g + 8 * j] = out[i][j][n];
+                GPU_UNROLL for (int n = 0; n < COLS; n++) sums[8 * i + 2 * t + n][g + 8 * j] = out[i][j][n];
     }
 };
 

@@ -121,6 +121,7 @@ template <ds_type TYPE, int NT> struct tile_run_of_floats {
             float out[8];
             const uint32_t present = rows - first_row - at;
             if (present == 1) run_of_floats<TYPE, 1>(p, pieces, tile, run, first_row + at, rows, out);
+            else if (present == 2) run_of_floats<TYPE, 2>(p, pieces, tile, run, first_row + at, rows, out);
             else if (present <= 4) run_of_floats<TYPE, 4>(p, pieces, tile, run, first_row + at, rows, out);
             else run_of_floats<TYPE, 8>(p, pieces, tile, run, first_row + at, rows, out);
             GPU_UNROLL for (uint32_t n = 0; n < 8; n++)
