@@ -4,6 +4,7 @@
 
 #include "kernels/chain.h"
 
+#if DS_CHAINS
 /* Of each chain of `length` vectors: -offset times its x, as the int16 pairs that the products are summed in. */
 static void chain_prepare_starts(const int8_t *q, int length, int offset, int16_t *out) {
     for (int c = 0; c < DS_TILE_GROUPS / length; c++, q += 4 * length) {
@@ -24,6 +25,13 @@ static void chain_prepare_wide(const int8_t *q, const int16_t *sums, int16_t *ou
     int32_t *start = (int32_t *)(void *)(out + DS_RUN);
     for (int b = 0; b < 8; b++) start[b] = -128 * (sums[2 * b] + sums[2 * b + 1]);
 }
+
+#else
+/* Of each group: -offset times the sum of its x, as int32. */
+static void chain_prepare_dots(const int16_t *sums, int groups, int offset, int32_t *out) {
+    for (int g = 0; g < (groups == 16 ? 16 : 8); g++) out[g] = -offset * (groups == 16 ? sums[g] : sums[2 * g] + sums[2 * g + 1]);
+}
+#endif
 
 /* Sums of x for the minimums: of each group of 16, of each 32, or as floats where the minimums are. */
 static void chain_prepare_sums(const int16_t *sums, int groups, void *out) {

@@ -4,7 +4,7 @@
  */
 #include "kernels.h"
 #include "kernels/vec.h"
-#if DS_CHAINS
+#if DS_PART > 16
 #include "kernels/linear_chain.h"
 #elif defined(__aarch64__)
 #include "kernels/linear_neon.h"

@@ -34,36 +34,78 @@ DS_INLINE void narrow_rest(const struct ds_chain_scales scales, const uint8_t *u
     }
 }
 
+/* Rows from bytes, by what chains and scales are like; one function each, since they are long. */
+typedef void (*rest_fn)(const struct ds_chain_scales scales, const uint8_t *u, const struct ds_chain_rows rows, uint32_t r, uint32_t n, float (*total)[DS_TILE]);
+#define REST(name, ...)                                                                                                               \
+    static __attribute__((noinline)) void name(const struct ds_chain_scales scales, const uint8_t *u, const struct ds_chain_rows rows, \
+                                               uint32_t r, uint32_t n, float (*total)[DS_TILE]) {                                     \
+        narrow_rest(scales, u, rows, r, n, (struct ds_chain_kind){__VA_ARGS__}, total);                                               \
+    }
+REST(rest_32, .length = 8, .start = true)
+REST(rest_32_minimum, .length = 8, .minimum = true)
+REST(rest_32_short, .length = 4, .minimum = true)
+REST(rest_16_minimum, .groups = 16, .length = 4, .minimum = true)
+REST(rest_16, .groups = 16, .length = 4, .start = true)
+REST(rest_8_small, .groups = 8, .length = 8, .minimum = true, .small = true)
+REST(rest_8, .groups = 8, .length = 4, .minimum = true)
+
+/* The first rows begin with the planes; if there are more of them, the bytes are kept for the others. */
+#define DIRECT(rows_now) chain_run(scales, record, kind, ahead, rows, DS_MIN(rows_now, DS_ROW_BLOCK), kind, NULL, total)
 DS_INLINE void narrow_record(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
-                             const struct ds_chain_rows rows, uint32_t n, const struct ds_chain_kind kind, float (*total)[DS_TILE]) {
+                             const struct ds_chain_rows rows, uint32_t n, const struct ds_chain_kind kind, const rest_fn rest, float (*total)[DS_TILE]) {
     const struct ds_chain_scales scales = chain_scales_at(pack, record);
+    if (n > DS_ROW_BLOCK) {
+        chain_run(scales, record, kind, ahead, rows, DS_ROW_BLOCK, kind, tile->unpacked, total);
+        rest(scales, tile->unpacked, rows, DS_ROW_BLOCK, n, total);
+        return;
+    }
     switch (n) {
-    case 1: chain_run(scales, record, kind, ahead, rows, 1, kind, NULL, total); break;
-    case 2: chain_run(scales, record, kind, ahead, rows, 2, kind, NULL, total); break;
-    case 3: chain_run(scales, record, kind, ahead, rows, 3, kind, NULL, total); break;
-    case 4: chain_run(scales, record, kind, ahead, rows, 4, kind, NULL, total); break;
-    default:
-        chain_run(scales, record, kind, ahead, rows, 4, kind, tile->unpacked, total);
-        narrow_rest(scales, tile->unpacked, rows, 4, n, kind, total);
+    case 1: DIRECT(1); break;
+    case 2: DIRECT(2); break;
+    case 3: DIRECT(3); break;
+    case 4: DIRECT(4); break;
+#if DS_PART == 64
+    case 5: DIRECT(5); break;
+    case 6: DIRECT(6); break;
+    case 7: DIRECT(7); break;
+    case 8: DIRECT(8); break;
+#endif
+    default: break;
     }
 }
 
-#define NARROW(name, ...)                                                                                                             \
-    static void name(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,                   \
-                     const struct ds_chain_rows rows, uint32_t n, float (*total)[DS_TILE]) {                                         \
-        narrow_record(pack, record, ahead, tile, rows, n, (struct ds_chain_kind){__VA_ARGS__}, total);                                \
+/* Types that are rare: one row begins with the planes, more of them with bytes. */
+DS_INLINE void rare_record(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
+                           const struct ds_chain_rows rows, uint32_t n, const struct ds_chain_kind kind, const rest_fn rest, float (*total)[DS_TILE]) {
+    const struct ds_chain_scales scales = chain_scales_at(pack, record);
+    if (n == 1) {
+        DIRECT(1);
+        return;
     }
-NARROW(record_q4_0, .low_bits = 4, .length = 8, .start = true)
-NARROW(record_q4_1, .low_bits = 4, .length = 8, .minimum = true)
-NARROW(record_q5_0, .low_bits = 4, .high_bits = 1, .length = 8, .start = true)
-NARROW(record_q5_1, .low_bits = 4, .high_bits = 1, .length = 4, .minimum = true)
-NARROW(record_q2_k, .low_bits = 2, .groups = 16, .length = 4, .minimum = true)
-NARROW(record_q3_k, .low_bits = 2, .high_bits = 1, .groups = 16, .length = 4, .start = true)
-NARROW(record_q4_k, .low_bits = 4, .groups = 8, .length = 8, .minimum = true)
-NARROW(record_q5_k, .low_bits = 4, .high_bits = 1, .groups = 8, .length = 4, .minimum = true)
-NARROW(record_q6_k, .low_bits = 4, .high_bits = 2, .groups = 16, .length = 4, .start = true)
+    for (int b = 0; b < 8; b++) chain_fetch(ahead, kind.low_bits + kind.high_bits, b);
+    chain_unpack(record, kind, tile->unpacked);
+    rest(scales, tile->unpacked, rows, 0, n, total);
+}
+#undef DIRECT
+
+#define RECORD(name, how, rest, ...)                                                                                                  \
+    static void name(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,                   \
+                     const struct ds_chain_rows rows, uint32_t n, float (*total)[DS_TILE]) {                                          \
+        how(pack, record, ahead, tile, rows, n, (struct ds_chain_kind){__VA_ARGS__}, rest, total);                                    \
+    }
+RECORD(record_q4_0, narrow_record, rest_32, .low_bits = 4, .length = 8, .start = true)
+RECORD(record_q4_1, rare_record, rest_32_minimum, .low_bits = 4, .length = 8, .minimum = true)
+RECORD(record_q5_0, rare_record, rest_32, .low_bits = 4, .high_bits = 1, .length = 8, .start = true)
+RECORD(record_q5_1, rare_record, rest_32_short, .low_bits = 4, .high_bits = 1, .length = 4, .minimum = true)
+RECORD(record_q2_k, rare_record, rest_16_minimum, .low_bits = 2, .groups = 16, .length = 4, .minimum = true)
+RECORD(record_q3_k, rare_record, rest_16, .low_bits = 2, .high_bits = 1, .groups = 16, .length = 4, .start = true)
+RECORD(record_q4_k, narrow_record, rest_8_small, .low_bits = 4, .groups = 8, .length = 8, .minimum = true, .small = true)
+RECORD(record_q5_k, narrow_record, rest_8, .low_bits = 4, .high_bits = 1, .groups = 8, .length = 4, .minimum = true)
+RECORD(record_q6_k, narrow_record, rest_16, .low_bits = 4, .high_bits = 2, .groups = 16, .length = 4, .start = true)
 
 /* --- wide weights --- */
+
+#if DS_CHAINS
 
 /* The first rows fetch what lies ahead. */
 DS_INLINE void wide_rows(const struct ds_tile *tile, const uint8_t *u, const uint8_t *ahead, const struct ds_chain_rows rows, uint32_t n,
@@ -104,6 +146,26 @@ static void record_levels_256(const struct ds_pack *pack, const uint8_t *record,
                               const struct ds_chain_rows rows, uint32_t n, float (*total)[DS_TILE]) {
     record_of_levels(pack, record, ahead, tile, rows, n, 8, total);
 }
+#define record_iq4_nl record_levels_32
+#define record_mxfp4 record_levels_32
+#else
+REST(rest_fine, .start = true, .fine = true)
+REST(rest_bf16, .start = true, .bf16 = true)
+REST(rest_8_start, .groups = 8, .start = true)
+RECORD(record_q8_0, narrow_record, rest_fine, .low_bits = 8, .start = true, .fine = true)
+
+/* Codebooks: bytes at once. */
+DS_INLINE void record_of_levels(const struct ds_pack *pack, const uint8_t *record, const uint8_t *ahead, struct ds_tile *tile,
+                                const struct ds_chain_rows rows, uint32_t n, const struct ds_chain_kind kind, const rest_fn rest, float (*total)[DS_TILE]) {
+    for (int b = 0; b < 8; b++) chain_fetch(ahead, kind.low_bits, b);
+    chain_unpack(record, kind, tile->unpacked);
+    ds_tile_levels(pack, tile);
+    rest(chain_scales_at(pack, record), tile->unpacked, rows, 0, n, total);
+}
+RECORD(record_iq4_nl, record_of_levels, rest_32, .low_bits = 4)
+RECORD(record_mxfp4, record_of_levels, rest_bf16, .low_bits = 4)
+RECORD(record_levels_256, record_of_levels, rest_8_start, .low_bits = 4)
+#endif
 
 static record_fn record_of(ds_type type) {
     switch (type) {
@@ -116,8 +178,8 @@ static record_fn record_of(ds_type type) {
     case DS_TYPE_Q4_K: return record_q4_k;
     case DS_TYPE_Q5_K: return record_q5_k;
     case DS_TYPE_Q6_K: return record_q6_k;
-    case DS_TYPE_IQ4_NL:
-    case DS_TYPE_MXFP4: return record_levels_32;
+    case DS_TYPE_IQ4_NL: return record_iq4_nl;
+    case DS_TYPE_MXFP4: return record_mxfp4;
     case DS_TYPE_IQ4_XS: return record_levels_256;
     default: return record_q4_0;
     }
@@ -130,12 +192,20 @@ static uint32_t sums_at(const struct ds_view *x) {
 }
 static size_t prepared_run(ds_type type) { return ds_linear_wide(type) ? DS_PREPARED_WIDE : DS_PREPARED_SMALL; }
 
+#if DS_CHAINS
 static void prepare_run(const struct ds_pack *pack, ds_type type, const int8_t *q, const int16_t *sums, uint8_t *out) {
     if (ds_linear_wide(type)) chain_prepare_wide(q, sums, (int16_t *)(void *)out);
     else if (pack->minimum) chain_prepare_sums(sums, pack->groups, out);
     else if (pack->groups == 16) chain_prepare_starts(q, 4, pack->offset, (int16_t *)(void *)out);
     else chain_prepare_starts(q, 8, pack->offset, (int16_t *)(void *)out);
 }
+#else
+static void prepare_run(const struct ds_pack *pack, ds_type type, const int8_t *q, const int16_t *sums, uint8_t *out) {
+    (void)type, (void)q;
+    if (pack->minimum) chain_prepare_sums(sums, pack->groups, out);
+    else chain_prepare_dots(sums, pack->groups, pack->offset, (int32_t *)(void *)out);
+}
+#endif
 
 /* [row][run] */
 static void prepare_rows(const struct ds_op_linear *p, uint32_t first_row, uint32_t rows, uint8_t *prepared) {

@@ -1,5 +1,5 @@
 /*
- * Linears with quantised weights on kernels/tile.h: sets with an exact u8 x s8 dot, and the portable one.
+ * Linears with quantised weights on kernels/tile.h: the portable ones.
  */
 #ifndef DSPARK_CPU_LINEAR_TILE_H
 #define DSPARK_CPU_LINEAR_TILE_H
@@ -26,21 +26,18 @@ DS_INLINE void run_rows(const struct ds_tile *tile, const struct ds_tile_row *ro
         const struct ds_tile_kind kind = {__VA_ARGS__};                                                                       \
         run_rows(tile, rows, n, kind, offset, total);                                                                         \
     }
-RUN_FN(run_q8_0, .groups = 0, .bytes = true, .fine = true)
-RUN_FN(run_levels, .groups = 0, .bytes = true)
+RUN_FN(run_q8_0, .groups = 0, .fine = true)
 RUN_FN(run_q4_0, .groups = 0)
 RUN_FN(run_q4_1, .groups = 0, .minimum = true)
 RUN_FN(run_q2_k, .groups = 16, .minimum = true)
 RUN_FN(run_q6_k, .groups = 16)
 RUN_FN(run_q4_k, .groups = 8, .minimum = true, .small = true)
 RUN_FN(run_q5_k, .groups = 8, .minimum = true)
-RUN_FN(run_iq4_xs, .groups = 8, .bytes = true)
+RUN_FN(run_iq4_xs, .groups = 8)
 
 static run_fn run_of(ds_type type) {
     switch (type) {
     case DS_TYPE_Q8_0: return run_q8_0;
-    case DS_TYPE_IQ4_NL:
-    case DS_TYPE_MXFP4: return run_levels;
     case DS_TYPE_Q4_1:
     case DS_TYPE_Q5_1: return run_q4_1;
     case DS_TYPE_Q2_K: return run_q2_k;

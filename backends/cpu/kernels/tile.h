@@ -96,7 +96,6 @@ static inline void ds_tile_unpack(const struct ds_pack *pack, const uint8_t *rec
 struct ds_tile_kind {
     int groups;   /* as in struct ds_pack */
     bool minimum;
-    bool bytes;   /* u uses all 8 bits */
     bool fine;    /* activations have a scale for each block of 32 */
     bool small;   /* sums of four groups' scaled dots stay below 2^24: floats hold them exactly */
 };
@@ -108,18 +107,9 @@ DS_INLINE int32_t ds_tile_load4(const void *from) {
 }
 
 /* acc[r] += dots of vectors first .. first + count - 1 */
-DS_INLINE void ds_tile_dots(const struct ds_tile *tile, const struct ds_tile_row *rows, const int n, const bool bytes, int first,
-                            const int count, vi *acc) {
-    (void)bytes;
+DS_INLINE void ds_tile_dots(const struct ds_tile *tile, const struct ds_tile_row *rows, const int n, int first, const int count, vi *acc) {
     DS_UNROLL for (int v = 0; v < count; v++) {
         vi w = vi_load(tile->u + (first + v) * 64);
-#if DS_SIGNED_BYTES
-        if (bytes) {
-            DS_EACH_PART w.p[i] ^= (int32_t)0x80808080 - (ds_pi){0};
-            DS_UNROLL for (int r = 0; r < n; r++) acc[r] = vi_dot_signed(acc[r], w, ds_tile_load4(rows[r].q + (first + v) * 4));
-            continue;
-        }
-#endif
         DS_UNROLL for (int r = 0; r < n; r++) acc[r] = vi_dot(acc[r], w, ds_tile_load4(rows[r].q + (first + v) * 4));
     }
 }
@@ -140,7 +130,7 @@ DS_INLINE void ds_tile_blocks(const struct ds_tile *tile, const struct ds_tile_r
     for (int b = 0; b < 8; b++) {
         vi acc[DS_ROW_BLOCK];
         DS_UNROLL for (int r = 0; r < n; r++) acc[r] = vi_set1(start[r][b]);
-        ds_tile_dots(tile, rows, n, kind.bytes, b * 8, 8, acc);
+        ds_tile_dots(tile, rows, n, b * 8, 8, acc);
         DS_UNROLL for (int r = 0; r < n; r++) {
             const vf d = vf_load(tile->d[b]);
             vf t = vf_mul(vi_to_float(acc[r]), kind.fine ? vf_mul(d, vf_set1(rows[r].d[b])) : d);
@@ -164,7 +154,7 @@ DS_INLINE void ds_tile_scaled(const struct ds_tile *tile, const struct ds_tile_r
     for (int g = 0; g < kind.groups; g++) {
         vi acc[DS_ROW_BLOCK];
         DS_UNROLL for (int r = 0; r < n; r++) acc[r] = vi_set1(start[r][g]);
-        ds_tile_dots(tile, rows, n, kind.bytes, g * vectors, vectors, acc);
+        ds_tile_dots(tile, rows, n, g * vectors, vectors, acc);
         DS_UNROLL for (int r = 0; r < n; r++) isum[r] = vi_add(isum[r], vi_mul(acc[r], vi_load(tile->scale[g])));
     }
     DS_UNROLL for (int r = 0; r < n; r++) out[r] = vi_to_float(isum[r]);
@@ -181,7 +171,7 @@ DS_INLINE void ds_tile_scaled_small(const struct ds_tile *tile, const struct ds_
         for (int g = half * 4; g < half * 4 + 4; g++) {
             vi acc[DS_ROW_BLOCK];
             DS_UNROLL for (int r = 0; r < n; r++) acc[r] = vi_set1(0);
-            ds_tile_dots(tile, rows, n, false, g * 8, 8, acc);
+            ds_tile_dots(tile, rows, n, g * 8, 8, acc);
             const vf scale = vi_to_float(vi_load(tile->scale[g]));
             DS_UNROLL for (int r = 0; r < n; r++) sum[r] = vf_add_exact_product(vi_to_float(acc[r]), scale, sum[r]);
         }
@@ -211,7 +201,7 @@ DS_INLINE void ds_tile_superblock(const struct ds_tile *tile, const struct ds_ti
 DS_INLINE void ds_tile_run(const struct ds_tile *tile, const struct ds_tile_row *rows, const int n, const struct ds_tile_kind kind,
                            int offset, float (*total)[DS_TILE]) {
     int32_t start[DS_ROW_BLOCK][16];
-    if (!kind.small) ds_tile_start(rows, n, kind.groups, kind.bytes && DS_SIGNED_BYTES ? 0 : offset, start);
+    if (!kind.small) ds_tile_start(rows, n, kind.groups, offset, start);
     if (kind.groups == 0) ds_tile_blocks(tile, rows, n, kind, start, total);
     else ds_tile_superblock(tile, rows, n, kind, start, total);
 }

@@ -32,15 +32,12 @@ enum { DS_ROW_BLOCK = 2 };
 #endif
 enum { DS_PARTS = 64 / DS_PART, DS_WIDTH = 16 };
 
-/* Where there is no u8 x s8 dot that cannot saturate, 8-bit weights are kept signed: see vi_dot_signed. */
+/* Sets whose u8 x s8 multiplication gives pairs in int16, which saturate: no VNNI (kernels/chain.h). */
 #if DS_PART > 16 && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
-#define DS_SIGNED_BYTES 1
+#define DS_CHAINS 1
 #else
-#define DS_SIGNED_BYTES 0
+#define DS_CHAINS 0
 #endif
-
-/* Sets whose u8 x s8 multiplication gives pairs in int16 (kernels/chain.h). */
-#define DS_CHAINS DS_SIGNED_BYTES
 
 #define DS_INLINE static inline __attribute__((always_inline))
 #define DS_UNROLL _Pragma("GCC unroll 16")
@@ -299,7 +296,7 @@ DS_INLINE vi vi_dot(vi acc, vi w, int32_t a) {
     return acc;
 }
 
-#if DS_CHAINS
+#if DS_PART > 16
 /* int16 lane i: w[2i] * x[2i] + w[2i + 1] * x[2i + 1], w unsigned, x signed bytes; saturates. */
 DS_INLINE vi vi_maddubs(vi w, vi x) {
 #if DS_PART == 64
@@ -356,25 +353,6 @@ DS_INLINE vi vi_madd16(vi a, vi b) {
     DS_EACH_PART a.p[i] = (ds_pi)_mm256_madd_epi16((__m256i)a.p[i], (__m256i)b.p[i]);
 #endif
     return a;
-}
-#endif
-
-#if DS_SIGNED_BYTES
-/* The same for signed w: |w| <= 128 times a with w's sign. 2 * 128 * 127 fits 16 bits. */
-DS_INLINE vi vi_dot_signed(vi acc, vi w, int32_t a) {
-#if DS_PART == 64
-    const __m512i weights = (__m512i)w.p[0], all = _mm512_set1_epi32(a);
-    const __m512i turned = _mm512_mask_sub_epi8(all, _mm512_movepi8_mask(weights), _mm512_setzero_si512(), all);
-    const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(weights), turned);
-    acc.p[0] += (ds_pi)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
-#else
-    DS_EACH_PART {
-        const __m256i weights = (__m256i)w.p[i];
-        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(_mm256_set1_epi32(a), weights));
-        acc.p[i] += (ds_pi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-    }
-#endif
-    return acc;
 }
 #endif
 
