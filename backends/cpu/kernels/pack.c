@@ -40,102 +40,92 @@ static void pack_halves(uint32_t cols, const uint8_t *const rows[DS_TILE], uint3
 
 /* --- block types --- */
 
-/* Scales as they are stored: what these do to an infinity is what the reference does, which widens it. */
-#if DS_PART > 16
-static float half_to_float(uint16_t half) { return _cvtsh_ss(half); }
-static uint16_t float_to_half(float x) { return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT); }
-#else
-static float half_to_float(uint16_t half) { return ds_f16_to_f32(half); }
-static uint16_t float_to_half(float x) { return (uint16_t)ds_f32_to_f16(x); }
-#endif
+/* What lies beside the weights of sixteen outputs, as it is found: [output][..]. */
+struct beside {
+    uint8_t group[DS_TILE][32]; /* integer scales of groups, then their minimums, without a gap */
+    uint16_t d[DS_TILE][DS_RUN_BLOCKS], dmin[DS_TILE][DS_RUN_BLOCKS]; /* of blocks of 32, or [0] of the block of 256 */
+};
 
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 typedef uint8_t bytes32 __attribute__((vector_size(32)));
 
-/* Each fills the fields of struct ds_unpacked_run that the type has. */
-static void unpack_q8_0(const uint8_t *block, uint32_t blocks, struct ds_unpacked_run *out) {
+/* --- types that most models use: u = q + offset at once, scales as they are stored --- */
+
+static void unpack_q8_0(const uint8_t *block, uint32_t blocks, uint8_t *u, uint16_t *d) {
     for (uint32_t b = 0; b < blocks; b++, block += 34) {
-        uint16_t d;
-        memcpy(&d, block, 2);
-        out->block_d[b] = half_to_float(d);
-        memcpy(out->q + 32 * b, block + 2, 32);
+        bytes32 q;
+        memcpy(&d[b], block, 2);
+        memcpy(&q, block + 2, 32);
+        q ^= 128;
+        memcpy(u + 32 * b, &q, 32);
     }
 }
 
-static void unpack_q4_0(const uint8_t *block, uint32_t blocks, struct ds_unpacked_run *out) {
+static void unpack_q4_0(const uint8_t *block, uint32_t blocks, uint8_t *u, uint16_t *d) {
     for (uint32_t b = 0; b < blocks; b++, block += 18) {
-        uint16_t d;
-        memcpy(&d, block, 2);
-        out->block_d[b] = half_to_float(d);
         bytes16 nibbles;
+        memcpy(&d[b], block, 2);
         memcpy(&nibbles, block + 2, 16);
-        const bytes16 first = (nibbles & 15) - 8, second = (nibbles >> 4) - 8;
-        memcpy(out->q + 32 * b, &first, 16);
-        memcpy(out->q + 32 * b + 16, &second, 16);
+        const bytes16 first = nibbles & 15, second = nibbles >> 4;
+        memcpy(u + 32 * b, &first, 16);
+        memcpy(u + 32 * b + 16, &second, 16);
     }
 }
 
-static void unpack_six_bits(const uint8_t *packed, struct ds_unpacked_run *out) {
-    for (uint32_t g = 0; g < 4; g++) {
-        out->scale[g] = packed[g] & 63;
-        out->minimum[g] = packed[g + 4] & 63;
-        out->scale[g + 4] = (int16_t)((packed[g + 8] & 15) | packed[g] >> 6 << 4);
-        out->minimum[g + 4] = (int16_t)(packed[g + 8] >> 4 | packed[g + 4] >> 6 << 4);
+/* Eight scales, then eight minimums, of six bits each; four bytes at a time. */
+static void unpack_six_bits(const uint8_t *packed, uint8_t *out) {
+    uint32_t in[3], bytes[4];
+    memcpy(in, packed, sizeof in);
+    for (int i = 0; i < 2; i++) {
+        bytes[2 * i] = in[i] & 0x3f3f3f3f;
+        bytes[2 * i + 1] = (in[2] >> 4 * i & 0x0f0f0f0f) | (in[i] >> 2 & 0x30303030);
     }
+    memcpy(out, bytes, sizeof bytes);
 }
 
 /* Q4_K and, with a fifth bit from `high`, Q5_K. */
-static void unpack_q45_k(const uint8_t *block, const uint8_t *high, const uint8_t *nibbles, struct ds_unpacked_run *out) {
-    uint16_t d[2];
-    memcpy(d, block, 4);
-    out->d = half_to_float(d[0]);
-    out->dmin = half_to_float(d[1]);
-    unpack_six_bits(block + 4, out);
+static void unpack_q45_k(const uint8_t *block, const uint8_t *high, const uint8_t *nibbles, uint8_t *u, uint32_t lane, struct beside *out) {
+    memcpy(out->d[lane], block, 2);
+    memcpy(out->dmin[lane], block + 2, 2);
+    unpack_six_bits(block + 4, out->group[lane]);
     bytes32 top = {0};
     if (high) memcpy(&top, high, 32);
     DS_UNROLL for (int pair = 0; pair < 4; pair++) {
         bytes32 both;
         memcpy(&both, nibbles + 32 * pair, 32);
-        const bytes32 first = (both & 15) | (top >> (2 * pair) & 1) << 4, second = both >> 4 | (top >> (2 * pair + 1) & 1) << 4;
-        memcpy(out->q + 64 * pair, &first, 32);
-        memcpy(out->q + 64 * pair + 32, &second, 32);
+        bytes32 first = both & 15, second = both >> 4;
+        if (high) {
+            first |= (top >> (2 * pair) & 1) << 4;
+            second |= (top >> (2 * pair + 1) & 1) << 4;
+        }
+        memcpy(u + 64 * pair, &first, 32);
+        memcpy(u + 64 * pair + 32, &second, 32);
     }
 }
 
-static void unpack_q6_k(const uint8_t *block, struct ds_unpacked_run *out) {
-    uint16_t d;
-    memcpy(&d, block + 208, 2);
-    out->d = half_to_float(d);
-    for (int g = 0; g < 16; g++) out->scale[g] = (int8_t)block[192 + g];
+static void unpack_q6_k(const uint8_t *block, uint8_t *u, uint32_t lane, struct beside *out) {
+    memcpy(out->d[lane], block + 208, 2);
+    memcpy(out->group[lane], block + 192, 16);
     for (int half = 0; half < 2; half++) {
         bytes32 low[2], high, q[4];
         memcpy(low, block + 64 * half, 64);
         memcpy(&high, block + 128 + 32 * half, 32);
-        q[0] = ((low[0] & 15) | (high & 3) << 4) - 32;
-        q[1] = ((low[1] & 15) | (high >> 2 & 3) << 4) - 32;
-        q[2] = (low[0] >> 4 | (high >> 4 & 3) << 4) - 32;
-        q[3] = (low[1] >> 4 | high >> 6 << 4) - 32;
-        memcpy(out->q + 128 * half, q, 128);
+        q[0] = (low[0] & 15) | (high & 3) << 4;
+        q[1] = (low[1] & 15) | (high >> 2 & 3) << 4;
+        q[2] = low[0] >> 4 | (high >> 4 & 3) << 4;
+        q[3] = low[1] >> 4 | high >> 6 << 4;
+        memcpy(u + 128 * half, q, 128);
     }
 }
 
-static void unpack(ds_type type, const uint8_t *row, uint32_t cols, uint32_t run, struct ds_unpacked_run *out) {
-    const struct ds_type_info *info = ds_type_get(type);
-    const uint8_t *block = row + (size_t)run * (DS_RUN / info->block) * info->bytes;
-    const uint32_t blocks = DS_MIN(cols - run * DS_RUN, (uint32_t)DS_RUN) / info->block;
-    switch (type) {
-    case DS_TYPE_Q8_0:
-    case DS_TYPE_Q4_0:
-        if (blocks < DS_RUN_BLOCKS) memset(out, 0, sizeof *out);
-        if (type == DS_TYPE_Q8_0) unpack_q8_0(block, blocks, out);
-        else unpack_q4_0(block, blocks, out);
-        break;
-    case DS_TYPE_Q4_K: unpack_q45_k(block, NULL, block + 16, out); break;
-    case DS_TYPE_Q5_K: unpack_q45_k(block, block + 16, block + 48, out); break;
-    case DS_TYPE_Q6_K: unpack_q6_k(block, out); break;
-    default: ds_unpack_run(type, row, cols, run, out);
-    }
-}
+/* --- the others, by the reference's code --- */
+
+/* Scales as the reference widens them; f16 but for an infinity, which stays one where there are instructions for it. */
+#if DS_PART > 16
+static uint16_t float_to_half(float x) { return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT); }
+#else
+static uint16_t float_to_half(float x) { return (uint16_t)ds_f32_to_f16(x); }
+#endif
 
 /* q to u: shifted, or the index of a level. */
 static void to_unsigned(const struct ds_pack *pack, const int8_t *q, uint8_t *u) {
@@ -146,6 +136,43 @@ static void to_unsigned(const struct ds_pack *pack, const int8_t *q, uint8_t *u)
     uint8_t index[256] = {0};
     for (int i = 16; i-- > 0;) index[(uint8_t)pack->levels[i]] = (uint8_t)i;
     for (int i = 0; i < DS_RUN; i++) u[i] = index[(uint8_t)q[i]];
+}
+
+static void unpack_other(ds_type type, const uint8_t *row, uint32_t cols, uint32_t run, uint8_t *u, uint32_t lane, struct beside *out) {
+    const struct ds_pack *pack = ds_pack_get(type);
+    struct ds_unpacked_run unpacked;
+    ds_unpack_run(type, row, cols, run, &unpacked);
+    to_unsigned(pack, unpacked.q, u);
+    for (uint32_t g = 0; g < pack->groups; g++) {
+        out->group[lane][g] = (uint8_t)unpacked.scale[g];
+        if (pack->minimum) out->group[lane][pack->groups + g] = (uint8_t)unpacked.minimum[g];
+    }
+    for (uint32_t b = 0; b < (pack->groups ? 1u : DS_RUN_BLOCKS); b++) {
+        const float d = pack->groups ? unpacked.d : unpacked.block_d[b];
+        out->d[lane][b] = pack->bf16_scale ? (uint16_t)(ds_bits(d) >> 16) : float_to_half(d);
+        if (pack->minimum) out->dmin[lane][b] = float_to_half(pack->groups ? unpacked.dmin : unpacked.block_m[b]);
+    }
+}
+
+static void unpack(ds_type type, const uint8_t *row, uint32_t cols, uint32_t run, uint8_t *u, uint32_t lane, struct beside *out) {
+    const struct ds_type_info *info = ds_type_get(type);
+    const uint8_t *block = row + (size_t)run * (DS_RUN / info->block) * info->bytes;
+    const uint32_t blocks = DS_MIN(cols - run * DS_RUN, (uint32_t)DS_RUN) / info->block;
+    switch (type) {
+    case DS_TYPE_Q8_0:
+    case DS_TYPE_Q4_0:
+        if (blocks < DS_RUN_BLOCKS) {
+            memset(u, ds_pack_get(type)->offset, DS_RUN);
+            memset(out->d[lane], 0, sizeof out->d[lane]);
+        }
+        if (type == DS_TYPE_Q8_0) unpack_q8_0(block, blocks, u, out->d[lane]);
+        else unpack_q4_0(block, blocks, u, out->d[lane]);
+        break;
+    case DS_TYPE_Q4_K: unpack_q45_k(block, NULL, block + 16, u, lane, out); break;
+    case DS_TYPE_Q5_K: unpack_q45_k(block, block + 16, block + 48, u, lane, out); break;
+    case DS_TYPE_Q6_K: unpack_q6_k(block, u, lane, out); break;
+    default: unpack_other(type, row, cols, run, u, lane, out);
+    }
 }
 
 /* `bits` bits, from bit `from` up, of every u into a plane. */
@@ -172,44 +199,35 @@ static void pack_weights(const struct ds_pack *pack, uint32_t (*rows)[DS_TILE_GR
     if (pack->high_bits == 2) pack_plane(u, 4, 2, high);
 }
 
-static void put_u16(uint8_t *record, uint32_t at, uint32_t row, uint32_t lane, uint32_t value) {
-    const uint16_t bits = (uint16_t)value;
-    memcpy(record + at + (row * DS_TILE + lane) * 2, &bits, 2);
+/* [8][16] of halves, or [1][16]. */
+static void pack_halves_beside(uint16_t (*from)[DS_RUN_BLOCKS], uint32_t count, uint8_t *to) {
+    uint16_t turned[DS_RUN_BLOCKS][DS_TILE];
+    for (uint32_t b = 0; b < count; b++)
+        for (uint32_t lane = 0; lane < DS_TILE; lane++) turned[b][lane] = from[lane][b];
+    memcpy(to, turned, count * sizeof turned[0]);
 }
 
-static void pack_scales(const struct ds_pack *pack, const struct ds_unpacked_run *run, uint32_t lane, uint8_t *record) {
-    if (pack->groups == 0) {
-        for (uint32_t b = 0; b < DS_RUN_BLOCKS; b++) {
-            const float d = run->block_d[b];
-            put_u16(record, pack->d_at, b, lane, pack->bf16_scale ? ds_bits(d) >> 16 : float_to_half(d));
-            if (pack->minimum) put_u16(record, pack->dmin_at, b, lane, float_to_half(run->block_m[b]));
-        }
-        return;
-    }
-    for (uint32_t g = 0; g < pack->groups; g++) {
-        record[pack->scale_at + g * DS_TILE + lane] = (uint8_t)run->scale[g];
-        if (pack->minimum) record[pack->minimum_at + g * DS_TILE + lane] = (uint8_t)run->minimum[g];
-    }
-    put_u16(record, pack->d_at, 0, lane, float_to_half(run->d));
-    if (pack->minimum) put_u16(record, pack->dmin_at, 0, lane, float_to_half(run->dmin));
+static void pack_beside(const struct ds_pack *pack, struct beside *from, uint8_t *record) {
+    const uint32_t halves = pack->groups ? 1 : DS_RUN_BLOCKS, bytes = pack->groups * (pack->minimum ? 2u : 1u);
+    for (uint32_t at = 0; at < bytes; at += 16) ds_turn_bytes(from->group[0] + at, sizeof from->group[0], DS_MIN(bytes - at, 16u), record + pack->scale_at + at * DS_TILE);
+    pack_halves_beside(from->d, halves, record + pack->d_at);
+    if (pack->minimum) pack_halves_beside(from->dmin, halves, record + pack->dmin_at);
 }
 
 static void pack_record(ds_type type, uint32_t cols, const uint8_t *const rows[DS_TILE], uint32_t outputs, uint32_t run, uint8_t *record) {
     const struct ds_pack *pack = ds_pack_get(type);
     _Alignas(64) uint32_t u[DS_TILE][DS_TILE_GROUPS];
+    struct beside beside;
     if (outputs < DS_TILE) {
         memset(u, 0, sizeof u);
+        memset(&beside, 0, sizeof beside);
         memset(record, 0, pack->run_bytes); /* scale 0 for outputs that do not exist */
     } else {
         memset(record + pack->run_bytes - DS_ALIGN, 0, DS_ALIGN); /* what rounds it up */
     }
-    for (uint32_t lane = 0; lane < outputs; lane++) {
-        struct ds_unpacked_run unpacked;
-        unpack(type, rows[lane], cols, run, &unpacked);
-        to_unsigned(pack, unpacked.q, (uint8_t *)u[lane]);
-        pack_scales(pack, &unpacked, lane, record);
-    }
+    for (uint32_t lane = 0; lane < outputs; lane++) unpack(type, rows[lane], cols, run, (uint8_t *)u[lane], lane, &beside);
     pack_weights(pack, u, record);
+    pack_beside(pack, &beside, record);
 }
 
 void DS_CPU_NAME(pack_tile)(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {

@@ -62,4 +62,27 @@ static inline void ds_turn_words(const uint32_t *from, size_t stride, uint32_t c
     }
 }
 
+/* Eight bytes of a and b, from the o-th on, in turns. */
+#if defined(__clang__)
+#define DS_MIX(a, b, o) __builtin_shufflevector(a, b, o, 16 + o, 1 + o, 17 + o, 2 + o, 18 + o, 3 + o, 19 + o, 4 + o, 20 + o, 5 + o, 21 + o, 6 + o, 22 + o, 7 + o, 23 + o)
+#else
+#define DS_MIX(a, b, o) __builtin_shuffle(a, b, (row){o, 16 + o, 1 + o, 17 + o, 2 + o, 18 + o, 3 + o, 19 + o, 4 + o, 20 + o, 5 + o, 21 + o, 6 + o, 22 + o, 7 + o, 23 + o})
+#endif
+
+/* to[c][row] = from[row][c] of sixteen rows, `stride` bytes apart, for c < count, at most 16. All of a row's sixteen bytes are read. */
+static inline void ds_turn_bytes(const uint8_t *from, size_t stride, uint32_t count, uint8_t *to) {
+    typedef uint8_t row __attribute__((vector_size(16)));
+    row r[16], mixed[16];
+    for (int i = 0; i < 16; i++) memcpy(&r[i], from + (size_t)i * stride, 16);
+    /* Four perfect shuffles of the sixteen rows' bytes. */
+    DS_UNROLL for (int stage = 0; stage < 4; stage++) {
+        DS_UNROLL for (int i = 0; i < 8; i++) {
+            mixed[2 * i] = DS_MIX(r[i], r[i + 8], 0);
+            mixed[2 * i + 1] = DS_MIX(r[i], r[i + 8], 8);
+        }
+        memcpy(r, mixed, sizeof r);
+    }
+    for (uint32_t c = 0; c < count; c++) memcpy(to + c * 16, &r[c], 16);
+}
+
 #endif
