@@ -61,7 +61,7 @@ class Bench(CliTest):
         result = self.result()
         for w in 1, 4:
             others = [one for one in result["others"] if one["w"] == w]
-            self.assertTrue({"embed", "rms_norm", "rope", "kv_store", "attention", "glu", "sample"} <= {one["name"] for one in others})
+            self.assertTrue({"embed", "norm_quantize", "heads", "attention", "glu_quantize", "sample"} <= {one["name"] for one in others})
             for one in others:
                 self.assertEqual(list(one), ["w", "name", "calls", "ms", "share"])
             shares = [one["share"] for one in [*others, *result["linears"]] if one["w"] == w]
