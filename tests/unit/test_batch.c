@@ -11,7 +11,7 @@ static struct stream alone[2][SESSIONS]; /* by temperature: greedy, 0.8 */
 static ds_token prompts[SESSIONS][200];
 static size_t prompt_lengths[SESSIONS];
 
-static ds_engine *open_pair(const char *drafter, uint32_t rows, uint64_t kv_positions) {
+static ds_engine *open_with_prefixes(const char *drafter, uint32_t rows, uint64_t kv_positions, uint64_t prefix_positions) {
     char path[256];
     ds_engine_params params = ds_engine_defaults();
     params.target = PAIR_TARGET;
@@ -23,6 +23,7 @@ static ds_engine *open_pair(const char *drafter, uint32_t rows, uint64_t kv_posi
     params.max_rows = rows;
     params.threads = 1;
     params.kv_positions = kv_positions;
+    params.prefix_positions = prefix_positions;
     ds_engine *engine = open_engine(&params);
     if (!drafter) return engine;
     /* Costs that nobody has to measure: with them `auto` drafts. */
@@ -35,6 +36,8 @@ static ds_engine *open_pair(const char *drafter, uint32_t rows, uint64_t kv_posi
     engine->scheduling.known = true;
     return engine;
 }
+
+static ds_engine *open_pair(const char *drafter, uint32_t rows, uint64_t kv_positions) { return open_with_prefixes(drafter, rows, kv_positions, 0); }
 
 static ds_session_params params_of(int warm, uint32_t index) {
     static const uint32_t lengths[] = {0, 7, 3, 1};
@@ -134,9 +137,11 @@ static void expect_alone(const struct answer *a, int warm, uint32_t index) {
 
 static void expect_no_page_lost(const ds_engine *engine) {
     const struct ds_pager *p = &engine->pager;
-    assert_int_equal(p->n_free, p->pages);
+    assert_int_equal(p->n_free + engine->prefix.count, p->pages); /* the prefix cache's are not lost */
     for (uint32_t s = 0; s < p->sequences; s++) assert_true(!p->taken[s] && !p->lengths[s] && !p->promised[s]);
-    for (uint32_t i = 0; i < p->pages; i++) assert_int_equal(p->references[i], 0);
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < p->pages; i++) held += p->references[i];
+    assert_int_equal(held, engine->prefix.count);
 }
 
 /* `n` sessions, added by and by in an order of their own. */
@@ -180,6 +185,18 @@ static void passes_of_few_rows_give_the_same_streams(void **state) {
     run_company(engine, 0, 8, 0, (ds_batch_params){.prefill_rows = 0});
     run_company(engine, 1, 4, 1, (ds_batch_params){.max_running = 2, .prefill_rows = 3});
     ds_engine_destroy(engine);
+}
+
+/* The first company leaves what the second begins with; pages are few, so that some of it has to go. */
+static void a_prefix_cache_changes_no_stream(void **state) {
+    (void)state;
+    static const char *const drafters[] = {"dspark", "eagle3"};
+    for (size_t d = 0; d < DS_COUNT(drafters); d++) {
+        ds_engine *engine = open_with_prefixes(drafters[d], 0, 14 * DS_PAGE, 6 * DS_PAGE);
+        for (uint32_t turn = 0; turn < 3; turn++) run_company(engine, turn % 2, 8, turn, (ds_batch_params){.prefill_rows = 16});
+        assert_true(engine->prefix.count > 0);
+        ds_engine_destroy(engine);
+    }
 }
 
 /* --- prompts beside answers --- */
@@ -440,6 +457,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_company_in_any_order_gives_each_the_stream_it_has_alone),
         cmocka_unit_test(passes_of_few_rows_give_the_same_streams),
+        cmocka_unit_test(a_prefix_cache_changes_no_stream),
         cmocka_unit_test(a_long_prompt_does_not_keep_those_that_decode_waiting),
         cmocka_unit_test(sessions_wait_for_pages_and_all_get_their_answers),
         cmocka_unit_test(what_will_never_fit_ends_with_a_limit_and_the_next_goes_on),
