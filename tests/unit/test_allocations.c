@@ -3,6 +3,8 @@
 #include "streams.h"
 #include "tiny_model.h"
 
+#include "engine/engine_internal.h"
+
 #include <math.h>
 
 #ifdef COUNTING_WORKS
@@ -84,6 +86,46 @@ static void generating_allocates_nothing(void **state) {
     }
 }
 
+static void run_batch(ds_batch *batch, ds_session *const *sessions, size_t n) {
+    struct ds_error err;
+    size_t left = n;
+    for (size_t i = 0; i < n; i++)
+        check_ok(ds_batch_add(batch, sessions[i], &(ds_batch_request){.size = sizeof(ds_batch_request), .max_tokens = 60}, &err), &err);
+    while (left) check_ok(ds_batch_step(batch, &left, &err), &err);
+}
+
+static void generating_together_allocates_nothing(void **state) {
+    (void)state;
+    struct ds_error err;
+    ds_engine_params engine_params = tiny_params("cpu", true);
+    engine_params.max_sessions = 2;
+    engine_params.prefix_positions = 256;
+    ds_engine *engine = open_engine(&engine_params);
+    ds_session_params params = ds_session_defaults();
+    params.ignore_stop = true;
+    params.spec = DS_SPEC_FIXED; /* nothing is measured */
+    params.spec_length = TINY_BLOCK;
+    ds_session *sessions[2];
+    ds_batch *batch;
+    const ds_batch_params batch_params = ds_batch_defaults();
+    check_ok(ds_batch_create(engine, &batch_params, &batch, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        sessions[i] = new_session(engine, &params);
+        append(sessions[i], (const ds_token[]){1, 2, 3, 4}, 4);
+    }
+    run_batch(batch, sessions, 2); /* warm */
+    const unsigned long before = atomic_load(&counting_calls);
+    for (int turn = 0; turn < 2; turn++) {
+        for (int i = 0; i < 2; i++) check_ok(ds_session_rewind(sessions[i], turn ? 3 : 0, &err), &err);
+        for (int i = 0; i < 2; i++) append(sessions[i], (const ds_token[]){5, 6, 7, 8, 9}, 5);
+        run_batch(batch, sessions, 2);
+    }
+    assert_int_equal(atomic_load(&counting_calls) - before, 0);
+    for (int i = 0; i < 2; i++) ds_session_destroy(sessions[i]);
+    ds_batch_destroy(batch);
+    ds_engine_destroy(engine);
+}
+
 static bool take_text(void *user, ds_token token) {
     size_t length;
     (void)ds_text_stream_push(user, token, &length);
@@ -115,6 +157,18 @@ static void text_that_follows_the_tokens_allocates_nothing(void **state) {
 
 /* --- allocations that fail --- */
 
+static ds_status answer_in_batch(ds_engine *engine, ds_session *session, struct ds_error *err) {
+    const ds_batch_params params = ds_batch_defaults();
+    ds_batch *batch = NULL;
+    size_t left = 1;
+    ds_status status = ds_batch_create(engine, &params, &batch, err);
+    assert_true((status == DS_OK) == (batch != NULL));
+    if (status == DS_OK) status = ds_batch_add(batch, session, &(ds_batch_request){.size = sizeof(ds_batch_request), .max_tokens = 3}, err);
+    while (status == DS_OK && left) status = ds_batch_step(batch, &left, err);
+    ds_batch_destroy(batch);
+    return status;
+}
+
 /* A life from opening to a saved session; every step may fail for lack of memory, none for another reason. */
 static ds_status live(ds_engine_params engine_params, const char *path, struct ds_error *err) {
     static const ds_token prompt[] = {1, 2, 3, 4};
@@ -133,7 +187,9 @@ static ds_status live(ds_engine_params engine_params, const char *path, struct d
     if (status == DS_OK) status = ds_session_logits(session, 1, logits, err);
     if (status == DS_OK) status = ds_session_save(session, path, err);
     if (status == DS_OK) status = ds_session_load(session, path, err);
+    if (status == DS_OK) status = answer_in_batch(engine, session, err);
     ds_session_destroy(session);
+    if (engine) assert_int_equal(engine->pager.n_free, engine->pager.pages);
     ds_engine_destroy(engine);
     return status;
 }
@@ -185,6 +241,7 @@ static void an_allocation_that_fails_is_an_error_and_leaks_nothing_on_two_device
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(generating_allocates_nothing),
+        cmocka_unit_test(generating_together_allocates_nothing),
         cmocka_unit_test(text_that_follows_the_tokens_allocates_nothing),
         cmocka_unit_test(an_allocation_that_fails_is_an_error_and_leaks_nothing_on_ref),
         cmocka_unit_test(an_allocation_that_fails_is_an_error_and_leaks_nothing_on_cpu),
