@@ -42,7 +42,7 @@ static ds_status make_private(const struct ds_spec *spec, const struct ds_sequen
     for (uint32_t i = first / DS_PAGE; i < spec->pager->lengths[s->slot]; i++) {
         int32_t from, to;
         DS_TRY(ds_pager_make_private(spec->pager, s->slot, i, &from, &to, err));
-        if (from == to || i * DS_PAGE >= first) continue; /* nothing in it is of use */
+        if (from == to || i * DS_PAGE >= s->computed) continue; /* nothing in it is of use */
         DS_TRY(ds_cache_copy_page(&spec->target->cache, spec->target->params.stream, from, to, err));
         if (spec->drafter) DS_TRY(ds_cache_copy_page(&spec->drafter->cache, spec->drafter->params.stream, from, to, err));
     }
