@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-int ds_cli_answer_begin(struct ds_cli_answer *answer, const ds_engine *engine, bool print) {
+int ds_cli_answer_begin(struct ds_cli_answer *answer, const ds_engine *engine, const struct ds_cli_stops *stops, bool print) {
     *answer = (struct ds_cli_answer){.engine = engine, .print = print};
     struct ds_error err;
-    const ds_status status = ds_text_stream_create(engine, false, &answer->stream, &err);
-    return status == DS_OK || status == DS_ERROR_UNSUPPORTED ? DS_CLI_GO : ds_cli_fail(&err);
+    const ds_status status = ds_text_stream_create_until(engine, false, stops->list, stops->count, &answer->stream, &err);
+    return status == DS_OK || (status == DS_ERROR_UNSUPPORTED && stops->count == 0) ? DS_CLI_GO : ds_cli_fail(&err);
 }
 
 /* Makes room for `more` elements; doubles, so that n tokens cost O(n). */

@@ -137,6 +137,18 @@ const struct ds_cli_option ds_cli_sampling_options[] = {
     {0}};
 #undef AT
 
+static bool parse_stop(const char *text, void *target) {
+    struct ds_cli_stops *const stops = target;
+    if (text[0] == '\0' || stops->count == DS_CLI_MOST_STOPS) return false;
+    stops->list[stops->count++] = text;
+    return true;
+}
+
+const struct ds_cli_option ds_cli_stop_options[] = {
+    {.name = "stop", .value = "TEXT", .kind = DS_CLI_CUSTOM, .parse = parse_stop, .expected = "a text that is not empty, at most 64 times",
+     .help = "ends the answer where the text holds TEXT, which is cut off with all behind it. May be given several times"},
+    {0}};
+
 /* --- Ctrl-C --- */
 
 static volatile sig_atomic_t interrupted;

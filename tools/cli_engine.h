@@ -48,6 +48,13 @@ struct ds_cli_sampling {
 };
 extern const struct ds_cli_option ds_cli_sampling_options[];
 
+enum { DS_CLI_MOST_STOPS = 64 };
+struct ds_cli_stops {
+    size_t count;
+    const char *list[DS_CLI_MOST_STOPS]; /* point into argv */
+};
+extern const struct ds_cli_option ds_cli_stop_options[]; /* of struct ds_cli_stops: for commands that write text */
+
 /* --- running; these explain failures and return DS_CLI_GO or an exit code --- */
 
 /* Opens the files. `draft` may be NULL. On success the caller destroys *out; `info` is filled. */

@@ -15,6 +15,7 @@ struct chat_options {
     struct ds_cli_engine engine;
     struct ds_cli_draft draft;
     struct ds_cli_sampling sampling;
+    struct ds_cli_stops stops;
     const char *system;
     uint64_t n;
 };
@@ -33,6 +34,7 @@ static const struct ds_cli_group chat_groups[] = {
     {.title = "Manifest", .options = ds_cli_trust_options, .base = offsetof(struct chat_options, engine.trust)},
     {.title = "Sampling", .options = ds_cli_sampling_options, .base = offsetof(struct chat_options, sampling)},
     {.title = "Conversation", .options = chat_options},
+    {.title = "Stop strings", .options = ds_cli_stop_options, .base = offsetof(struct chat_options, stops)},
     {0}};
 
 /* --- the conversation --- */
@@ -111,7 +113,7 @@ static int answer_turn(struct chat *chat) {
         return DS_CLI_GO;
     }
     struct ds_cli_answer answer;
-    int code = ds_cli_answer_begin(&answer, chat->engine, true);
+    int code = ds_cli_answer_begin(&answer, chat->engine, &chat->options.stops, true);
     if (code == DS_CLI_GO) {
         ds_stop stop;
         const size_t n = chat->options.n > SIZE_MAX ? SIZE_MAX : (size_t)chat->options.n;
@@ -186,6 +188,8 @@ static int start_chat(struct chat *chat) {
         return ds_cli_failf("%s has no chat template that this version knows; name one with --template NAME; 'dspark run' continues plain text", options->engine.target);
     ds_session_params params;
     code = ds_cli_session_params(&ds_command_chat, &options->draft, &options->sampling, &chat->info, &params);
+    params.stops = options->stops.list;
+    params.n_stops = options->stops.count;
     if (code != DS_CLI_GO) return code;
     ds_cli_catch_interrupt();
     code = ds_cli_prepare(chat->engine);

@@ -15,6 +15,9 @@ struct run_options {
     struct ds_cli_engine engine;
     struct ds_cli_draft draft;
     struct ds_cli_sampling sampling;
+    struct ds_cli_stops stops;
+    uint32_t logprobs;
+    bool logprobs_given;
     const char *prompt, *file;
     struct ds_cli_tokens tokens;
     bool chat;
@@ -36,6 +39,8 @@ static const struct ds_cli_option prompt_options[] = {
 static const struct ds_cli_option output_options[] = {
     {.letter = 'n', .name = "max-tokens", .value = "N", .kind = DS_CLI_U64, AT(n),
      .help = "tokens to generate at most, the stop token included (default: until the model stops or the context is full)"},
+    {.name = "logprobs", .value = "N", .kind = DS_CLI_UINT, AT(logprobs), .given = offsetof(struct run_options, logprobs_given), .max = 20,
+     .help = "with --json: natural logarithms of the probabilities that the model itself gives each token of the answer and, beside it, the N likeliest"},
     {.name = "ignore-eos", .kind = DS_CLI_FLAG, AT(ignore_eos), .help = "generate past stop tokens"},
     {.name = "json", .kind = DS_CLI_FLAG, AT(json), .help = "one JSON object with text, tokens, counts and times instead of the text"},
     {.name = "trace", .value = "FILE", .kind = DS_CLI_STRING, AT(trace),
@@ -51,6 +56,7 @@ static const struct ds_cli_group run_groups[] = {
     {.title = "Manifest", .options = ds_cli_trust_options, .base = offsetof(struct run_options, engine.trust)},
     {.title = "Sampling", .options = ds_cli_sampling_options, .base = offsetof(struct run_options, sampling)},
     {.title = "Answer", .options = output_options},
+    {.title = "Stop strings", .options = ds_cli_stop_options, .base = offsetof(struct run_options, stops)},
     {0}};
 
 /* --- the prompt --- */
@@ -126,6 +132,7 @@ struct run {
     ds_session *session;
     struct ds_cli_answer answer;
     struct ds_run_trace trace;
+    struct ds_run_logprobs logprobs;
     struct ds_run_report report;
 };
 
@@ -133,6 +140,7 @@ static int check_options(const struct run_options *options) {
     const int sources = (options->prompt != NULL) + (options->file != NULL) + (options->tokens.ids != NULL);
     if (sources == 0) return ds_cli_usage(&ds_command_run, "a prompt is missing: give one of --prompt, --file, --tokens");
     if (sources > 1) return ds_cli_usage(&ds_command_run, "expected one of --prompt, --file, --tokens, found several");
+    if (options->logprobs_given && !options->json) return ds_cli_usage(&ds_command_run, "--logprobs needs --json");
     if (options->chat && options->tokens.ids) return ds_cli_usage(&ds_command_run, "--chat needs a text, not --tokens");
     return DS_CLI_GO;
 }
@@ -154,6 +162,14 @@ static int start_session(struct run *run) {
     if (code == DS_CLI_GO) code = ds_cli_prepare(run->engine);
     if (code != DS_CLI_GO) return code;
     params.ignore_stop = options->ignore_eos;
+    params.stops = options->stops.list;
+    params.n_stops = options->stops.count;
+    if (options->logprobs_given) {
+        params.logprobs = options->logprobs;
+        params.logprobs_fn = ds_run_logprobs_add;
+        params.logprobs_user = &run->logprobs;
+        run->report.logprobs = &run->logprobs;
+    }
     run->report.seed = params.sampling.seed;
     run->report.seed_drawn = !options->sampling.seed_given && options->sampling.temperature > 0;
     struct ds_error err;
@@ -161,7 +177,7 @@ static int start_session(struct run *run) {
         ds_session_append(run->session, run->prompt.tokens, run->prompt.count, &err) != DS_OK)
         return ds_cli_fail(&err);
     if (options->trace) ds_session_set_trace(run->session, ds_run_trace_round, &run->trace);
-    return ds_cli_answer_begin(&run->answer, run->engine, !options->json);
+    return ds_cli_answer_begin(&run->answer, run->engine, &options->stops, !options->json);
 }
 
 static int generate(struct run *run) {
@@ -177,7 +193,7 @@ static int generate(struct run *run) {
         return DS_CLI_INTERRUPTED;
     }
     if (status != DS_OK) return ds_cli_fail(&err);
-    if (run->answer.out_of_memory) return ds_cli_failf("out of memory for the answer after %zu tokens", run->answer.count);
+    if (run->answer.out_of_memory || run->logprobs.out_of_memory) return ds_cli_failf("out of memory for the answer after %zu tokens", run->answer.count);
     return DS_CLI_DONE;
 }
 
@@ -214,6 +230,7 @@ static int run_main(int argc, char **argv) {
     if (code == DS_CLI_GO) code = run_all(&run);
     if (!ds_run_trace_close(&run.trace) && code == DS_CLI_DONE) code = DS_CLI_FAILED;
     ds_cli_answer_free(&run.answer);
+    free(run.logprobs.entries);
     ds_session_destroy(run.session);
     ds_free(run.prompt.tokens);
     free(run.options.tokens.ids);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *stop_name(ds_stop stop) {
@@ -11,6 +12,7 @@ static const char *stop_name(ds_stop stop) {
     case DS_STOP_EOS: return "eos";
     case DS_STOP_LENGTH: return "length";
     case DS_STOP_NONE:
+    case DS_STOP_STRING:
     case DS_STOP_CALLBACK: break;
     }
     return "stop";
@@ -42,6 +44,44 @@ static void number_member(const char *name, double value, bool first) {
     ds_cli_json_double(stdout, value);
 }
 
+void ds_run_logprobs_add(void *user, const ds_token_logprob *chosen, const ds_token_logprob *top, size_t n_top) {
+    struct ds_run_logprobs *const all = user;
+    if (all->count == all->capacity) {
+        const size_t capacity = all->capacity * 2 + 64;
+        struct ds_run_logprob *const grown = realloc(all->entries, capacity * sizeof *grown);
+        if (!grown) all->out_of_memory = true;
+        if (!grown) return;
+        all->entries = grown;
+        all->capacity = capacity;
+    }
+    struct ds_run_logprob *const entry = &all->entries[all->count++];
+    entry->chosen = *chosen;
+    all->n_top = n_top;
+    for (size_t i = 0; i < n_top; i++) entry->top[i] = top[i];
+}
+
+static void logprob(const ds_token_logprob *p) {
+    printf("{\"token\": %" PRId32 ", \"logprob\": ", p->token);
+    ds_cli_json_float(stdout, p->logprob);
+}
+
+static void logprobs_member(const struct ds_run_logprobs *all) {
+    member("logprobs", false);
+    putchar('[');
+    for (size_t i = 0; i < all->count; i++) {
+        if (i) fputs(", ", stdout);
+        logprob(&all->entries[i].chosen);
+        fputs(", \"top\": [", stdout);
+        for (size_t k = 0; k < all->n_top && all->entries[i].top[k].token >= 0; k++) {
+            if (k) fputs(", ", stdout);
+            logprob(&all->entries[i].top[k]);
+            putchar('}');
+        }
+        fputs("]}", stdout);
+    }
+    putchar(']');
+}
+
 void ds_run_report_json(const struct ds_run_report *report) {
     const ds_stats *const stats = &report->stats;
     putchar('{');
@@ -49,6 +89,7 @@ void ds_run_report_json(const struct ds_run_report *report) {
     ds_cli_json_string(stdout, report->answer->text, report->answer->length);
     member("tokens", false);
     ds_cli_json_tokens(stdout, report->answer->tokens, report->answer->count);
+    if (report->logprobs) logprobs_member(report->logprobs);
     count_member("prompt_tokens", report->prompt_tokens);
     text_member("stop", stop_name(report->stop));
     count_member("seed", report->seed);

@@ -6,6 +6,16 @@
 
 #include <stdio.h>
 
+/* Log-probabilities of the answer's tokens. Zero the struct to start; `entries` is freed with free(). */
+struct ds_run_logprobs {
+    struct ds_run_logprob {
+        ds_token_logprob chosen, top[20];
+    } *entries;
+    size_t count, capacity, n_top;
+    bool out_of_memory;
+};
+void ds_run_logprobs_add(void *user, const ds_token_logprob *chosen, const ds_token_logprob *top, size_t n_top); /* a ds_logprobs_fn */
+
 struct ds_run_report {
     const ds_engine_info *info;
     const struct ds_cli_answer *answer;
@@ -15,6 +25,7 @@ struct ds_run_report {
     bool seed_drawn; /* nobody gave it: the user must be told */
     double load_seconds;
     ds_stats stats;
+    const struct ds_run_logprobs *logprobs; /* NULL: nobody asked for them */
 };
 void ds_run_report_json(const struct ds_run_report *report);  /* one object on stdout */
 void ds_run_report_stats(const struct ds_run_report *report); /* lines on stderr */

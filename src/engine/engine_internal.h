@@ -59,6 +59,8 @@ struct ds_session {
     ds_batch *batch; /* that it is in; NULL: none */
     ds_round_fn trace;
     void *trace_user;
+    struct ds_logprobs *logprobs; /* owned; NULL: nobody has asked for them */
+    ds_text_stream *until; /* the text since the last append, rewind or stop, while there are stop strings; NULL: there are none */
     ds_stats stats;
     bool paced;          /* `pace` has started */
     struct ds_pace pace; /* of DS_SPEC_AUTO */
@@ -72,6 +74,14 @@ ds_status ds_session_require_idle(const ds_session *session, struct ds_error *er
 ds_status ds_shaping_check(const ds_engine *engine, const ds_session_params *params, struct ds_error *err);
 /* Penalties, biases and the form of acceptance become the sequence's, and the engine can run them. The session has its slot. */
 ds_status ds_session_shape(ds_session *session, const ds_session_params *params, struct ds_error *err);
+/* Stop strings and log-probabilities become the session's. */
+ds_status ds_session_listen(ds_session *session, const ds_session_params *params, struct ds_error *err);
+/* Text that comes from now on is not joined to what came before. */
+void ds_session_begin_text(ds_session *session);
+/* The i-th token of a turn was committed: tells its log-probabilities. */
+void ds_session_tell_logprobs(const ds_session *session, uint32_t i);
+/* True: the token, now committed, completed a stop string. */
+bool ds_session_meets_stop(ds_session *session, ds_token token);
 /* Takes the lock. `extensions`: enum ds_extension; memory and graphs that most sessions never use. */
 ds_status ds_engine_extend(ds_engine *engine, uint32_t extensions, struct ds_error *err);
 

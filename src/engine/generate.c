@@ -35,16 +35,19 @@ uint32_t ds_generation_room(const struct ds_generation *g) {
 
 /* --- a turn is over --- */
 
-/* Makes a token part of the sequence and tells the caller. False: nothing more is to be generated. */
-static bool commit(struct ds_generation *g, ds_token token) {
+/* Makes the i-th token of a turn part of the sequence and tells the caller. False: nothing more is to be generated. */
+static bool commit(struct ds_generation *g, ds_token token, uint32_t i) {
     struct ds_sequence *s = &g->session->sequence;
     s->tokens[s->length++] = token;
     g->session->stats.generated++;
     g->left--;
     if (ds_generation_is_paced(g)) ds_pace_committed(&g->session->pace, s->length - 1, token);
     const bool stop_token = !g->session->params.ignore_stop && ds_is_stop_token(g->session->engine, token);
+    ds_session_tell_logprobs(g->session, i);
+    const bool met = !stop_token && ds_session_meets_stop(g->session, token);
     const bool go_on = !g->fn || g->fn(g->user, token);
     if (stop_token) g->stop = DS_STOP_EOS;
+    else if (met) g->stop = DS_STOP_STRING;
     else if (!go_on) g->stop = DS_STOP_CALLBACK;
     else if (g->left == 0 || s->length == s->capacity) g->stop = DS_STOP_LENGTH;
     return g->stop == DS_STOP_NONE;
@@ -112,8 +115,8 @@ static void take_round(struct ds_generation *g, struct ds_round_result r) {
     count_round(session, &r, end_at_stop(session, &r));
     trace(session, &r);
     bool go_on = true;
-    for (uint32_t j = 0; go_on && j < r.accepted; j++) go_on = commit(g, r.draft[j]);
-    if (go_on) commit(g, r.next);
+    for (uint32_t j = 0; go_on && j < r.accepted; j++) go_on = commit(g, r.draft[j], j);
+    if (go_on) commit(g, r.next, r.accepted);
 }
 
 void ds_generation_take(struct ds_generation *g, const struct ds_turn *turn, double seconds) {
@@ -128,7 +131,7 @@ void ds_generation_take(struct ds_generation *g, const struct ds_turn *turn, dou
     stats->prefill_seconds += seconds;
     if (turn->next < 0) return;
     ds_spec_keep(&g->session->engine->spec, &g->session->sequence, ds_session_speculates(g->session), false);
-    commit(g, turn->next);
+    commit(g, turn->next, 0);
 }
 
 /* --- begin and end --- */

@@ -64,8 +64,10 @@ ds_status ds_session_configure(ds_session *session, const ds_session_params *par
     DS_TRY(read_params(session->engine, params, &checked, err));
     if (checked.bias) DS_TRY(enable_bias(session, err));
     if (checked.spec == DS_SPEC_AUTO && session->engine->draft_model) DS_TRY(enable_parking(session, err));
+    DS_TRY(ds_session_listen(session, &checked, err));
     DS_TRY(ds_session_shape(session, &checked, err));
     session->params = checked;
+    session->params.stops = NULL; /* copied, as the next */
     session->params.logit_bias = NULL; /* the caller's own again */
     session->sequence.sampling = checked.sampling;
     session->sequence.bias = checked.bias;
@@ -114,6 +116,8 @@ void ds_session_destroy(ds_session *session) {
         ds_buffer_drop(&session->sequence.taps);
         ds_os_mutex_unlock(session->engine->lock);
     }
+    ds_text_stream_destroy(session->until);
+    free(session->logprobs);
     free(session->sequence.bias_rows);
     free(session->sequence.tokens);
     free(session);
@@ -136,6 +140,7 @@ ds_status ds_session_append(ds_session *session, const ds_token *tokens, size_t 
         return ds_fail(err, DS_ERROR_LIMIT, "%zu tokens do not fit: the context holds %u and %u are in use", count, s->capacity, s->length);
     if (count) memcpy(s->tokens + s->length, tokens, count * sizeof *tokens);
     s->length += (uint32_t)count;
+    if (count) ds_session_begin_text(session);
     session->pace.pending = 0; /* tokens of others are no outcome of a probe */
     return DS_OK;
 }
@@ -148,6 +153,7 @@ ds_status ds_session_rewind(ds_session *session, size_t length, struct ds_error 
         return ds_fail(err, DS_ERROR_ARGUMENT, "cannot rewind to %zu tokens: the sequence has %u", length, s->length);
     if (length < s->length) ds_spec_keep(&session->engine->spec, s, ds_session_speculates(session), true);
     s->length = (uint32_t)length;
+    ds_session_begin_text(session);
     session->pace.pending = 0;
     ds_sequence_forget(s, s->length);
     ds_os_mutex_lock(session->engine->lock);

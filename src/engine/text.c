@@ -1,6 +1,7 @@
 /* The text half of the public API: a thin layer over the engine's tokenizer and chat template. */
 #include "engine/engine_internal.h"
 #include "text/chat.h"
+#include "text/stops.h"
 #include "text/tokenizer.h"
 
 #include <stdlib.h>
@@ -88,10 +89,25 @@ struct ds_text_stream {
     const struct ds_tokenizer *tokenizer;
     bool special;
     struct ds_utf8_stream utf8;
-    char text[]; /* room for what the longest token can complete */
+    struct ds_stops *stops; /* NULL: none */
+    char *through;          /* with stop strings: room for what they let through */
+    char text[];            /* room for what the longest token can complete */
 };
 
+static ds_status add_stops(ds_text_stream *stream, const char *const *stops, size_t n, size_t most_piece, struct ds_error *err) {
+    if (n == 0) return DS_OK;
+    DS_TRY(ds_stops_create(stops, n, most_piece, &stream->stops, err));
+    const size_t bytes = ds_stops_most(stream->stops) + 1;
+    stream->through = malloc(bytes);
+    return stream->through ? DS_OK : ds_fail_memory(err, bytes, "a text stream");
+}
+
 ds_status ds_text_stream_create(const ds_engine *engine, bool special, ds_text_stream **out, struct ds_error *err) {
+    return ds_text_stream_create_until(engine, special, NULL, 0, out, err);
+}
+
+ds_status ds_text_stream_create_until(const ds_engine *engine, bool special, const char *const *stops, size_t n_stops, ds_text_stream **out,
+                                      struct ds_error *err) {
     struct ds_error unused;
     if (!err) err = &unused;
     *out = NULL;
@@ -102,13 +118,26 @@ ds_status ds_text_stream_create(const ds_engine *engine, bool special, ds_text_s
         const size_t length = ds_tokenizer_bytes(tokenizer, (int32_t)id).length;
         longest = DS_MAX(longest, length);
     }
-    const size_t bytes = sizeof(ds_text_stream) + 3 * (longest + 4) + 1; /* ds_utf8_push's bound; 1: a NUL */
+    const size_t piece = 3 * (longest + 4), bytes = sizeof(ds_text_stream) + piece + 1; /* ds_utf8_push's bound; 1: a NUL */
     ds_text_stream *const stream = calloc(1, bytes);
     if (!stream) return ds_fail_memory(err, bytes, "a text stream");
     stream->tokenizer = tokenizer;
     stream->special = special;
-    *out = stream;
-    return DS_OK;
+    const ds_status status = add_stops(stream, stops, n_stops, piece, err);
+    if (status != DS_OK) ds_text_stream_destroy(stream);
+    else *out = stream;
+    return status;
+}
+
+/* The piece of *length bytes in stream->text, or what stop strings let through of it. */
+static const char *let_through(ds_text_stream *stream, size_t *length) {
+    char *text = stream->text;
+    if (stream->stops) {
+        text = stream->through;
+        *length = ds_stops_push(stream->stops, stream->text, *length, text);
+    }
+    text[*length] = '\0';
+    return text;
 }
 
 const char *ds_text_stream_push(ds_text_stream *stream, ds_token token, size_t *length) {
@@ -117,17 +146,25 @@ const char *ds_text_stream_push(ds_text_stream *stream, ds_token token, size_t *
         const struct ds_text bytes = ds_tokenizer_bytes(stream->tokenizer, token);
         *length = ds_utf8_push(&stream->utf8, bytes.data, bytes.length, stream->text);
     }
-    stream->text[*length] = '\0';
-    return stream->text;
+    return let_through(stream, length);
 }
 
 const char *ds_text_stream_finish(ds_text_stream *stream, size_t *length) {
     *length = ds_utf8_finish(&stream->utf8, stream->text);
-    stream->text[*length] = '\0';
     stream->utf8 = (struct ds_utf8_stream){0};
-    return stream->text;
+    const char *const text = let_through(stream, length);
+    if (!stream->stops) return text;
+    *length += ds_stops_finish(stream->stops, stream->through + *length);
+    stream->through[*length] = '\0';
+    ds_stops_begin(stream->stops);
+    return text;
 }
 
+int ds_text_stream_stopped(const ds_text_stream *stream) { return stream->stops ? stream->stops->met : -1; }
+
 void ds_text_stream_destroy(ds_text_stream *stream) {
+    if (!stream) return;
+    ds_stops_destroy(stream->stops);
+    free(stream->through);
     free(stream);
 }

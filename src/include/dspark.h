@@ -192,6 +192,15 @@ DS_API const char *ds_text_stream_push(ds_text_stream *stream, ds_token token, s
 DS_API const char *ds_text_stream_finish(ds_text_stream *stream, size_t *length);
 DS_API void ds_text_stream_destroy(ds_text_stream *stream); /* accepts NULL */
 
+/*
+ * A stream that ends in front of the first of `stops` (at most 64 strings of 1 to 1024 bytes of UTF-8; copied) that the text holds, wherever
+ * tokens are divided. What may be the beginning of one is held back until it is none; ds_text_stream_finish gives what is held.
+ */
+DS_API ds_status ds_text_stream_create_until(const ds_engine *engine, bool special, const char *const *stops, size_t n_stops,
+                                             ds_text_stream **out, struct ds_error *err);
+/* Which of the stop strings was met; -1: none so far. */
+DS_API int ds_text_stream_stopped(const ds_text_stream *stream);
+
 typedef struct ds_message {
     const char *role;    /* "system", "user", "assistant" */
     const char *content; /* never parsed for special tokens */
@@ -254,6 +263,14 @@ typedef struct ds_logit_bias {
     float bias; /* added after the penalties, before temperature and filters: -1000 to 1000, or -INFINITY, which forbids the token */
 } ds_logit_bias;
 
+/* Of the target itself: at temperature 1, before penalties, biases and filters. The same with and without a drafter. */
+typedef struct ds_token_logprob {
+    ds_token token; /* -1: the vocabulary has no more */
+    float logprob;  /* natural */
+} ds_token_logprob;
+/* Called once for each committed token, in front of the ds_token_fn: its own, and the `n_top` likeliest in that order. */
+typedef void (*ds_logprobs_fn)(void *user, const ds_token_logprob *chosen, const ds_token_logprob *top, size_t n_top);
+
 typedef struct ds_session_params {
     size_t size;
     ds_sampling sampling;
@@ -268,6 +285,12 @@ typedef struct ds_session_params {
     ds_penalties penalties;
     const ds_logit_bias *logit_bias; /* [n_logit_bias], each token once, at most 1024; copied. A target's and a draft's row get the same */
     size_t n_logit_bias;
+    const char *const *stops; /* [n_stops] as in ds_text_stream_create_until; copied. DS_STOP_STRING: the text generated since the last append,
+                                 rewind or stop holds one; the sequence ends with the token that completed it. Needs a tokenizer */
+    size_t n_stops;
+    ds_logprobs_fn logprobs_fn; /* NULL: no log-probabilities */
+    void *logprobs_user;
+    uint32_t logprobs;          /* likeliest tokens to tell of, 0 to 20 */
 } ds_session_params;
 DS_API ds_session_params ds_session_defaults(void);
 
@@ -281,7 +304,7 @@ DS_API void ds_session_destroy(ds_session *session); /* accepts NULL */
  */
 DS_API ds_status ds_session_append(ds_session *session, const ds_token *tokens, size_t count, struct ds_error *err);
 
-typedef enum ds_stop { DS_STOP_NONE = 0, DS_STOP_EOS, DS_STOP_LENGTH, DS_STOP_CALLBACK } ds_stop;
+typedef enum ds_stop { DS_STOP_NONE = 0, DS_STOP_EOS, DS_STOP_LENGTH, DS_STOP_CALLBACK, DS_STOP_STRING /* of ds_session_params.stops */ } ds_stop;
 
 /* Called once for each committed token, in order. Return false to stop after it. */
 typedef bool (*ds_token_fn)(void *user, ds_token token);

@@ -249,13 +249,25 @@ static ds_status make_room(const struct ds_spec *spec, struct ds_turn *t, struct
 
 /* --- what came of it --- */
 
+/* Of the turn's n tokens, drawn from output rows `out` on. */
+static ds_status note_logprobs(const struct ds_spec *spec, const struct ds_turn *t, uint32_t out, uint32_t n, struct ds_error *err) {
+    struct ds_logprobs *l = t->sequence->logprobs;
+    for (uint32_t i = 0; l && i < n; i++) {
+        const ds_token token = !t->round ? t->next : i < t->result.accepted ? t->result.draft[i] : t->result.next;
+        DS_TRY(ds_target_read_logits(spec->target, out + i, 1, l->logits, err));
+        ds_logprobs_of(l->logits, spec->target->model->config.vocabulary, token, l->n_top, &l->rows[i]);
+    }
+    return DS_OK;
+}
+
 static ds_status finish_round(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
     const struct ds_rows_buffer *rows = &spec->target->rows;
     struct ds_round_result *r = &t->result;
     const struct ds_verified_rows verified = {.tokens = rows->out_tokens + t->first_out, .flags = rows->out_flags + t->first_out,
                                               .flags_rows = rows->out_flags_rows + t->first_row, .draft = r->draft,
                                               .n_draft = r->verified, .position = r->position};
-    return ds_accept(&verified, &r->accepted, &r->next, err);
+    DS_TRY(ds_accept(&verified, &r->accepted, &r->next, err));
+    return note_logprobs(spec, t, t->first_out, r->accepted + 1, err);
 }
 
 static ds_status finish_extension(const struct ds_spec *spec, struct ds_turn *t, struct ds_error *err) {
@@ -270,7 +282,7 @@ static ds_status finish_extension(const struct ds_spec *spec, struct ds_turn *t,
     const uint32_t out = t->first_out + t->outputs - 1;
     DS_TRY(ds_check_row_flags(rows->out_flags[out], first + t->rows - 1, err));
     t->next = rows->out_tokens[out];
-    return DS_OK;
+    return note_logprobs(spec, t, out, 1, err);
 }
 
 /* Rows whose features are of use: the anchor and what was accepted, or all. */

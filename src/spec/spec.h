@@ -12,6 +12,7 @@
 #include "draft/drafter.h"
 #include "model/prefix.h"
 #include "spec/accept.h"
+#include "spec/logprobs.h"
 #include "spec/pace.h"
 #include "spec/shape.h"
 
@@ -47,6 +48,7 @@ struct ds_sequence {
     bool paired; /* the drafter pairs each feature with the token behind it (ds_draft_arch.steps) */
     ds_sampling sampling;
     struct ds_shaping shaping;
+    struct ds_logprobs *logprobs; /* filled for the tokens of each turn; NULL: not wanted */
     ds_bias_fn bias; /* NULL: none */
     void *bias_user;
     float *bias_rows; /* [DS_MAX_BLOCK + 1][vocabulary] scratch, present with `bias` */
