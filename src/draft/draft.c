@@ -33,6 +33,7 @@ ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *targe
 void ds_draft_close(struct ds_draft_model *draft) {
     if (!draft) return;
     free(draft->vocabulary_map);
+    free(draft->shortlist);
     free(draft->gemma_layers);
     free(draft->layers);
     free(draft);

@@ -82,8 +82,10 @@ struct ds_draft_model {
     uint32_t markov_rank;
     bool has_confidence, confidence_with_markov;
     bool norm_before_fc, norm_before_residual; /* Eagle3 */
-    uint32_t draft_vocabulary;     /* rows of the head; fewer than the target's: reduced */
+    uint32_t draft_vocabulary;     /* rows of the head in use; fewer than the target's vocabulary: reduced */
     int32_t *vocabulary_map;       /* [draft_vocabulary] the target's ids, owned; NULL: not reduced */
+    uint32_t head_rows;            /* of the head as stored */
+    int32_t *shortlist;            /* [draft_vocabulary] rows of the stored head that are used, owned; NULL: all */
     struct ds_weight embedding, head, fc, markov_w1, markov_w2, markov_gate, confidence; /* markov_gate: also the rnn's joint matrix */
     struct ds_slice hidden_norm, final_norm, input_norm, confidence_bias, markov_bias, vocabulary_ids;
     struct ds_slice rope_cos, rope_sin;
@@ -99,6 +101,12 @@ struct ds_draft_model {
  */
 ds_status ds_draft_open(const struct ds_ckpt *ckpt, const struct ds_model *target, struct ds_draft_model **out, struct ds_error *err);
 void ds_draft_close(struct ds_draft_model *draft); /* accepts NULL */
+/*
+ * Only these tokens are drafted from now on: head and sequential head have a row for each. Before loading. `tokens` [n]: the target's ids,
+ * which were checked to be different and in the vocabulary; those that a reduced vocabulary lacks are left out. DS_ERROR_UNSUPPORTED, and
+ * nothing is changed, where weights are packed; DS_ERROR_ARGUMENT where no token is left.
+ */
+ds_status ds_draft_shorten(struct ds_draft_model *draft, const struct ds_model *target, const int32_t *tokens, uint32_t n, struct ds_error *err);
 /* Asks for all weights. A tensor of the checkpoint that has no part in the drafter is refused. */
 ds_status ds_draft_load(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, uint32_t positions,
                         struct ds_error *err);

@@ -56,7 +56,8 @@ ds_status ds_markov_load(struct ds_draft_model *draft, struct ds_loader *loader,
     const uint32_t r = draft->markov_rank;
     if (draft->markov != DS_MARKOV_NONE) {
         DS_TRY(ds_naming_matrix(&naming, loader, "markov_head.markov_w1.weight", "markov_w1.weight", 0, c->vocabulary, r, &draft->markov_w1, err));
-        DS_TRY(ds_naming_matrix(&naming, loader, "markov_head.markov_w2.weight", "markov_w2.weight", 0, draft->draft_vocabulary, r, &draft->markov_w2, err));
+        DS_TRY(ds_naming_rows(&naming, loader, "markov_head.markov_w2.weight", "markov_w2.weight", draft->head_rows, r, draft->shortlist, draft->draft_vocabulary,
+                              &draft->markov_w2, err));
     }
     if (draft->markov == DS_MARKOV_GATED) {
         DS_TRY(ds_naming_matrix(&naming, loader, "markov_head.gate_proj.weight", "markov_gate.weight", 0, r, c->hidden + r, &draft->markov_gate, err));

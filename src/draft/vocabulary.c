@@ -1,5 +1,5 @@
 /*
- * A drafter's vocabulary: the target's, or a part of it. `d2t` says which token a row of the reduced head is: in speculators' files
+ * A drafter's vocabulary: the target's, or a part of it; and a shortlist that makes it smaller. `d2t` says which token a row of the reduced head is: in speculators' files
  * as an offset (id = i + d2t[i]), in GGUF as the id itself. Either is checked to name different tokens, so that the one taken for
  * the other is found out.
  */
@@ -62,6 +62,7 @@ ds_status ds_draft_read_vocabulary(struct ds_draft_model *draft, const struct ds
     if (rows != draft->draft_vocabulary && !d2t)
         return ds_fail(err, DS_ERROR_MISMATCH, "%s: the head has %llu rows, the target's vocabulary %u, and no tensor 'd2t' says which tokens they are",
                        ds_ckpt_path(draft->ckpt), (unsigned long long)rows, vocabulary);
+    draft->head_rows = draft->draft_vocabulary;
     if (is_gguf(draft->ckpt)) return DS_OK;
     char key[DS_KEY_MAX];
     int64_t value;
@@ -69,6 +70,72 @@ ds_status ds_draft_read_vocabulary(struct ds_draft_model *draft, const struct ds
     if (value == draft->draft_vocabulary) return DS_OK;
     return ds_fail(err, DS_ERROR_MISMATCH, "%s: draft_vocab_size is %lld, but %s", ds_ckpt_path(draft->ckpt), (long long)value,
                    d2t ? "'d2t' has another length" : "there is no tensor 'd2t' for a reduced vocabulary");
+}
+
+/* The tensor that is the head, its own or the target's, and how its checkpoint calls it. */
+struct head {
+    struct ds_naming naming;
+    const char *hf, *gguf;
+};
+static struct head head_of(const struct ds_draft_model *draft, const struct ds_model *target) {
+    const struct ds_naming own = ds_draft_naming_own(draft);
+    if (ds_naming_has(&own, "lm_head.weight", "output.weight", 0)) return (struct head){own, "lm_head.weight", "output.weight"};
+    if (target->config.tied) return (struct head){ds_decoder_naming(target), "embed_tokens.weight", "token_embd.weight"};
+    return (struct head){ds_decoder_naming_beside(target), "lm_head.weight", "output.weight"};
+}
+
+static ds_status load_head(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, struct ds_error *err) {
+    const struct head head = head_of(draft, target);
+    return ds_naming_rows(&head.naming, loader, head.hf, head.gguf, draft->head_rows, draft->config.hidden, draft->shortlist, draft->draft_vocabulary,
+                          &draft->head, err);
+}
+
+/* --- a shortlist --- */
+
+static ds_status require_single_rows(const struct ds_draft_model *draft, const struct ds_model *target, struct ds_error *err) {
+    const struct head head = head_of(draft, target);
+    const struct ds_naming own = ds_draft_naming_own(draft);
+    const struct ds_ckpt_tensor *const tensors[] = {ds_naming_find(&head.naming, head.hf, head.gguf, 0),
+                                                    ds_naming_find(&own, "markov_head.markov_w2.weight", "markov_w2.weight", 0)};
+    for (size_t i = 0; i < DS_COUNT(tensors); i++)
+        if (tensors[i] && tensors[i]->packed)
+            return ds_fail(err, DS_ERROR_UNSUPPORTED, "tensor '%s' is packed, and has no single rows", tensors[i]->name);
+    return DS_OK;
+}
+
+/* The row of the stored head for each token of the target, or -1. */
+static void find_rows(const struct ds_draft_model *draft, int32_t *row_of) {
+    for (uint32_t t = 0; t < draft->config.vocabulary; t++) row_of[t] = draft->vocabulary_map ? -1 : (int32_t)t;
+    for (uint32_t i = 0; draft->vocabulary_map && i < draft->draft_vocabulary; i++) row_of[draft->vocabulary_map[i]] = (int32_t)i;
+}
+
+ds_status ds_draft_shorten(struct ds_draft_model *draft, const struct ds_model *target, const int32_t *tokens, uint32_t n, struct ds_error *err) {
+    DS_TRY(require_single_rows(draft, target, err));
+    int32_t *row_of = malloc(draft->config.vocabulary * sizeof *row_of);
+    int32_t *rows = malloc(DS_MAX(n, 1) * sizeof *rows), *map = malloc(DS_MAX(n, 1) * sizeof *map);
+    uint32_t kept = 0;
+    if (row_of && rows && map) {
+        find_rows(draft, row_of);
+        for (uint32_t i = 0; i < n; i++) {
+            if (row_of[tokens[i]] < 0) continue;
+            rows[kept] = row_of[tokens[i]];
+            map[kept++] = tokens[i];
+        }
+    }
+    free(row_of);
+    if (!kept) {
+        const bool memory = row_of && rows && map;
+        free(rows);
+        free(map);
+        if (!memory) return ds_fail_memory(err, draft->config.vocabulary * sizeof *row_of, "a shortlist");
+        return ds_fail(err, DS_ERROR_ARGUMENT, "the drafter's vocabulary has none of its tokens");
+    }
+    free(draft->vocabulary_map);
+    free(draft->shortlist);
+    draft->vocabulary_map = map;
+    draft->shortlist = rows;
+    draft->draft_vocabulary = kept;
+    return DS_OK;
 }
 
 ds_status ds_draft_load_vocabulary(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, struct ds_error *err) {
@@ -79,15 +146,10 @@ ds_status ds_draft_load_vocabulary(struct ds_draft_model *draft, const struct ds
         DS_TRY(ds_loader_constant(loader, (const float *)(const void *)draft->vocabulary_map, draft->draft_vocabulary, &draft->vocabulary_ids, err));
     const bool own_embedding = ds_naming_has(&own, "embed_tokens.weight", "token_embd.weight", 0), own_head = ds_naming_has(&own, "lm_head.weight", "output.weight", 0);
     if (own_embedding) DS_TRY(ds_naming_matrix(&own, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->embedding, err));
-    if (own_head) DS_TRY(ds_naming_matrix(&own, loader, "lm_head.weight", "output.weight", 0, draft->draft_vocabulary, c->hidden, &draft->head, err));
-    if (!target->ckpt || (own_embedding && own_head)) return DS_OK;
-    const struct ds_naming theirs = ds_decoder_naming(target), beside = ds_decoder_naming_beside(target);
-    if (!own_embedding)
-        DS_TRY(ds_naming_matrix(&theirs, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->embedding, err));
-    if (own_head) return DS_OK;
-    if (target->config.tied)
-        return ds_naming_matrix(&theirs, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->head, err);
-    return ds_naming_matrix(&beside, loader, "lm_head.weight", "output.weight", 0, c->vocabulary, c->hidden, &draft->head, err);
+    if (own_head || target->ckpt) DS_TRY(load_head(draft, target, loader, err));
+    if (own_embedding || !target->ckpt) return DS_OK;
+    const struct ds_naming theirs = ds_decoder_naming(target);
+    return ds_naming_matrix(&theirs, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &draft->embedding, err);
 }
 
 /* --- graphs --- */

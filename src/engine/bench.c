@@ -70,6 +70,25 @@ static ds_status timed_draft(ds_session *session, double *seconds, struct ds_err
     return DS_OK;
 }
 
+/* Op by op, as profile() does it. Slots are those of the drafter's latest block. */
+static ds_status time_vocabulary(ds_session *session, double *seconds, struct ds_error *err) {
+    const ds_engine *engine = session->engine;
+    const struct ds_drafter *drafter = &engine->drafter;
+    const struct ds_graph *graph = drafter->block_graphs[0][drafter->n_lengths - 1];
+    const struct ds_graph_node *nodes = ds_graph_nodes(graph);
+    double block;
+    DS_TRY(timed_draft(session, &block, err));
+    *seconds = 0;
+    for (uint32_t i = 0; i < ds_graph_node_count(graph); i++) {
+        const bool counts = nodes[i].op == DS_OP_linear && nodes[i].params.linear.weight.rows == drafter->model->draft_vocabulary;
+        const double start = ds_os_seconds();
+        DS_TRY(drafter->params.device->fns->op[nodes[i].op](drafter->params.stream, &nodes[i].params, err));
+        DS_TRY(drafter->params.device->fns->stream_sync(drafter->params.stream, err));
+        if (counts) *seconds += ds_os_seconds() - start;
+    }
+    return DS_OK;
+}
+
 /* --- ops --- */
 
 /* Where in the model a linear's weights belong. */
@@ -198,16 +217,27 @@ ds_status ds_dev_time_pass(ds_session *session, uint32_t rows, uint32_t outputs,
     return status;
 }
 
-ds_status ds_dev_time_draft(ds_session *session, double *seconds, struct ds_error *err) {
-    DS_PUBLIC_ERROR(err);
+typedef ds_status (*draft_timer)(ds_session *session, double *seconds, struct ds_error *err);
+
+static ds_status time_drafting(ds_session *session, draft_timer timer, double *seconds, struct ds_error *err) {
     *seconds = 0;
     DS_TRY(require_anchor(session, err));
     if (!session->engine->draft_model || session->sequence.drafted_context < anchor_of(&session->sequence))
         return ds_fail(err, DS_ERROR_ARGUMENT, "the session does not speculate, so that there is no draft to measure");
     const struct guard guard = enter(session->engine);
-    const ds_status status = timed_draft(session, seconds, err);
+    const ds_status status = timer(session, seconds, err);
     leave(guard);
     return status;
+}
+
+ds_status ds_dev_time_draft(ds_session *session, double *seconds, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    return time_drafting(session, timed_draft, seconds, err);
+}
+
+ds_status ds_dev_time_draft_vocabulary(ds_session *session, double *seconds, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    return time_drafting(session, time_vocabulary, seconds, err);
 }
 
 ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_profile *out, struct ds_error *err) {

@@ -15,13 +15,11 @@
 enum { MOST_BYTES = 1 << 16 };
 static const char FORMAT[] = "dspark-sts-1";
 
-/* malloc'ed; NULL: memory is out. */
-static char *path_beside(const struct ds_ckpt *ckpt) {
-    static const char suffix[] = ".calibration.json";
+char *ds_path_beside(const struct ds_ckpt *ckpt, const char *name) {
     const char *path = ds_ckpt_path(ckpt);
-    if (ds_os_path_kind(path) == DS_PATH_FOLDER) return ds_os_join(path, "calibration.json");
-    char *text = malloc(strlen(path) + sizeof suffix);
-    if (text) strcat(strcpy(text, path), suffix);
+    if (ds_os_path_kind(path) == DS_PATH_FOLDER) return ds_os_join(path, name);
+    char *text = malloc(strlen(path) + strlen(name) + 2);
+    if (text) strcat(strcat(strcpy(text, path), "."), name);
     return text;
 }
 
@@ -67,7 +65,7 @@ static ds_status load(const ds_engine *engine, const char *path, float *out, str
 
 ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err) {
     if (!engine->draft_model || !engine->draft_model->has_confidence) return DS_OK;
-    char *path = path_beside(engine->draft_ckpt);
+    char *path = ds_path_beside(engine->draft_ckpt, "calibration.json");
     float *temperature = malloc(engine->draft_model->block_size * sizeof *temperature);
     ds_status status = path && temperature ? DS_OK : ds_fail_memory(err, MOST_BYTES, "a calibration");
     struct ds_error why;
@@ -178,7 +176,7 @@ ds_status ds_dev_calibration_save(const ds_engine *engine, const float *temperat
     DS_PUBLIC_ERROR(err);
     *path = NULL;
     if (!engine->draft_model || !engine->draft_model->has_confidence) return ds_fail(err, DS_ERROR_UNSUPPORTED, "there is no drafter with a confidence head");
-    char *name = path_beside(engine->draft_ckpt);
+    char *name = ds_path_beside(engine->draft_ckpt, "calibration.json");
     json_t *root = make_json(engine, temperatures, rounds);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     const ds_status status = name && text ? ds_write_text_file(name, text, err) : ds_fail_memory(err, MOST_BYTES, "a calibration");

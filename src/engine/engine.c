@@ -69,6 +69,7 @@ static ds_status open_models(ds_engine *engine, struct ds_error *err) {
     DS_TRY(ds_ckpt_open(p->drafter, &engine->draft_ckpt, err));
     DS_TRY(ds_guard_open(engine->draft_ckpt, &trust, &engine->log, &engine->guards[1], err));
     DS_TRY(ds_draft_open(engine->draft_ckpt, engine->model, &engine->draft_model, err));
+    DS_TRY(ds_shortlist_open(engine, err));
     return ds_calibration_open(engine, err);
 }
 

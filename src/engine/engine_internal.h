@@ -21,6 +21,7 @@ struct ds_placement {
 struct ds_scheduling {
     char *cache;                    /* folder of measured costs, owned; NULL: none is kept */
     float *temperature;             /* [block_size] of confidences, owned; NULL: not calibrated */
+    uint64_t shortlist;             /* hash of the drafter's shortlist; 0: none */
     bool known;                     /* `learned` holds a measured table */
     bool changed;                   /* since it was stored */
     bool remeasured;                /* once is enough: a table that is wrong again is corrected by averages alone */
@@ -153,8 +154,13 @@ struct json_t *ds_learned_to_json(const ds_engine *engine);
 bool ds_learned_from_json(const ds_engine *engine, const struct json_t *root, struct ds_pace_learned *learned);
 enum ds_confidence_source ds_confidence_source_of(const ds_engine *engine);
 
+/* NAME in the checkpoint's folder, or FILE.NAME beside its file; malloc'ed, NULL: memory is out. */
+char *ds_path_beside(const struct ds_ckpt *ckpt, const char *name);
+
 /* Reads the calibration beside the drafter, if there is one; what does not fit is refused with a warning. */
 ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err);
+/* The same for the shortlist; before weights are asked for. */
+ds_status ds_shortlist_open(ds_engine *engine, struct ds_error *err);
 
 /* The text and a newline, written beside and renamed. */
 ds_status ds_write_text_file(const char *path, const char *text, struct ds_error *err);

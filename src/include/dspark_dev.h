@@ -33,6 +33,11 @@ DS_API ds_status ds_dev_time_pass(ds_session *session, uint32_t rows, uint32_t o
 /* Drafting of one block behind the sequence's last token. DS_ERROR_ARGUMENT for a session that does not speculate. */
 DS_API ds_status ds_dev_time_draft(ds_session *session, double *seconds, struct ds_error *err);
 
+/* Of that, what grows with the drafter's vocabulary: the head and the sequential head, run op by op. */
+DS_API ds_status ds_dev_time_draft_vocabulary(ds_session *session, double *seconds, struct ds_error *err);
+/* Tokens that are drafted at all: the target's vocabulary, a reduced one, or a shortlist. 0 without a drafter. */
+DS_API uint32_t ds_dev_draft_vocabulary(const ds_engine *engine);
+
 /*
  * What a pass of one row has to do, and what the device could do at most, measured now by as many threads as the engine has. No
  * pass over w rows can take less than max(weight_bytes / read, w * macs / peak) seconds.
@@ -103,6 +108,12 @@ DS_API ds_status ds_dev_calibration_quality(const ds_dev_outcomes *outcomes, con
 
 /* Writes the file beside the drafter; *path (freed with ds_free) is its name. `rounds` is kept for the reader. */
 DS_API ds_status ds_dev_calibration_save(const ds_engine *engine, const float *temperatures, uint64_t rounds, char **path, struct ds_error *err);
+
+/*
+ * Writes a shortlist beside the drafter: the tokens, different ones, that engines opened later draft at all; *path (freed with ds_free) is the
+ * file's name. It changes how much is accepted and what a draft costs, never the output.
+ */
+DS_API ds_status ds_dev_shortlist_save(const ds_engine *engine, const ds_token *tokens, size_t count, char **path, struct ds_error *err);
 
 /* Most memory this process has held, in bytes; 0: unknown. */
 DS_API uint64_t ds_dev_peak_rss(void);

@@ -27,6 +27,9 @@ bool ds_naming_has(const struct ds_naming *naming, const char *hf, const char *g
 /* Matrix [rows, cols] or vector [n] straight into a loader. */
 ds_status ds_naming_matrix(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t layer,
                            uint32_t rows, uint32_t cols, struct ds_weight *out, struct ds_error *err);
+/* The matrix has so many rows; those of `list` [n] are wanted (ds_loader_rows), or all where list is NULL. */
+ds_status ds_naming_rows(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t rows, uint32_t cols,
+                         const int32_t *list, uint32_t n, struct ds_weight *out, struct ds_error *err);
 ds_status ds_naming_vector(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t layer,
                            uint32_t n, struct ds_slice *out, struct ds_error *err);
 

@@ -4,13 +4,14 @@
 #include <string.h>
 
 struct request {
-    enum { MATRIX, EXPERTS, VECTOR, CONSTANT, SCALAR /* read already */ } kind;
+    enum { MATRIX, ROWS, EXPERTS, VECTOR, CONSTANT, SCALAR /* read already */ } kind;
     const struct ds_ckpt *ckpt;
     const struct ds_ckpt_tensor *tensor;
     float *values; /* CONSTANT: owned */
     uint64_t count;
     ds_type type; /* MATRIX: on the device */
-    uint32_t rows, cols; /* MATRIX, EXPERTS */
+    uint32_t rows, cols; /* MATRIX, ROWS, EXPERTS */
+    int32_t *list;       /* ROWS: owned */
     float scale, shift;  /* VECTOR */
     struct ds_loader_piece *pieces; /* EXPERTS: owned */
     uint32_t experts, outputs;
@@ -47,6 +48,7 @@ void ds_loader_destroy(struct ds_loader *loader) {
     for (size_t i = 0; i < loader->count; i++) {
         free(loader->requests[i].values);
         free(loader->requests[i].pieces);
+        free(loader->requests[i].list);
         loader->device->fns->buffer_destroy(loader->requests[i].imported);
     }
     free(loader->requests);
@@ -151,6 +153,27 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
     }
     *out = (struct ds_weight){.type = r.type, .rows = rows, .cols = cols};
     return add_request(loader, &r, &out->at, err);
+}
+
+ds_status ds_loader_rows(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, const int32_t *list, uint32_t n,
+                         struct ds_weight *out, struct ds_error *err) {
+    DS_TRY(require_numbers(ckpt, tensor, err));
+    if (tensor->packed || tensor->dims != 2 || tensor->shape[1] > UINT32_MAX)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s': single rows are wanted, which %s does not have", ds_ckpt_path(ckpt), tensor->name,
+                       tensor->packed ? "a packed matrix" : "what is no matrix");
+    struct request r = {.kind = ROWS, .ckpt = ckpt, .tensor = tensor, .weight = out, .rows = n, .cols = (uint32_t)tensor->shape[1]};
+    r.type = loader->widen ? DS_TYPE_F32 : tensor->type;
+    r.bytes = loader->device->fns->weight_bytes(loader->device, r.type, n, r.cols);
+    if (!r.bytes)
+        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: %u rows of tensor '%s' (%s, %u columns) cannot be run on this device", ds_ckpt_path(ckpt), n, tensor->name,
+                       ds_type_get(tensor->type)->name, r.cols);
+    r.list = malloc(n * sizeof *r.list);
+    if (!r.list) return ds_fail_memory(err, n * sizeof *r.list, "a list of rows");
+    memcpy(r.list, list, n * sizeof *r.list);
+    *out = (struct ds_weight){.type = r.type, .rows = n, .cols = r.cols};
+    const ds_status status = add_request(loader, &r, &out->at, err);
+    if (status != DS_OK) free(r.list);
+    return status;
 }
 
 /* Only whole matrices are used as device `cpu` packs them. */
@@ -317,6 +340,22 @@ static ds_status write_experts(struct ds_loader *loader, const struct request *r
     return DS_OK;
 }
 
+static ds_status write_rows(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, uint8_t *staging, uint64_t staging_bytes,
+                            struct progress *progress, struct ds_error *err) {
+    uint64_t row_bytes = 0;
+    (void)ds_type_size(r->tensor->type, 1, r->cols, &row_bytes);
+    const uint64_t staged_row = r->type == r->tensor->type ? row_bytes : 4 * (uint64_t)r->cols;
+    const uint64_t step = DS_MAX(staging_bytes / staged_row / DS_WEIGHT_ROWS * DS_WEIGHT_ROWS, (uint64_t)DS_WEIGHT_ROWS);
+    for (uint64_t first = 0; first < r->rows; first += step) {
+        const uint64_t n = DS_MIN(step, r->rows - first);
+        for (uint64_t i = 0; i < n; i++)
+            stage_rows(r, r->tensor->type, r->tensor->data + (uint64_t)r->list[first + i] * row_bytes, row_bytes, 1, staging + i * staged_row);
+        DS_TRY(loader->device->fns->weight_write(stream, r->weight, (uint32_t)first, (uint32_t)n, staging, err));
+        DS_TRY(report(progress, n * row_bytes, err));
+    }
+    return DS_OK;
+}
+
 static ds_status write_vector(struct ds_loader *loader, const struct request *r, struct ds_stream *stream, struct ds_error *err) {
     if (r->kind == CONSTANT) return loader->device->fns->write(stream, *r->slice, r->values, r->bytes, err);
     float *values = malloc((size_t)DS_MAX(r->bytes, 1));
@@ -334,7 +373,7 @@ static uint64_t staging_size(const struct ds_loader *loader) {
     uint64_t largest = 0;
     for (size_t i = 0; i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
-        const bool staged = r->kind == EXPERTS || (r->kind == MATRIX && !r->imported && r->type != r->tensor->type);
+        const bool staged = r->kind == EXPERTS || r->kind == ROWS || (r->kind == MATRIX && !r->imported && r->type != r->tensor->type);
         if (staged) largest = DS_MAX(largest, DS_MAX((uint64_t)STAGING_BYTES, 4 * (uint64_t)r->cols * DS_WEIGHT_ROWS));
     }
     return largest;
@@ -344,7 +383,7 @@ static void point_at(struct ds_loader *loader, struct ds_buffer *buffer) {
     for (size_t i = 0; i < loader->count; i++) {
         struct request *r = &loader->requests[i];
         if (r->imported) continue;
-        if (r->kind == MATRIX || r->kind == EXPERTS) r->weight->at.buffer = buffer;
+        if (r->kind == MATRIX || r->kind == ROWS || r->kind == EXPERTS) r->weight->at.buffer = buffer;
         else if (r->kind != SCALAR) r->slice->buffer = buffer;
     }
 }
@@ -353,6 +392,7 @@ static void point_at(struct ds_loader *loader, struct ds_buffer *buffer) {
 static uint64_t stored_bytes(const struct request *r) {
     uint64_t row_bytes = 0;
     if (r->kind == MATRIX) return r->tensor->bytes;
+    if (r->kind == ROWS) return (uint64_t)r->rows * (r->tensor->bytes / r->tensor->shape[0]);
     if (r->kind == EXPERTS) (void)ds_type_size(r->pieces[0].tensor->type, 1, r->cols, &row_bytes);
     return row_bytes * r->outputs * r->experts;
 }
@@ -372,7 +412,8 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     for (size_t i = 0; status == DS_OK && i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
         if (r->kind == SCALAR || r->imported) continue;
-        if (r->kind == EXPERTS) status = write_experts(loader, r, stream, staging, staging_bytes, &progress, err);
+        if (r->kind == ROWS) status = write_rows(loader, r, stream, staging, staging_bytes, &progress, err);
+        else if (r->kind == EXPERTS) status = write_experts(loader, r, stream, staging, staging_bytes, &progress, err);
         else if (r->kind != MATRIX) status = write_vector(loader, r, stream, err);
         else if (!r->shared) status = write_matrix(loader, r, stream, staging, &progress, err);
         if (r->tensor) ds_ckpt_release(r->ckpt, r->tensor);

@@ -24,6 +24,12 @@ void ds_loader_destroy(struct ds_loader *loader); /* gives the slab back, too; a
  */
 ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_weight *out, struct ds_error *err);
+/*
+ * Some rows of a matrix, in the order of `list` [n] (copied): row i is the tensor's row list[i], which the caller has checked.
+ * DS_ERROR_UNSUPPORTED for a packed tensor, whose rows do not lie alone.
+ */
+ds_status ds_loader_rows(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, const int32_t *list, uint32_t n,
+                         struct ds_weight *out, struct ds_error *err);
 /* A vector, widened to f32. */
 ds_status ds_loader_vector(struct ds_loader *loader, const struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor,
                            struct ds_slice *out, struct ds_error *err);

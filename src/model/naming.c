@@ -44,6 +44,14 @@ ds_status ds_naming_matrix(const struct ds_naming *naming, struct ds_loader *loa
     return ds_loader_matrix(loader, naming->ckpt, tensor, out, err);
 }
 
+ds_status ds_naming_rows(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t rows, uint32_t cols,
+                         const int32_t *list, uint32_t n, struct ds_weight *out, struct ds_error *err) {
+    const struct ds_ckpt_tensor *tensor;
+    if (!list) return ds_naming_matrix(naming, loader, hf, gguf, 0, rows, cols, out, err);
+    DS_TRY(ds_naming_tensor(naming, hf, gguf, 0, 2, (uint64_t[]){rows, cols}, &tensor, err));
+    return ds_loader_rows(loader, naming->ckpt, tensor, list, n, out, err);
+}
+
 ds_status ds_naming_vector(const struct ds_naming *naming, struct ds_loader *loader, const char *hf, const char *gguf, uint32_t layer,
                            uint32_t n, struct ds_slice *out, struct ds_error *err) {
     const struct ds_ckpt_tensor *tensor;
