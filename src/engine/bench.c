@@ -240,6 +240,38 @@ ds_status ds_dev_time_draft_vocabulary(ds_session *session, double *seconds, str
     return time_drafting(session, time_vocabulary, seconds, err);
 }
 
+/* Slots that there are graphs for, when so many are wanted. */
+static double draft_of(const ds_engine *engine, const struct ds_costs *costs, uint32_t slots, uint32_t context) {
+    return ds_cost_draft(costs, ds_drafter_length(&engine->drafter, slots), context);
+}
+
+ds_status ds_dev_measure_costs(ds_session *session, ds_dev_costs *out, struct ds_error *err) {
+    DS_PUBLIC_ERROR(err);
+    *out = (ds_dev_costs){0};
+    DS_TRY(require_anchor(session, err));
+    ds_engine *engine = session->engine;
+    if (!engine->draft_model) return ds_fail(err, DS_ERROR_ARGUMENT, "there is no drafter, so that nothing is scheduled");
+    const struct ds_float_state host = ds_os_float_begin();
+    const ds_status status = ds_engine_know_costs(engine, &session->sequence, err);
+    ds_os_float_restore(host);
+    DS_TRY(status);
+    ds_os_mutex_lock(engine->lock);
+    const bool known = engine->scheduling.known;
+    const struct ds_pace_learned learned = engine->scheduling.learned;
+    ds_os_mutex_unlock(engine->lock);
+    if (!known) return ds_fail(err, DS_ERROR_LIMIT, "the context has no room to measure behind %u positions", session->sequence.computed);
+    out->context = session->sequence.computed;
+    out->rows = DS_MIN(engine->draft_model->block_size + 1, 64);
+    out->spread = learned.costs.table.spread;
+    out->parked = learned.parked;
+    for (uint32_t r = 1; r <= out->rows; r++) {
+        out->pass[r] = ds_cost_pass(&learned.costs, r, out->context);
+        out->feed[r] = ds_cost_feed(&learned.costs, r);
+        if (r < out->rows) out->draft[r] = draft_of(engine, &learned.costs, r, out->context);
+    }
+    return DS_OK;
+}
+
 ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_profile *out, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     out->count = 0;

@@ -143,7 +143,7 @@ ds_status ds_dev_calibration_fit(const ds_dev_outcomes *o, float *temperatures, 
 }
 
 static ds_dev_slot_quality public_slot(const struct ds_slot_quality *q) {
-    return (ds_dev_slot_quality){.samples = q->samples, .forecast = q->forecast, .observed = q->observed, .ece = q->ece, .auc = q->auc};
+    return (ds_dev_slot_quality){.samples = q->samples, .forecast = q->forecast, .observed = q->observed, .ece = q->ece, .ece_chance = q->ece_chance, .auc = q->auc};
 }
 
 ds_status ds_dev_calibration_quality(const ds_dev_outcomes *o, const float *temperatures, ds_dev_quality *out, struct ds_error *err) {

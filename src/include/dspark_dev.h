@@ -39,6 +39,21 @@ DS_API ds_status ds_dev_time_draft_vocabulary(ds_session *session, double *secon
 DS_API uint32_t ds_dev_draft_vocabulary(const ds_engine *engine);
 
 /*
+ * What DS_SPEC_AUTO reckons with: measured now, in seconds at most, unless it is known or lies in ds_engine_params.cache; corrected by
+ * what ran since. Times in seconds, behind `context` positions. DS_ERROR_ARGUMENT for a session that has generated nothing yet or does
+ * not speculate; DS_ERROR_LIMIT where its context has no room to measure.
+ */
+typedef struct ds_dev_costs {
+    uint32_t context, rows; /* of a pass at most */
+    double pass[65];        /* [rows + 1], by rows; [0]: 0 */
+    double draft[65];       /* [rows], by slots; [0]: 0 */
+    double feed[65];        /* [rows + 1]: taking so many positions in as context */
+    double spread;          /* how much longer the middle of several runs took than the fastest: above 1.25 the machine was busy */
+    bool parked;            /* as things stand, answers begin without drafting */
+} ds_dev_costs;
+DS_API ds_status ds_dev_measure_costs(ds_session *session, ds_dev_costs *out, struct ds_error *err);
+
+/*
  * What a pass of one row has to do, and what the device could do at most, measured now by as many threads as the engine has. No
  * pass over w rows can take less than max(weight_bytes / read, w * macs / peak) seconds.
  */
@@ -92,6 +107,7 @@ typedef struct ds_dev_slot_quality {
     uint64_t samples;
     double forecast, observed; /* means */
     double ece;                /* expected calibration error, 15 bins */
+    double ece_chance;         /* what a forecast without any error would show with so many samples */
     double auc;                /* NaN where all were accepted, or none */
 } ds_dev_slot_quality;
 enum { DS_DEV_MOST_SLOTS = 64, DS_DEV_BINS = 15 };

@@ -41,6 +41,18 @@ static double ece(const struct bins *bins) {
     return samples ? sum / samples : 0;
 }
 
+/* The mean absolute deviation of each bin's share of accepted drafts from its chance (normal approximation). */
+static double ece_by_chance(const struct bins *bins) {
+    double sum = 0;
+    uint32_t samples = 0;
+    for (int b = 0; b < DS_RELIABILITY_BINS; b++) {
+        const double n = bins->samples[b], p = n > 0 ? bins->forecast[b] / n : 0;
+        sum += sqrt(2 / 3.14159265358979 * n * p * (1 - p));
+        samples += bins->samples[b];
+    }
+    return samples ? sum / samples : 0;
+}
+
 /* --- fitting --- */
 
 static double error_at(const struct ds_outcome *outcomes, size_t n, uint32_t k, float temperature, const double *before) {
@@ -118,6 +130,7 @@ static struct ds_slot_quality quality_of(struct forecast *list, size_t n, struct
         q.observed += list[i].accepted / (double)n;
     }
     q.ece = ece(bins);
+    q.ece_chance = ece_by_chance(bins);
     q.auc = auc(list, n);
     return q;
 }

@@ -22,6 +22,7 @@ struct ds_slot_quality {
     uint32_t samples;
     double forecast, observed; /* means */
     double ece;                /* expected calibration error: 15 bins of equal width, weighted by their samples */
+    double ece_chance;         /* what a forecast without any error would show with so many samples, if they were independent */
     double auc;                /* chance that an accepted one was forecast higher than a rejected one; NaN where there is only one kind */
 };
 

@@ -54,6 +54,33 @@ class Eval(unittest.TestCase):
             tokens.append(run.json()["tokens"])
         self.assertEqual(tokens[0], tokens[1])
 
+    def test_calibrate_says_what_rounds_cost_and_what_auto_makes_of_it(self):
+        done = cli.dspark("calibrate", *self.pair("--dry-run", self.prompts))
+        self.assertEqual(done.code, 0, done.err)
+        self.assertIn("verify ms", done.out)
+        self.assertIn("`auto` will", done.out)
+        costs = cli.dspark("calibrate", *self.pair("--dry-run", "--json", self.prompts)).json()["costs"]
+        self.assertEqual((len(costs["verify_ms"]), len(costs["draft_ms"])), (8, 7))
+        self.assertTrue(all(a <= b for a, b in zip(costs["verify_ms"], costs["verify_ms"][1:])))
+
+    def test_a_shortlist_is_written_and_used_and_changes_no_answer(self):
+        ask = ("run", "-m", cli.TARGET, "-d", self.drafter, "--chat", "-p", cli.QUESTION, "-n", 24, "--spec", "fixed:7", "--json")
+        before = cli.dspark(*ask)
+        done = cli.dspark("calibrate", *self.pair("--json", "--shortlist", 300, self.prompts))
+        self.assertEqual(done.code, 0, done.err)
+        result = done.json()["shortlist"]
+        self.assertEqual(result["written"], os.path.join(self.drafter, "shortlist.json"))
+        self.assertEqual(result["sizes"][-1]["tokens"], 4096)
+        with open(result["written"], encoding="utf-8") as file:
+            kept = json.load(file)["tokens"]
+        self.assertEqual((len(kept), len(set(kept))), (300, 300))
+        self.assertTrue({4090, 4092} <= set(kept))  # the stop tokens
+        after = cli.dspark(*ask)
+        self.assertEqual((after.code, after.err), (0, ""))
+        self.assertEqual(after.json()["tokens"], before.json()["tokens"])
+        for text in ("0", "4096", "some"):
+            self.assertEqual(cli.dspark("calibrate", *self.pair("--shortlist", text, self.prompts)).code, 2)
+
     def test_a_dry_run_writes_nothing(self):
         done = cli.dspark("calibrate", *self.pair("--dry-run", self.prompts))
         self.assertEqual(done.code, 0, done.err)
