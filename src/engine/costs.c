@@ -265,15 +265,14 @@ static ds_status measure_once(ds_engine *engine, const struct ds_sequence *seque
     return status;
 }
 
-/* Others kept the machine busy while this was measured; after so many tries that is how the machine is. */
-static const double DISTURBED = 1.25;
+/* After so many tries a busy machine is how the machine is. */
 enum { MOST_MEASURED = 3 };
 
 /* Measured while the machine was busy, it is worth another try; the calmer of the two is kept. */
 static bool take_from_cache(ds_engine *engine, struct ds_pace_learned *found) {
     if (!ds_costs_load(engine, found)) return false;
     ds_os_mutex_lock(engine->lock);
-    const bool good = found->costs.table.spread <= DISTURBED || found->costs.table.measured >= MOST_MEASURED || engine->scheduling.remeasured;
+    const bool good = found->costs.table.spread <= DS_COST_DISTURBED || found->costs.table.measured >= MOST_MEASURED || engine->scheduling.remeasured;
     if (good && !engine->scheduling.known) {
         engine->scheduling.learned = *found;
         engine->scheduling.known = true;
@@ -288,7 +287,7 @@ static void report(const ds_engine *engine, const struct ds_cost_table *table, u
     const uint32_t most = table->widths[table->n_widths - 1];
     ds_logf(&engine->log, DS_LOG_INFO, "costs measured in %.2f s: a pass of 1 row takes %.3f ms, one of %u rows %.3f ms, a draft %.3f ms", seconds,
             1e3 * ds_cost_pass(&costs, 1, near), most, 1e3 * ds_cost_pass(&costs, most, near), 1e3 * ds_cost_draft(&costs, table->block, near));
-    if (table->spread > DISTURBED)
+    if (table->spread > DS_COST_DISTURBED)
         ds_logf(&engine->log, DS_LOG_INFO,
                 "the machine was busy while costs were measured: passes took up to %.1f times as long; they are corrected while running, and measured "
                 "again next time", table->spread);

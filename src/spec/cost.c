@@ -96,30 +96,33 @@ static double interpolate(const struct ds_cost_table *t, const double *seconds, 
     return seconds[i] + (seconds[i + 1] - seconds[i]) / (t->widths[i + 1] - t->widths[i]) * (rows - t->widths[i]);
 }
 
-/* What a part's correction is taken to be: one that was hardly seen is as wrong as the passes that were. */
-static double factor_of(const struct ds_costs *c, double own, double seen) {
+/* The corrections of the passes that were seen, in the middle; nothing seen: 1. */
+static double common_factor(const struct ds_costs *c) {
     static const double most_seen = 8, doubt = 1;
-    const struct ds_cost_tuning *t = &c->tuning;
-    double sum = doubt, weight = doubt; /* nothing seen: 1 */
+    double sum = doubt, weight = doubt;
     for (uint32_t j = 0; j < c->table.n_widths; j++) {
-        const double known = DS_MIN(t->seen_pass[j], most_seen);
-        sum += known * t->pass[j];
+        const double known = DS_MIN(c->tuning.seen_pass[j], most_seen);
+        sum += known * c->tuning.pass[j];
         weight += known;
     }
-    return (seen * own + doubt * (sum / weight)) / (seen + doubt);
+    return sum / weight;
 }
+
+/* What a part's correction is taken to be: one that was hardly seen is as wrong as the passes that were. */
+static double factor_of(double common, double own, double seen) { return (seen * own + common) / (seen + 1); }
 
 double ds_cost_pass(const struct ds_costs *c, uint32_t rows, uint32_t context) {
     assert(rows >= 1);
     double seconds[DS_COST_MOST_WIDTHS] = {0};
+    const double common = common_factor(c);
     for (uint32_t i = 0; i < c->table.n_widths; i++) {
-        seconds[i] = at(&c->table.pass[i], context) * c->tuning.all * factor_of(c, c->tuning.pass[i], c->tuning.seen_pass[i]);
+        seconds[i] = at(&c->table.pass[i], context) * c->tuning.all * factor_of(common, c->tuning.pass[i], c->tuning.seen_pass[i]);
         if (i) seconds[i] = DS_MAX(seconds[i], seconds[i - 1]); /* tuning may not undo the order */
     }
     return interpolate(&c->table, seconds, rows);
 }
 
-static double draft_factor(const struct ds_costs *c) { return c->tuning.all * factor_of(c, c->tuning.draft, c->tuning.seen_draft); }
+static double draft_factor(const struct ds_costs *c) { return c->tuning.all * factor_of(common_factor(c), c->tuning.draft, c->tuning.seen_draft); }
 
 double ds_cost_draft(const struct ds_costs *c, uint32_t slots, uint32_t context) {
     return (at(&c->table.draft, context) + c->table.draft_slot * slots) * draft_factor(c);

@@ -32,6 +32,9 @@ struct ds_cost_table {
     uint32_t measured;                            /* times, the calmest of which this is */
 };
 
+/* A spread above this says that others kept the machine busy. */
+#define DS_COST_DISTURBED 1.25
+
 /* One width's times at two contexts, as measured. */
 struct ds_cost_sample {
     uint32_t rows;

@@ -139,10 +139,11 @@ static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
 
 /* --- steps --- */
 
-/* Speculation would lose though every draft were right. */
+/* Speculation would lose though every draft were right; and a table that says so was made in peace. */
 static bool is_hopeless(const struct ds_pace *p, uint32_t context) {
     const struct ds_costs *c = &p->learned.costs;
     const double plain = own_pass(p, 1, context);
+    if (c->table.spread > DS_COST_DISTURBED) return false;
     for (uint32_t slots = 1;; slots = next_length(slots, p->block)) {
         const double seconds = own_draft(p, slots, context) + own_pass(p, 1 + slots, context) + ds_cost_feed(c, 1 + slots);
         if ((1 + slots) * plain > HOPE * seconds) return false;

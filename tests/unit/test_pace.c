@@ -211,18 +211,18 @@ static void for_all(uint32_t tokens, double error, bool coupled, const struct bo
 
 static void auto_loses_to_nothing_on_any_machine_and_text(void **state) {
     (void)state;
-    for_all(20000, 0, true, &(struct bounds){0.98, 0.97});
+    for_all(10000, 0, true, &(struct bounds){0.98, 0.97});
 }
 
 static void a_table_that_is_ten_per_cent_wrong_is_corrected_on_the_way(void **state) {
     (void)state;
-    for_all(20000, 0.1, true, &(struct bounds){0.98, 0.97});
+    for_all(10000, 0.1, true, &(struct bounds){0.98, 0.97});
 }
 
 /* The first answer finds it out, and the next one has a table that was made anew. */
 static void a_table_of_a_busy_machine_does_no_harm_for_long(void **state) {
     (void)state;
-    enum { FIRST = 200, ALL = 20000 };
+    enum { FIRST = 200, ALL = 10000 };
     for (size_t m = 0; m < DS_COUNT(machines); m++) {
         for (size_t x = 0; x < DS_COUNT(texts); x++) {
             const struct task all = {&machines[m], &texts[x], ALL, 1 + m * 100 + x};
@@ -240,7 +240,23 @@ static void a_table_of_a_busy_machine_does_no_harm_for_long(void **state) {
 
 static void non_anticipating_choices_lose_to_nothing_either(void **state) {
     (void)state;
-    for_all(20000, 0, false, &(struct bounds){0.98, 0.96});
+    for_all(10000, 0, false, &(struct bounds){0.98, 0.96});
+}
+
+/* A draft that costs ten passes: nothing is tried, unless the table was made on a busy machine. */
+static void what_cannot_pay_is_never_tried(void **state) {
+    (void)state;
+    static const struct machine slow = {"a slow drafter", {10, 11, 12, 13, 14, 15, 16, 17}, 100, 100, 0.1};
+    for (size_t x = 0; x < DS_COUNT(texts); x++) {
+        for (int busy = 0; busy < 2; busy++) {
+            const struct task task = {&slow, &texts[x], 4000, 7};
+            struct ds_pace pace = fresh(&task, 0, true);
+            pace.learned.costs.table.spread = busy ? 1.5 : 1.1;
+            const double over_plain = slow.pass[0] / run_auto(&task, &pace);
+            assert_true(pace.learned.parked && (pace.learned.seen > 0) == busy);
+            assert_true(over_plain > 0.98);
+        }
+    }
 }
 
 /* One conversation after another in one engine: each starts with what the last one learned. */
@@ -269,6 +285,7 @@ int main(void) {
         cmocka_unit_test(a_table_that_is_ten_per_cent_wrong_is_corrected_on_the_way),
         cmocka_unit_test(a_table_of_a_busy_machine_does_no_harm_for_long),
         cmocka_unit_test(non_anticipating_choices_lose_to_nothing_either),
+        cmocka_unit_test(what_cannot_pay_is_never_tried),
         cmocka_unit_test(short_answers_lose_nothing_once_the_engine_has_learned),
     };
     return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
