@@ -7,7 +7,11 @@
 
 #include "ops/numerics.h"
 
+#if defined(DS_NUM_GLSL)
+const uint DS_PROBE_KINDS = 12, DS_PROBE_VALUES = 64, DS_PROBES = DS_PROBE_KINDS * DS_PROBE_VALUES;
+#else
 enum { DS_PROBE_KINDS = 12, DS_PROBE_VALUES = 64, DS_PROBES = DS_PROBE_KINDS * DS_PROBE_VALUES };
+#endif
 
 /* Value i of a list that has the hard cases early: neighbours of powers of two, denormals, large, and pseudo-random bits. */
 DS_NUM_FN float ds_probe_value(uint32_t i) {
@@ -22,8 +26,8 @@ DS_NUM_FN float ds_probe_value(uint32_t i) {
 
 DS_NUM_FN uint32_t ds_probe(uint32_t index) {
     const uint32_t kind = index / DS_PROBE_VALUES, i = index % DS_PROBE_VALUES;
-    const float a = ds_probe_value(i), b = ds_probe_value(i * 7u + 3u), c = ds_probe_value(i * 5u + 1u);
-    const float product = a * b;
+    const ds_f32 a = ds_probe_value(i), b = ds_probe_value(i * 7u + 3u), c = ds_probe_value(i * 5u + 1u);
+    const ds_f32 product = a * b;
     if (kind == 0u) return ds_bits(product);
     if (kind == 1u) return ds_bits(a + b);
     if (kind == 2u) return ds_bits(a - b);

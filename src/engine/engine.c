@@ -74,7 +74,8 @@ static ds_status open_models(ds_engine *engine, struct ds_error *err) {
 }
 
 static ds_status place(ds_engine *engine, const char *name, struct ds_placement *out, struct ds_error *err) {
-    const struct ds_device_params device_params = {.threads = engine->threads, .modules = engine->params.modules, .log = engine->log};
+    const struct ds_device_params device_params = {.threads = engine->threads, .modules = engine->params.modules,
+                                                   .cache = engine->params.cache, .log = engine->log};
     engine->n_placements++;
     DS_TRY(ds_device_create(name, &device_params, &out->device, err));
     struct ds_device_limits limits;

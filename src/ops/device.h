@@ -105,6 +105,7 @@ static inline void ds_buffer_drop(struct ds_buffer **buffer) {
 struct ds_device_params {
     uint32_t threads;    /* CPU devices; 0: one per processor this process may use */
     const char *cpu_isa; /* NULL: the best this processor has; a lower one for tests */
+    const char *cache;   /* folder for what is costly to make again, such as compiled pipelines; NULL: nothing is kept */
     const char *modules; /* the one folder where modules are looked for; NULL: beside the library and in the compiled-in folder */
     struct ds_log log;
 };
@@ -117,6 +118,8 @@ struct ds_backend {
     const char *name;
     uint32_t (*list)(const char **names, uint32_t capacity);
     ds_status (*create)(const char *device_name, const struct ds_device_params *params, struct ds_device **out, struct ds_error *err);
+    /* Those of `list`, from the first, that are faster than a processor: one of them may be taken when no device is named. NULL: all. */
+    uint32_t (*preferred)(const char **names, uint32_t capacity);
 };
 extern const struct ds_backend ds_backend_ref; /* "ref": the scalar definition, slow */
 extern const struct ds_backend ds_backend_cpu; /* "cpu": threaded and vectorised, equal bits */
@@ -126,7 +129,7 @@ extern const struct ds_backend ds_backend_cpu; /* "cpu": threaded and vectorised
  * many there are; fills at most `capacity`. A module that does not fit or finds no driver has no devices, silently.
  */
 uint32_t ds_device_names(const char *modules, const char **names, uint32_t capacity);
-/* DS_ERROR_DEVICE for an unknown name, listing the known ones. NULL or "" is the best device. */
+/* DS_ERROR_DEVICE for an unknown name, listing the known ones. NULL or "" is the best device that is exact. */
 ds_status ds_device_create(const char *name, const struct ds_device_params *params, struct ds_device **out, struct ds_error *err);
 void ds_device_destroy(struct ds_device *device); /* accepts NULL */
 

@@ -70,6 +70,27 @@ static bool belongs(const char *device, const struct source *source) {
     return strncmp(device, source->module, n) == 0 && (device[n] == 0 || (source->numbered && device[n] == ':'));
 }
 
+static bool is_exact(const struct ds_device *device) {
+    struct ds_device_limits limits;
+    device->fns->limits(device, &limits);
+    return limits.exact;
+}
+
+/* The first device of a backend that is worth taking unasked: fast, exact, and it opens. Why one is passed over is told to the log. */
+static ds_status create_best(const struct ds_backend *backend, const struct ds_device_params *params, struct ds_device **out, struct ds_error *err) {
+    const char *best;
+    if ((backend->preferred ? backend->preferred : backend->list)(&best, 1) == 0) return DS_ERROR_DEVICE;
+    if (backend->create(best, params, out, err) != DS_OK) {
+        ds_logf(&params->log, DS_LOG_WARNING, "device %s is not used: %s", best, err->message);
+        return err->status;
+    }
+    if (is_exact(*out)) return DS_OK;
+    ds_logf(&params->log, DS_LOG_WARNING, "device %s is not used: it fails the self-test of the numerics contract", best);
+    ds_device_destroy(*out);
+    *out = NULL;
+    return DS_ERROR_DEVICE;
+}
+
 ds_status ds_device_create(const char *name, const struct ds_device_params *params, struct ds_device **out,
                            struct ds_error *err) {
     *out = NULL;
@@ -79,8 +100,7 @@ ds_status ds_device_create(const char *name, const struct ds_device_params *para
         if (!any && !belongs(name, &sources[i])) continue;
         const ds_status status = backend_of(&sources[i], params->modules, &backend, err);
         if (!any) return status == DS_OK ? backend->create(name, params, out, err) : ds_fail_context(err, "device %s", name);
-        const char *best;
-        if (status == DS_OK && backend->list(&best, 1) > 0) return backend->create(best, params, out, err);
+        if (status == DS_OK && create_best(backend, params, out, err) == DS_OK) return DS_OK;
     }
     char known[512];
     list_names(params->modules, known, sizeof known);

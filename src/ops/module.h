@@ -35,7 +35,7 @@ static inline uint64_t ds_module_hash(void) {
 #undef DS_OP
     const uint64_t facts[] = {
         DS_DEVICE_VERSION, sizeof(struct ds_device_fns), sizeof(struct ds_device_limits), sizeof(struct ds_device_params),
-        sizeof(struct ds_graph_node), sizeof(struct ds_sample_row), sizeof(struct ds_error), sizeof(struct ds_buffer),
+        sizeof(struct ds_graph_node), sizeof(struct ds_sample_row), sizeof(struct ds_error), sizeof(struct ds_buffer), sizeof(struct ds_backend),
         DS_RUN, DS_LANES, DS_PAGE, DS_CHUNK, DS_SUM_GROUP, DS_ALIGN, DS_WEIGHT_ROWS, DS_TYPE_COUNT,
     };
     for (size_t i = 0; i < DS_COUNT(facts); i++) hash = DS_MODULE_MIX(hash, facts[i]);

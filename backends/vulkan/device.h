@@ -1,0 +1,239 @@
+/*
+ * Inside backends/vulkan: devices, buffers, streams, recordings.
+ *
+ * Work is recorded into command buffers and handed to the queue as late as it can be: when something is read, waited for, or when the
+ * command buffers of a stream are used up. So a round is one submission, however many writes, graphs and reads it has.
+ */
+#ifndef DSPARK_VULKAN_DEVICE_H
+#define DSPARK_VULKAN_DEVICE_H
+
+#include "api.h"
+#include "shader.h"
+
+#include "ops/device.h"
+
+struct ds_pool;
+struct ds_os_mutex;
+
+/* What has happened, for tests. */
+struct ds_vk_counts {
+    uint64_t submissions, waits, dispatches, barriers;
+    uint64_t allocations, pipelines, descriptor_updates; /* device memory, pipelines made, writes to descriptor sets */
+    uint64_t bytes_to_device, bytes_to_host;
+};
+
+/* What the device offers and the options leave. Bits DS_VK_* are the variant of a shader (shader.h). */
+struct ds_vk_features {
+    uint32_t variant;
+    bool unified;      /* device memory is the host's: buffers are mapped */
+    bool rte, denormals, specials; /* float controls for 32 bits that a module may ask for */
+    bool sized;        /* the size of subgroups can be asked for */
+    uint32_t subgroup; /* lanes of a subgroup */
+    uint64_t max_buffer, max_range; /* bytes of a buffer; of what a descriptor shows */
+    uint32_t align;    /* of a descriptor's offset */
+    uint32_t invocations, shared_bytes; /* of a workgroup */
+};
+
+/* DSPARK_VULKAN: words separated by commas that take features away, for tests. */
+struct ds_vk_options {
+    bool no_address, no_half, no_dot, no_unified, twice, no_cache;
+};
+struct ds_vk_options ds_vk_options_get(void);
+
+struct ds_vk_pipeline;
+
+struct ds_vk_device {
+    struct ds_device base;
+    struct ds_vk_api api;
+    struct ds_vk_options options;
+    struct ds_vk_features features;
+    VkPhysicalDevice physical;
+    VkPhysicalDeviceMemoryProperties memory;
+    VkDevice handle;
+    VkQueue queue;
+    uint32_t family;
+    VkDescriptorSetLayout set_layout; /* null handle where addresses are used */
+    VkPipelineLayout layout;
+    VkPipelineCache cache;
+    char *cache_path; /* NULL: none */
+    struct ds_vk_pipeline *pipelines;
+    uint32_t n_pipelines, pipeline_capacity;
+    bool cache_changed;
+    struct ds_os_mutex *mutex; /* around what streams share: the queue, pipelines, packing */
+    struct ds_pool *pool;      /* packs weights; created with the first of them */
+    unsigned threads;          /* of the pool; 0: one per processor */
+    struct ds_stream *own;     /* for zeroing and the self-test; under own_mutex */
+    struct ds_os_mutex *own_mutex;
+    struct ds_vk_counts counts;
+    uint64_t calls, fail_at; /* injected failures: ds_vk_fail_at */
+    VkResult fail_with;
+    uint64_t memory_bytes;
+    uint8_t driver_uuid[VK_UUID_SIZE];
+    char name[16];
+    char description[320];
+    char note[192]; /* "": the self-test passed */
+};
+
+/* Finds out what the device offers, less what the options take away, and opens it (features.c). */
+ds_status ds_vk_features_open(struct ds_vk_device *device, struct ds_error *err);
+
+/* --- failures --- */
+
+/* Takes over what ds_vk_fail_at asked for (testing.c). */
+void ds_vk_take_failure(struct ds_vk_device *device);
+/* Whether this call is to fail, for tests. */
+bool ds_vk_injected(struct ds_vk_device *device);
+#define DS_VK_CALL(device, call) (ds_vk_injected(device) ? (device)->fail_with : (call))
+/* DS_ERROR_MEMORY with what was asked for, or DS_ERROR_DEVICE. `bytes` 0: it was not about memory of that size. */
+ds_status ds_vk_fail(const struct ds_vk_device *device, VkResult result, const char *what, uint64_t bytes, struct ds_error *err);
+
+/* --- memory --- */
+
+struct ds_vk_memory {
+    VkBuffer buffer;
+    VkDeviceMemory memory;
+    VkDeviceAddress address; /* 0: addresses are not used */
+    uint8_t *mapped;         /* NULL: not mapped */
+};
+
+enum ds_vk_place { DS_VK_DEVICE_MEMORY, DS_VK_UPLOAD_MEMORY, DS_VK_READBACK_MEMORY };
+ds_status ds_vk_memory_create(struct ds_vk_device *device, enum ds_vk_place place, uint64_t bytes, const char *what, struct ds_vk_memory *out,
+                              struct ds_error *err);
+void ds_vk_memory_destroy(struct ds_vk_device *device, struct ds_vk_memory *memory); /* accepts a zeroed struct */
+
+struct ds_vk_buffer {
+    struct ds_buffer base;
+    struct ds_vk_memory memory;
+};
+static inline struct ds_vk_buffer *ds_vk_buffer_of(const struct ds_slice *slice) { return (struct ds_vk_buffer *)slice->buffer; }
+
+ds_status ds_vk_buffer_create(struct ds_device *device, uint64_t bytes, struct ds_buffer **out, struct ds_error *err);
+void ds_vk_buffer_destroy(struct ds_buffer *buffer);
+
+/* --- recording (record.c) --- */
+
+/* Descriptor sets of a command buffer; unused where addresses are used. */
+struct ds_vk_sets {
+    VkDescriptorPool pools[64];
+    uint32_t n_pools, left; /* sets left in the last pool */
+};
+void ds_vk_sets_destroy(struct ds_vk_device *device, struct ds_vk_sets *sets);
+
+enum { DS_VK_BINDINGS = 12, DS_VK_PUSH_BYTES = 128, DS_VK_CONSTANTS = 12, DS_VK_RANGES = 48 };
+
+/* Bytes that work since the last barrier touches. */
+struct ds_vk_range {
+    const struct ds_buffer *buffer;
+    uint64_t first, end;
+    bool write;
+};
+
+struct ds_vk_recorder {
+    struct ds_vk_device *device;
+    VkCommandBuffer commands;
+    struct ds_vk_sets *sets;
+    struct ds_slice scratch; /* of ops that need some */
+    struct ds_vk_range ranges[DS_VK_RANGES];
+    uint32_t n_ranges;
+    VkPipeline bound;
+    struct ds_slice bindings[DS_VK_BINDINGS]; /* descriptor path: what ds_vk_at was asked for since the last dispatch */
+    uint32_t n_bindings;
+};
+
+/* Begins with a barrier against all that was recorded or submitted before, ends with one for the host. */
+void ds_vk_record_begin(struct ds_vk_recorder *recorder);
+void ds_vk_record_end(struct ds_vk_recorder *recorder);
+void ds_vk_barrier(struct ds_vk_recorder *recorder);
+/* A barrier if what `slice` touches meets what was recorded since the last one; remembers it. */
+void ds_vk_touch(struct ds_vk_recorder *recorder, const struct ds_slice *slice, uint64_t bytes, bool write);
+/* Any op, with its barriers. */
+ds_status ds_vk_record_op(struct ds_vk_recorder *recorder, ds_op op, const union ds_op_params *params, struct ds_error *err);
+
+/*
+ * Operand `binding` of the shader (MEMORY(binding, name) there): what goes into its arguments. Absent slices give DS_VK_ABSENT.
+ * Asked for anew before each dispatch.
+ */
+#define DS_VK_ABSENT UINT64_MAX
+uint64_t ds_vk_at(struct ds_vk_recorder *recorder, uint32_t binding, struct ds_slice slice);
+
+struct ds_vk_dispatch {
+    const struct ds_vk_code *code;
+    uint32_t constants[DS_VK_CONSTANTS]; /* constant_id 1, 2, ...; 0 is the size of subgroups */
+    const void *args;                    /* the shader's arguments */
+    uint32_t bytes;                      /* of them, at most DS_VK_PUSH_BYTES */
+    uint32_t groups[3];                  /* workgroups; 0: nothing to do */
+};
+ds_status ds_vk_dispatch(struct ds_vk_recorder *recorder, const struct ds_vk_dispatch *dispatch, struct ds_error *err);
+
+/* --- pipelines (pipeline.c) --- */
+
+ds_status ds_vk_pipelines_open(struct ds_vk_device *device, struct ds_error *err);
+void ds_vk_pipelines_close(struct ds_vk_device *device); /* writes the cache when it grew */
+/* The pipeline of a shader with these constants, made when it is asked for the first time. Thread-safe. */
+ds_status ds_vk_pipeline_get(struct ds_vk_device *device, const struct ds_vk_code *code, const uint32_t constants[DS_VK_CONSTANTS], VkPipeline *out,
+                             struct ds_error *err);
+
+/* --- streams (stream.c) --- */
+
+enum { DS_VK_SLOTS = 8, DS_VK_PENDING = 24, DS_VK_PARTS = 4, DS_VK_PART_BYTES = 1 << 20 };
+
+struct ds_vk_slot {
+    VkCommandBuffer commands;
+    struct ds_vk_sets sets;
+    uint64_t value; /* of the timeline when it is free again */
+};
+
+struct ds_stream {
+    struct ds_device *device;
+    VkCommandPool pool;
+    VkSemaphore timeline;
+    uint64_t submitted; /* value that the last submission reaches */
+    struct ds_vk_slot slots[DS_VK_SLOTS];
+    uint32_t slot; /* next to be used, or in use while `open` */
+    bool open;     /* `recorder` records into it */
+    struct ds_vk_recorder recorder;
+    VkCommandBuffer pending[DS_VK_PENDING]; /* recorded, not yet submitted */
+    uint32_t n_pending, n_graphs;
+    struct ds_vk_memory upload, readback;
+    uint64_t part_value[DS_VK_PARTS];
+    uint32_t part, filled; /* the part of `upload` at hand, its bytes that are taken */
+    struct ds_vk_memory scratch;
+    struct ds_vk_buffer scratch_buffer; /* a view of `scratch` for slices */
+};
+static inline struct ds_vk_device *ds_vk_device_of(const struct ds_stream *stream) { return (struct ds_vk_device *)stream->device; }
+
+ds_status ds_vk_stream_create(struct ds_device *device, struct ds_stream **out, struct ds_error *err);
+ds_status ds_vk_stream_sync(struct ds_stream *stream, struct ds_error *err);
+void ds_vk_stream_destroy(struct ds_stream *stream);
+/* The recorder of the stream's open command buffer, opened if need be. */
+ds_status ds_vk_stream_recorder(struct ds_stream *stream, struct ds_vk_recorder **out, struct ds_error *err);
+/* Puts a recorded command buffer behind what is there. */
+ds_status ds_vk_stream_append(struct ds_stream *stream, VkCommandBuffer commands, struct ds_error *err);
+ds_status ds_vk_flush(struct ds_stream *stream, struct ds_error *err);
+ds_status ds_vk_stream_op(struct ds_stream *stream, ds_op op, const union ds_op_params *params, struct ds_error *err);
+
+ds_status ds_vk_write(struct ds_stream *stream, struct ds_slice to, const void *from, uint64_t bytes, struct ds_error *err);
+ds_status ds_vk_read(struct ds_stream *stream, struct ds_slice from, void *to, uint64_t bytes, struct ds_error *err);
+ds_status ds_vk_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes, struct ds_error *err);
+ds_status ds_vk_weight_write(struct ds_stream *stream, const struct ds_weight *weight, uint32_t first_row, uint32_t rows, const void *from,
+                             struct ds_error *err);
+
+/* --- graphs (graph.c), self-test (selftest.c) --- */
+
+ds_status ds_vk_graph_create(struct ds_device *device, const struct ds_graph_node *nodes, uint32_t count, struct ds_device_graph **out,
+                             struct ds_error *err);
+ds_status ds_vk_graph_run(struct ds_stream *stream, struct ds_device_graph *graph, struct ds_error *err);
+void ds_vk_graph_destroy(struct ds_device_graph *graph);
+/* Compares probe.h on the device and on the host; fills device->note with the first difference. */
+ds_status ds_vk_self_test(struct ds_vk_device *device, struct ds_error *err);
+
+/* --- ops (table.c, ops/NAME.c) --- */
+
+struct ds_vk_op {
+    ds_status (*record)(struct ds_vk_recorder *recorder, const union ds_op_params *params, struct ds_error *err); /* NULL: not there */
+    uint64_t (*scratch)(const struct ds_vk_device *device, const union ds_op_params *params);                    /* NULL: none */
+    bool (*can_run)(const struct ds_vk_device *device, const union ds_op_params *params);                        /* NULL: every shape */
+};
+extern const struct ds_vk_op ds_vk_ops[DS_OP_COUNT];
+
+#endif

@@ -1,0 +1,4 @@
+struct probe_args {
+    ds_address answers;
+    uint32_t words;
+};
