@@ -235,5 +235,8 @@ struct ds_vk_op {
     bool (*can_run)(const struct ds_vk_device *device, const union ds_op_params *params);                        /* NULL: every shape */
 };
 extern const struct ds_vk_op ds_vk_ops[DS_OP_COUNT];
+#define DS_OP(name, text) ds_status ds_vk_op_##name(struct ds_vk_recorder *recorder, const union ds_op_params *params, struct ds_error *err);
+#include "ops/ops.def"
+#undef DS_OP
 
 #endif

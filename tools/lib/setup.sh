@@ -23,6 +23,14 @@ compiles_c() {
     printf '#include <stdio.h>\n' | gcc -E -x c -o /dev/null - 2>/dev/null
 }
 
+# A Vulkan driver that needs no GPU, and the layer that watches how it is used.
+has_software_vulkan() {
+    ls /usr/share/vulkan/icd.d/lvp_icd.*json
+}
+has_validation() {
+    ls /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json
+}
+
 # need PACKAGE COMMAND...: adds the Debian package to `missing` unless the command succeeds
 need() {
     local package=$1
@@ -56,6 +64,11 @@ find_missing() {
     fi
     [ "$1" = test ] || return 0
     need libcmocka-dev pkg-config --exists cmocka
+    need libvulkan-dev pkg-config --exists vulkan
+    need glslang-tools command -v glslangValidator
+    need spirv-tools command -v spirv-val
+    need mesa-vulkan-drivers has_software_vulkan
+    need vulkan-validationlayers has_validation
     need clang command -v clang
     need "$(fuzzer_package)" links_fuzzers
 }

@@ -6,7 +6,7 @@ extern const struct ds_vk_code ds_vk_code_quantize;
 
 enum { TEAMS = 4 };
 
-ds_status ds_vk_quantize(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
+ds_status ds_vk_op_quantize(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
     const struct ds_op_quantize *p = &params->quantize;
     const bool narrow = p->out.elem == DS_ELEM_Q8_32;
     struct quantize_args args = {

@@ -6,7 +6,7 @@ extern const struct ds_vk_code ds_vk_code_rms_norm;
 
 enum { TEAMS = 4 };
 
-ds_status ds_vk_rms_norm(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
+ds_status ds_vk_op_rms_norm(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
     const struct ds_op_rms_norm *p = &params->rms_norm;
     const struct rms_norm_args args = {
         .x = ds_vk_at(r, 0, p->x.at), .outputs = ds_vk_at(r, 1, p->out.at), .weight = ds_vk_at(r, 2, p->weight),

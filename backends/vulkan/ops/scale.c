@@ -4,7 +4,7 @@
 
 extern const struct ds_vk_code ds_vk_code_scale;
 
-ds_status ds_vk_scale(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
+ds_status ds_vk_op_scale(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
     const struct ds_op_scale *p = &params->scale;
     const struct scale_args args = {
         .x = ds_vk_at(r, 0, p->x.at), .outputs = ds_vk_at(r, 1, p->out.at), .count = ds_vk_at(r, 2, p->count),

@@ -30,8 +30,8 @@ uint ds_less_offset(uint u) { return ((u | 0x80808080u) - OFFSET * 0x01010101u) 
 
 /* Level of an index below 16. */
 int ds_level(uint index) {
-    const uvec4 bytes = LEVELS == LEVELS_IQ4 ? uvec4(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u)
-                                             : uvec4(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);
+    uvec4 bytes = uvec4(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);
+    if (LEVELS == LEVELS_IQ4) bytes = uvec4(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
     return bitfieldExtract(int(bytes[index >> 2]), int(index & 3u) * 8, 8);
 }
 uint ds_level_bytes(uint u) {
