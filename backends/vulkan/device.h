@@ -238,5 +238,7 @@ extern const struct ds_vk_op ds_vk_ops[DS_OP_COUNT];
 #define DS_OP(name, text) ds_status ds_vk_op_##name(struct ds_vk_recorder *recorder, const union ds_op_params *params, struct ds_error *err);
 #include "ops/ops.def"
 #undef DS_OP
+bool ds_vk_can_expert_linear(const struct ds_vk_device *device, const union ds_op_params *params);
+bool ds_vk_can_attention(const struct ds_vk_device *device, const union ds_op_params *params);
 
 #endif
