@@ -13,6 +13,9 @@ const struct ds_vk_op ds_vk_ops[DS_OP_COUNT] = {
     [DS_OP_copy] = {.record = ds_vk_op_copy},
     [DS_OP_scale] = {.record = ds_vk_op_scale},
     [DS_OP_expert_linear] = {.record = ds_vk_op_expert_linear, .can_run = ds_vk_can_expert_linear},
+    [DS_OP_sample] = {.record = ds_vk_op_sample},
+    [DS_OP_route] = {.record = ds_vk_op_route},
+    [DS_OP_expert_sum] = {.record = ds_vk_op_expert_sum},
     [DS_OP_rnn_cell] = {.record = ds_vk_op_rnn_cell},
     [DS_OP_scatter] = {.record = ds_vk_op_scatter},
 };
