@@ -161,6 +161,7 @@ static void destroy(struct ds_device *base) {
     ds_pool_destroy(device->pool);
     ds_os_mutex_destroy(device->mutex);
     ds_os_mutex_destroy(device->own_mutex);
+    ds_os_mutex_destroy(device->pack_mutex);
     free(device);
 }
 
@@ -220,7 +221,8 @@ static char *cache_file(const struct ds_vk_device *device, const char *folder) {
 static ds_status open_device(struct ds_vk_device *device, const char *name, const struct ds_device_params *params, struct ds_error *err) {
     device->mutex = ds_os_mutex_create();
     device->own_mutex = ds_os_mutex_create();
-    if (!device->mutex || !device->own_mutex) return ds_fail_memory(err, sizeof(void *), "a lock of a device");
+    device->pack_mutex = ds_os_mutex_create();
+    if (!device->mutex || !device->own_mutex || !device->pack_mutex) return ds_fail_memory(err, sizeof(void *), "a lock of a device");
     if (ds_vk_api_open(&device->api, err) != DS_OK) return ds_fail_context(err, "device %s", name);
     DS_TRY(choose(device, name, err));
     DS_TRY(ds_vk_features_open(device, err));

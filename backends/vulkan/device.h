@@ -59,11 +59,12 @@ struct ds_vk_device {
     struct ds_vk_pipeline *pipelines;
     uint32_t n_pipelines, pipeline_capacity;
     bool cache_changed;
-    struct ds_os_mutex *mutex; /* around what streams share: the queue, pipelines, packing */
+    struct ds_os_mutex *mutex; /* around what streams share: the queue, pipelines */
     struct ds_pool *pool;      /* packs weights; created with the first of them */
     unsigned threads;          /* of the pool; 0: one per processor */
     struct ds_stream *own;     /* for zeroing and the self-test; under own_mutex */
     struct ds_os_mutex *own_mutex;
+    struct ds_os_mutex *pack_mutex; /* around the pool; taken before `mutex` */
     struct ds_vk_counts counts;
     uint64_t calls, fail_at; /* injected failures: ds_vk_fail_at */
     VkResult fail_with;

@@ -68,8 +68,8 @@ ds_status ds_vk_weight_write(struct ds_stream *stream, const struct ds_weight *w
     struct ds_vk_device *device = ds_vk_device_of(stream);
     struct job job = {.weight = weight, .from = from, .rows = rows};
     DS_TRY(check_rows(weight, first_row, rows, &job, err));
-    ds_os_mutex_lock(device->mutex);
+    ds_os_mutex_lock(device->pack_mutex);
     const ds_status status = pack_and_write(stream, weight, first_row, job, err);
-    ds_os_mutex_unlock(device->mutex);
+    ds_os_mutex_unlock(device->pack_mutex);
     return status;
 }
