@@ -60,9 +60,7 @@ static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *prepared
     (void)prepared;
     const struct ds_pack *pack = ds_pack_get(p->weight.type);
     const run_fn run = run_of(p->weight.type);
-    const uint32_t cols = p->x.cols, runs = ds_q8_padded(cols) / DS_RUN;
-    const bool fine = p->x.elem == DS_ELEM_Q8_32;
-    const uint32_t sum_offset = fine ? ds_q8_32_sum_offset(cols) : ds_q8_sum_offset(cols), scales = fine ? DS_RUN / DS_Q8_BLOCK : 1;
+    const uint32_t runs = ds_q8_padded(p->x.cols) / DS_RUN;
     struct ds_tile tile;
     for (uint32_t i = 0; i < runs; i++, packed += pack->run_bytes) {
         /*
@@ -74,12 +72,7 @@ static void tile_of_blocks(const struct ds_op_linear *p, const uint8_t *prepared
         ds_tile_unpack(pack, packed, &tile);
         for (uint32_t at = pack->run_bytes / 2 / 64 * 64; at < pack->run_bytes; at += 64) __builtin_prefetch(ahead + at);
         struct ds_tile_row x[DS_LINEAR_ROWS];
-        for (uint32_t r = 0; r < rows; r++) {
-            const uint8_t *row = ds_host_row(&p->x, first_row + r);
-            x[r].q = (const int8_t *)row + (size_t)i * DS_RUN;
-            x[r].sums = (const int16_t *)(const void *)(row + sum_offset) + (size_t)i * (DS_RUN / DS_SUM_GROUP);
-            x[r].d = (const float *)(const void *)(row + ds_q8_scale_offset(cols)) + (size_t)i * scales;
-        }
+        ds_tile_rows(&p->x, first_row, rows, i, x);
         run(&tile, x, rows, pack->offset, total);
     }
 }

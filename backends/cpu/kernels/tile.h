@@ -5,6 +5,7 @@
 #ifndef DSPARK_CPU_TILE_H
 #define DSPARK_CPU_TILE_H
 
+#include "host_device.h"
 #include "kernels/vec.h"
 #include "pack.h"
 
@@ -23,6 +24,18 @@ struct ds_tile_row {
     const int16_t *sums;
     const float *d; /* of the run, or of its blocks of 32 (struct ds_tile_kind) */
 };
+
+/* Rows `first` to first + n - 1 of quantised activations, at run number `run`. */
+static inline void ds_tile_rows(const struct ds_view *x, uint32_t first, uint32_t n, uint32_t run, struct ds_tile_row *out) {
+    const bool fine = x->elem == DS_ELEM_Q8_32;
+    const uint32_t sums = fine ? ds_q8_32_sum_offset(x->cols) : ds_q8_sum_offset(x->cols), scales = fine ? DS_RUN / DS_Q8_BLOCK : 1;
+    for (uint32_t r = 0; r < n; r++) {
+        const uint8_t *row = ds_host_row(x, first + r);
+        out[r].q = (const int8_t *)row + (size_t)run * DS_RUN;
+        out[r].sums = (const int16_t *)(const void *)(row + sums) + (size_t)run * (DS_RUN / DS_SUM_GROUP);
+        out[r].d = (const float *)(const void *)(row + ds_q8_scale_offset(x->cols)) + (size_t)run * scales;
+    }
+}
 
 /* --- unpacking --- */
 
