@@ -220,7 +220,9 @@ template <class... Parameters> static gpuError_t gpu_allow_shared(void (*kernel)
 template <class... Parameters> static bool gpu_overlaps(void (*kernel)(Parameters...)) {
 #if defined(__CUDACC__) && defined(DS_GPU_OVERLAP)
     cudaFuncAttributes attributes;
-    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+    const bool known = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess;
+    if (!known) (void)cudaGetLastError(); /* the self-test is about to say the same */
+    return known && attributes.ptxVersion >= 90;
 #else
     (void)kernel;
     return false;

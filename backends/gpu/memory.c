@@ -23,8 +23,8 @@ ds_status ds_gpu_fail(const struct ds_gpu_device *device, gpuError_t error, cons
                        device->name, bytes, what, known ? "" : " (what is there is not known)", (uint64_t)unused, (uint64_t)all);
     }
     if (error == gpuErrorNoKernelImage)
-        return ds_fail(err, DS_ERROR_DEVICE, "%s (%s): this build has no kernels for it: %s", device->name, device->description,
-                       gpuGetErrorString(error));
+        return ds_fail(err, DS_ERROR_DEVICE, "%s (%s): this build has no kernels for it: %s; build it with this architecture (-Dnvidia_archs, -Damd_archs)",
+                       device->name, device->description, gpuGetErrorString(error));
     return ds_fail(err, DS_ERROR_DEVICE, "%s failed: %s: %s; if this repeats, open the device anew", device->name, what, gpuGetErrorString(error));
 }
 
