@@ -119,7 +119,7 @@ static bool write_model(const char *model, struct part *rest, char *path) {
 }
 
 /* What opens must work; only numbers that are not finite may end it. */
-static void use(ds_engine *engine) {
+static inline void use(ds_engine *engine) {
     struct ds_error err;
     ds_session *session;
     ds_session_params params = ds_session_defaults();
@@ -133,7 +133,7 @@ static void use(ds_engine *engine) {
 }
 
 /* Opens what the input describes; what opens is used. */
-static int run_models(const uint8_t *data, size_t size) {
+static inline int run_models(const uint8_t *data, size_t size) {
     struct part rest = {data, size};
     char target[NAME_BYTES], drafter[NAME_BYTES];
     if (!write_model("target", &rest, target)) return 0;

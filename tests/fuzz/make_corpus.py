@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the fuzz targets' first inputs, small valid files that reach every branch: corpus/gguf, corpus/safetensors, corpus/model, corpus/drafter."""
+"""Writes the fuzz targets' first inputs, small valid files that reach every branch: corpus/gguf, corpus/safetensors, corpus/model, corpus/drafter, corpus/convert."""
 import json
 import os
 import struct
@@ -191,6 +191,28 @@ def drafters():
         ("eagle3.target_layers", ARRAY, (I32, [1, 2, 5])), ("eagle3.target_hidden_size", U32, 32), ("eagle3.norm_before_residual", BOOL, 1)],
         [("d2t", 27, [8], ids)]))
     write("drafter", "older_gguf", model_gguf("dspark", tensors(TOP + BODY, 1), 1))
+    write("drafter", "eagle3_steps_gguf", model_gguf("eagle3", eagle3(), 1, [
+        ("eagle3.target_layers", ARRAY, (I32, [1, 2, 5])), ("eagle3.target_hidden_size", U32, 32), ("dspark.ttt_length", U32, 4)]))
+    write("drafter", "gemma4_gguf", model_gguf("dflash", TOP + BODY + layers_of(LAYER + GEMMA, 1), 1, [
+        ("dflash.block_size", U32, 3), ("dflash.target_layers", ARRAY, (I32, [1, 5])), ("tokenizer.ggml.mask_token_id", U32, 23),
+        ("dflash.hidden_activation", STRING, "gelu_pytorch_tanh"), ("dflash.final_logit_softcapping", F32, 8.0)]))
+    write("drafter", "windows_gguf", model_gguf("dflash", tensors(TOP + BODY, 1), 1, [
+        ("dflash.block_size", U32, 3), ("dflash.target_layers", ARRAY, (I32, [1, 5])), ("tokenizer.ggml.mask_token_id", U32, 23),
+        ("dflash.sample_from_anchor", BOOL, 0), ("dflash.attention.sliding_window", U32, 4),
+        ("dflash.attention.sliding_window_pattern", ARRAY, (BOOL, [1])), ("dspark.sliding_window_causal", BOOL, 1)]))
+
+
+def conversions():
+    """Targets, and drafters behind a target of 6 layers."""
+    def read(folder, name):
+        with open(os.path.join(HERE, "corpus", folder, name), "rb") as f:
+            return f.read()
+
+    target = folder("Qwen3ForCausalLM", "model.", tensors(TOP, 6), 6, tie_word_embeddings=True)
+    for name in "target", "llama_gguf", "qwen3moe_gguf", "gemma4_gguf":
+        write("convert", name, read("model", name))
+    for name in "vanilla", "rnn_gguf", "dflash", "dspark_speculators", "eagle3", "eagle3_speculators", "eagle3_gguf", "gemma4_gguf", "windows_gguf":
+        write("convert", "drafter_" + name, target + b"\n====\n" + read("drafter", name))
 
 
 def write(folder, name, data):
@@ -219,6 +241,7 @@ def main():
     models()
     families()
     drafters()
+    conversions()
 
 
 main()
