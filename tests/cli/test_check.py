@@ -106,6 +106,20 @@ class Check(CliTest):
             file.write(text.replace("<|mask|>", "<|musk|>"))
         self.expect(1, "check", "-m", TARGET, "-d", path, says=["token 4095", "<|musk|>", "<|mask|>"])
 
+    def test_a_gguf_drafter_of_another_tokenizer_is_refused(self):
+        target, path = os.path.join(self.folder, "target.gguf"), os.path.join(self.folder, "drafter.gguf")
+        self.expect(0, "convert", TARGET, target, "--type", "bf16")
+        self.expect(0, "convert", DRAFTER, path, "--type", "bf16", "--target", TARGET)
+        self.expect(0, "check", "-m", target, "-d", path)
+        with open(path, "rb") as file:
+            data = file.read()
+        text = (6).to_bytes(8, "little") + "\u0120the".encode()  # a token of six bytes: its length, then all but its last letter
+        at = data.index(text) + len(text)
+        with open(path, "wb") as file:
+            file.write(data[:at] + b"#" + data[at + 1:])
+        for command in ["check"], ["run", "--tokens", "5", "-n", "1"]:
+            self.expect(1, *command, "-m", target, "-d", path, says=["tokenizer.ggml.tokens", "the target's is", "made for another tokenizer"])
+
     def test_a_target_is_not_a_drafter(self):
         self.expect(1, "check", "-m", TARGET, "-d", TARGET, says="not a drafter")
         self.expect(0, "check", "-m", TARGET)
