@@ -89,8 +89,6 @@ const struct ds_name_rule *ds_convert_layer_rules(bool gemma);
 /* plan_target.c, plan_drafter.c: the items of either. */
 ds_status ds_convert_plan_target(struct ds_conversion *c, struct ds_error *err);
 ds_status ds_convert_plan_drafter(struct ds_conversion *c, struct ds_error *err);
-/* The drafter as its loader understands it; without a `target`, as one for the target that its file describes. */
-ds_status ds_convert_open_drafter(struct ds_conversion *c, struct ds_error *err);
 
 /* types.c: the type of a tensor; warns where the recipe's does not fit. */
 ds_type ds_convert_type(const struct ds_conversion *c, const struct ds_plan_item *item);

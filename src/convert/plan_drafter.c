@@ -58,7 +58,8 @@ static ds_status describe_target(const struct ds_conversion *c, const struct ds_
                    ds_ckpt_path(c->source));
 }
 
-ds_status ds_convert_open_drafter(struct ds_conversion *c, struct ds_error *err) {
+/* The drafter as its loader understands it; without a `target`, as one for the target that its file describes. */
+static ds_status open_drafter(struct ds_conversion *c, struct ds_error *err) {
     struct ds_draft_kind kind;
     DS_TRY(ds_draft_recognise(c->source, &kind, err));
     c->arch = kind.arch->steps ? "eagle3" : "dflash";
@@ -243,7 +244,7 @@ static ds_status check_loadable(struct ds_conversion *c, struct ds_error *err) {
 }
 
 ds_status ds_convert_plan_drafter(struct ds_conversion *c, struct ds_error *err) {
-    DS_TRY(ds_convert_open_drafter(c, err));
+    DS_TRY(open_drafter(c, err));
     DS_TRY(check_loadable(c, err));
     DS_TRY(add_table(c, "embed_tokens.weight", "token_embd.weight", false, err));
     DS_TRY(add_table(c, "lm_head.weight", "output.weight", true, err));

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Mean accepted length of the drafters in models/tiny over a set of questions, to hold against the reference implementation's.
 
-    tests/golden/accepted_length.py build/tools/dspark QUESTIONS.jsonl [--count 40] [--strip SUFFIX] [--drafter dspark,dflash,eagle3] [-- OPTIONS]
+    tests/golden/accepted_length.py build/tools/dspark QUESTIONS.jsonl [--count 40] [--strip SUFFIX] [--drafter dspark,dflash,eagle3] [--seed S] [-- OPTIONS]
 
 QUESTIONS.jsonl has one {"turns": [TEXT, ..]} a line; first turns are asked, greedily, at most 128 new tokens, weights and cache in
 f32, as the reference ran. Printed are the mean over all rounds (the token of the target counted), its standard error over questions, and the
-acceptance rate by draft position. OPTIONS go to `dspark run`. The comparison of every draft is tests/golden/test_drafter_golden.
+acceptance rate by draft position. OPTIONS go to `dspark run`: `--temp 1 --sampling rejection` samples as the reference does; question i then has seed S + i. The comparison of every draft is tests/golden/test_drafter_golden.
 """
 import argparse
 import json
@@ -29,8 +29,8 @@ def ask(program, drafter, question, tokens, options):
     return answer["tau"] * answer["rounds"], answer["rounds"], [(r["verified"], r["accepted"]) for r in rounds]
 
 
-def measure(program, drafter, questions, tokens, options):
-    answers = [ask(program, drafter, q, tokens, options) for q in questions]
+def measure(program, drafter, questions, tokens, options, seed):
+    answers = [ask(program, drafter, q, tokens, options + (["--seed", str(seed + i)] if seed is not None else [])) for i, q in enumerate(questions)]
     committed, rounds = sum(a[0] for a in answers), sum(a[1] for a in answers)
     tau = committed / rounds
     # A ratio of sums over questions: its error by linearisation.
@@ -53,13 +53,14 @@ def main():
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--strip", default="\nPlease reason", help="what follows this text in a question is left out")
     parser.add_argument("--drafter", default="dspark,dflash,eagle3")
+    parser.add_argument("--seed", type=int)
     own = sys.argv[1:sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     options = sys.argv[sys.argv.index("--") + 1:] if "--" in sys.argv else []
     args = parser.parse_args(own)
     with open(args.questions) as f:
         questions = [json.loads(line)["turns"][0].split(args.strip)[0].rstrip("\n") for line in f][:args.count]
     for drafter in args.drafter.split(","):
-        measure(args.program, drafter, questions, args.tokens, options)
+        measure(args.program, drafter, questions, args.tokens, options, args.seed)
 
 
 if __name__ == "__main__":
