@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { MOST_BYTES = 1 << 16, KEY_BYTES = 1024 };
+enum { FORMAT = 2 }; /* of the file; raised when its members or their meaning change, so that an older file is passed by in silence */
 
 /* All that the times depend on, as far as it can be known. */
 static void write_key(const ds_engine *engine, char key[KEY_BYTES]) {
@@ -19,8 +20,8 @@ static void write_key(const ds_engine *engine, char key[KEY_BYTES]) {
     struct ds_device_limits a, b;
     first->device->fns->limits(first->device, &a);
     last->device->fns->limits(last->device, &b);
-    snprintf(key, KEY_BYTES, "dspark %s; target %016" PRIx64 " on %s (%s); drafter %016" PRIx64 " on %s (%s), shortlist %016" PRIx64 "; %" PRIu32 " threads; %s cache; %s weights",
-             ds_version(), ds_fingerprint(engine->target_ckpt), a.name, a.description, ds_fingerprint(engine->draft_ckpt), b.name, b.description,
+    snprintf(key, KEY_BYTES, "dspark %s; costs %d; target %016" PRIx64 " on %s (%s); drafter %016" PRIx64 " on %s (%s), shortlist %016" PRIx64 "; %" PRIu32 " threads; %s cache; %s weights",
+             ds_version(), FORMAT, ds_fingerprint(engine->target_ckpt), a.name, a.description, ds_fingerprint(engine->draft_ckpt), b.name, b.description,
              engine->scheduling.shortlist, engine->threads, engine->params.kv == DS_KV_F32 ? "f32" : "f16", engine->params.weights == DS_WEIGHTS_F32 ? "f32" : "stored");
 }
 
