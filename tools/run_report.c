@@ -133,7 +133,7 @@ void ds_run_report_stats(const struct ds_run_report *report) {
                 per_second(stats->prompt_tokens, stats->prefill_seconds));
     ds_cli_note("answer       %zu tokens in %.3f s: %.1f tokens/s; ended by %s", report->answer->count, stats->decode_seconds,
                 per_second(report->answer->count, stats->decode_seconds), stop_name(report->stop));
-    if (!stats->drafted) return;
+    if (!info->draft_device || !stats->rounds) return; /* nothing drafted is told, too: it is what auto decided */
     ds_cli_note("speculation  %.2f tokens a round: %" PRIu64 " rounds, %" PRIu64 " drafted, %" PRIu64 " verified, %" PRIu64 " accepted",
                 tau(stats), stats->rounds, stats->drafted, stats->verified, stats->accepted);
     ds_cli_note("             %.3f s drafting, %.3f s verifying", stats->draft_seconds, stats->verify_seconds);
