@@ -59,7 +59,8 @@ struct ds_vk_device {
     struct ds_vk_pipeline *pipelines;
     uint32_t n_pipelines, pipeline_capacity;
     bool cache_changed;
-    struct ds_os_mutex *mutex; /* around what streams share: the queue, pipelines */
+    struct ds_os_mutex *mutex; /* around what streams share: the queue, pipelines, the list of them */
+    struct ds_stream *streams; /* all of them */
     struct ds_pool *pool;      /* packs weights; created with the first of them */
     unsigned threads;          /* of the pool; 0: one per processor */
     struct ds_stream *own;     /* for zeroing and the self-test; under own_mutex */
@@ -186,6 +187,7 @@ struct ds_vk_slot {
 
 struct ds_stream {
     struct ds_device *device;
+    struct ds_stream *next; /* of the device's streams */
     VkCommandPool pool;
     VkSemaphore timeline;
     uint64_t submitted; /* value that the last submission reaches */
@@ -206,6 +208,11 @@ static inline struct ds_vk_device *ds_vk_device_of(const struct ds_stream *strea
 ds_status ds_vk_stream_create(struct ds_device *device, struct ds_stream **out, struct ds_error *err);
 ds_status ds_vk_stream_sync(struct ds_stream *stream, struct ds_error *err);
 void ds_vk_stream_destroy(struct ds_stream *stream);
+/*
+ * Waits until no work that was handed to the device's streams is recorded or under way: before a buffer or a graph goes that it may use.
+ * Whoever destroys these is the one thread that uses their streams (ops/device.h).
+ */
+void ds_vk_settle(struct ds_vk_device *device);
 /* The recorder of the stream's open command buffer, opened if need be. */
 ds_status ds_vk_stream_recorder(struct ds_stream *stream, struct ds_vk_recorder **out, struct ds_error *err);
 /* Puts a recorded command buffer behind what is there. */

@@ -14,6 +14,7 @@ struct ds_device_graph {
 void ds_vk_graph_destroy(struct ds_device_graph *graph) {
     if (!graph) return;
     struct ds_vk_device *device = graph->device;
+    ds_vk_settle(device);
     if (graph->pool) device->api.DestroyCommandPool(device->handle, graph->pool, NULL);
     ds_vk_sets_destroy(device, &graph->sets);
     ds_vk_buffer_destroy(graph->scratch);

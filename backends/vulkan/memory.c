@@ -137,6 +137,7 @@ ds_status ds_vk_buffer_create(struct ds_device *base, uint64_t bytes, struct ds_
 void ds_vk_buffer_destroy(struct ds_buffer *base) {
     if (!base) return;
     struct ds_vk_buffer *buffer = (struct ds_vk_buffer *)base;
+    ds_vk_settle((struct ds_vk_device *)base->device);
     ds_vk_memory_destroy((struct ds_vk_device *)base->device, &buffer->memory);
     free(buffer);
 }

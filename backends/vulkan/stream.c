@@ -156,13 +156,39 @@ ds_status ds_vk_stream_create(struct ds_device *base, struct ds_stream **out, st
         ds_vk_stream_destroy(stream);
         return status;
     }
+    struct ds_vk_device *device = ds_vk_device_of(stream);
+    ds_os_mutex_lock(device->mutex);
+    stream->next = device->streams;
+    device->streams = stream;
+    ds_os_mutex_unlock(device->mutex);
     *out = stream;
     return DS_OK;
+}
+
+static void take_out(struct ds_stream *stream) {
+    struct ds_vk_device *device = ds_vk_device_of(stream);
+    ds_os_mutex_lock(device->mutex);
+    for (struct ds_stream **at = &device->streams; *at; at = &(*at)->next) {
+        if (*at != stream) continue;
+        *at = stream->next;
+        break;
+    }
+    ds_os_mutex_unlock(device->mutex);
+}
+
+void ds_vk_settle(struct ds_vk_device *device) {
+    struct ds_error err; /* what fails here fails again where the stream is used, and is told there */
+    ds_os_mutex_lock(device->mutex);
+    struct ds_stream *stream = device->streams;
+    ds_os_mutex_unlock(device->mutex);
+    for (; stream; stream = stream->next)
+        if (stream != device->own) (void)ds_vk_stream_sync(stream, &err); /* `own` waits for all that it does */
 }
 
 void ds_vk_stream_destroy(struct ds_stream *stream) {
     if (!stream) return;
     struct ds_vk_device *device = ds_vk_device_of(stream);
+    take_out(stream);
     struct ds_error err;
     if (stream->timeline && stream->pool) (void)ds_vk_stream_sync(stream, &err);
     for (uint32_t i = 0; i < DS_VK_SLOTS; i++) ds_vk_sets_destroy(device, &stream->slots[i].sets);

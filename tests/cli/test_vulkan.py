@@ -1,0 +1,52 @@
+"""Whole models on a Vulkan device, software included, say what they say on device cpu. Skipped where there is no such device."""
+import os
+import unittest
+
+from cli import DRAFTER, TARGET, CliTest, dspark, main
+
+MODULES = ["--modules", os.environ["DSPARK_VULKAN_MODULES"]]
+LENGTH = ["--tokens", "1,2,3", "-n", "24", "--ignore-eos", "--seed", "3"]
+
+
+def device_is_there():
+    return any(line.split()[:1] == ["vulkan:0"] for line in dspark("devices", *MODULES).out.splitlines())
+
+
+@unittest.skipUnless(device_is_there(), "no Vulkan device: install mesa-vulkan-drivers for one in software")
+class Vulkan(CliTest):
+    def expect_same(self, device, *options):
+        here = self.run_json("--device", "cpu", *LENGTH, *options)
+        there = self.run_json("--device", device, *MODULES, *LENGTH, *options)
+        self.assertEqual(there["device"], device)
+        self.assertEqual(there["tokens"], here["tokens"])
+        self.assertEqual(there["rounds"], here["rounds"])
+        return there
+
+    def test_a_greedy_answer_is_that_of_the_processor(self):
+        self.expect_same("vulkan:0", "--spec", "off")
+
+    def test_a_drafted_and_sampled_answer_is_that_of_the_processor(self):
+        self.expect_same("vulkan:0", "-d", DRAFTER, "--spec", "fixed:7", "--temp", "0.8", "--top-k", "40", "--top-p", "0.95")
+
+    def test_target_and_drafter_may_lie_on_different_devices(self):
+        drafted = ["-d", DRAFTER, "--spec", "fixed:3"]
+        result = self.expect_same("vulkan:0", *drafted, "--draft-device", "cpu")
+        self.assertEqual(result["draft_device"], "cpu")
+        back = self.run_json("--device", "cpu", "--draft-device", "vulkan:0", *MODULES, *LENGTH, *drafted)
+        self.assertEqual(back["tokens"], result["tokens"])
+
+    def test_the_validation_layer_has_nothing_to_say(self):
+        """It prints to standard output, where only the one object may be. Without the layer this shows less."""
+        layer = {"VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation", "VK_LAYER_ENABLES": "VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT"}
+        result = self.expect(0, "run", "-m", TARGET, "-d", DRAFTER, "--json", "--device", "vulkan:0", *MODULES, *LENGTH, "--spec", "fixed:7", env=layer)
+        self.assertEqual(len(result.json()["tokens"]), 24)
+        self.assertEqual(result.err, "")
+
+    def test_an_op_that_is_not_there_is_told_before_anything_is_generated(self):
+        for options in ["--repeat-penalty", "1.2"], ["-d", DRAFTER, "--temp", "0.8", "--sampling", "rejection"]:
+            self.expect(1, "run", "-m", TARGET, "--device", "vulkan:0", *MODULES, *LENGTH, *options,
+                        says="vulkan:0")
+
+
+if __name__ == "__main__":
+    main()
