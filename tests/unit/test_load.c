@@ -1,6 +1,6 @@
 /*
  * The scheduler over many sequences, in a simulator without a clock: steps are planned by the functions the engine plans them with (pace.h,
- * lengths.h), drafts are accepted by chance, and time is what a recorded table of a device says. `auto` is held against plain decoding and
+ * lengths.h), drafts are accepted by chance, and time is what a table modelled on a device says. `auto` is held against plain decoding and
  * against the best fixed length; LOAD_TABLE=1 prints what came out, and the throughput that arrivals find under a bound on the time per token.
  */
 #include "check.h"
