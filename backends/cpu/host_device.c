@@ -74,22 +74,16 @@ void ds_host_stream_destroy(struct ds_stream *stream) {
     free(stream);
 }
 
-static ds_status check_range(const char *what, const struct ds_slice *slice, uint64_t bytes, struct ds_error *err) {
-    if (slice->buffer && slice->offset <= slice->buffer->bytes && bytes <= slice->buffer->bytes - slice->offset) return DS_OK;
-    return ds_fail(err, DS_ERROR_ARGUMENT, "%s of %" PRIu64 " bytes at byte %" PRIu64 " of a buffer of %" PRIu64, what, bytes,
-                   slice->offset, slice->buffer ? slice->buffer->bytes : 0);
-}
-
 ds_status ds_host_write(struct ds_stream *stream, struct ds_slice to, const void *from, uint64_t bytes, struct ds_error *err) {
     (void)stream;
-    DS_TRY(check_range("write", &to, bytes, err));
+    DS_TRY(ds_slice_require("write", &to, bytes, err));
     if (bytes) memcpy(ds_host_at(&to), from, (size_t)bytes);
     return DS_OK;
 }
 
 ds_status ds_host_read(struct ds_stream *stream, struct ds_slice from, void *to, uint64_t bytes, struct ds_error *err) {
     (void)stream;
-    DS_TRY(check_range("read", &from, bytes, err));
+    DS_TRY(ds_slice_require("read", &from, bytes, err));
     if (bytes) memcpy(to, ds_host_at(&from), (size_t)bytes);
     return DS_OK;
 }
@@ -97,20 +91,15 @@ ds_status ds_host_read(struct ds_stream *stream, struct ds_slice from, void *to,
 ds_status ds_host_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes,
                        struct ds_error *err) {
     (void)stream;
-    DS_TRY(check_range("copy from", &from, bytes, err));
-    DS_TRY(check_range("copy to", &to, bytes, err));
+    DS_TRY(ds_slice_require("copy from", &from, bytes, err));
+    DS_TRY(ds_slice_require("copy to", &to, bytes, err));
     if (bytes) memmove(ds_host_at(&to), ds_host_at(&from), (size_t)bytes);
     return DS_OK;
 }
 
 ds_status ds_host_check_weight_rows(const struct ds_weight *weight, uint32_t first_row, uint32_t rows, uint64_t *row_bytes,
                                     struct ds_error *err) {
-    const bool inside = first_row <= weight->rows && rows <= weight->rows - first_row;
-    const bool whole = first_row % DS_WEIGHT_ROWS == 0 && (rows % DS_WEIGHT_ROWS == 0 || first_row + rows == weight->rows);
-    if (!inside || !whole)
-        return ds_fail(err, DS_ERROR_ARGUMENT,
-                       "weight_write of rows %u to %" PRIu64 " of %u: both ends must be multiples of %d or the last row",
-                       first_row, (uint64_t)first_row + rows, weight->rows, DS_WEIGHT_ROWS);
+    DS_TRY(ds_weight_require_rows(weight, first_row, rows, err));
     if (!ds_type_size(weight->type, 1, weight->cols, row_bytes))
         return ds_fail(err, DS_ERROR_ARGUMENT, "weight_write: %u columns are not whole blocks of %s", weight->cols,
                        ds_type_get(weight->type)->name);

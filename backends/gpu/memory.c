@@ -115,12 +115,6 @@ void ds_gpu_stream_destroy(struct ds_stream *stream) {
 
 /* --- transfers --- */
 
-static ds_status check_range(const char *what, const struct ds_slice *slice, uint64_t bytes, struct ds_error *err) {
-    if (slice->buffer && slice->offset <= slice->buffer->bytes && bytes <= slice->buffer->bytes - slice->offset) return DS_OK;
-    return ds_fail(err, DS_ERROR_ARGUMENT, "%s of %" PRIu64 " bytes at byte %" PRIu64 " of a buffer of %" PRIu64, what, bytes, slice->offset,
-                   slice->buffer ? slice->buffer->bytes : 0);
-}
-
 /* Moves on to the next slot of the ring and waits until it is free. */
 static gpuError_t next_slot(struct ds_stream *stream) {
     struct ds_gpu_staging *staging = &stream->staging;
@@ -142,7 +136,7 @@ static gpuError_t write_piece(struct ds_stream *stream, uint8_t *to, const uint8
 
 ds_status ds_gpu_write(struct ds_stream *stream, struct ds_slice to, const void *from, uint64_t bytes, struct ds_error *err) {
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
-    DS_TRY(check_range("write", &to, bytes, err));
+    DS_TRY(ds_slice_require("write", &to, bytes, err));
     DS_TRY(ds_gpu_enter(device, err));
     gpuError_t error = gpuSuccess;
     for (uint64_t done = 0; done < bytes && error == gpuSuccess;) {
@@ -164,7 +158,7 @@ ds_status ds_gpu_write(struct ds_stream *stream, struct ds_slice to, const void 
  */
 ds_status ds_gpu_read(struct ds_stream *stream, struct ds_slice from, void *to, uint64_t bytes, struct ds_error *err) {
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
-    DS_TRY(check_range("read", &from, bytes, err));
+    DS_TRY(ds_slice_require("read", &from, bytes, err));
     DS_TRY(ds_gpu_enter(device, err));
     const struct ds_gpu_staging *staging = &stream->staging;
     const bool behind = bytes <= DS_GPU_SLOT_BYTES - DS_MIN(staging->filled, (uint32_t)DS_GPU_SLOT_BYTES);
@@ -184,8 +178,8 @@ ds_status ds_gpu_read(struct ds_stream *stream, struct ds_slice from, void *to, 
 
 ds_status ds_gpu_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes, struct ds_error *err) {
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
-    DS_TRY(check_range("copy from", &from, bytes, err));
-    DS_TRY(check_range("copy to", &to, bytes, err));
+    DS_TRY(ds_slice_require("copy from", &from, bytes, err));
+    DS_TRY(ds_slice_require("copy to", &to, bytes, err));
     DS_TRY(ds_gpu_enter(device, err));
     const gpuError_t error = bytes ? gpuMemcpyAsync(data_of(&to), data_of(&from), (size_t)bytes, gpuDeviceToDevice, stream->handle) : gpuSuccess;
     return error == gpuSuccess ? DS_OK : ds_gpu_fail(device, error, "a copy", 0, err);

@@ -22,17 +22,21 @@ uint64_t ds_gpu_tile_bytes(ds_type type, uint32_t cols) {
 }
 
 uint64_t ds_gpu_matrix_bytes(ds_type type, uint32_t rows, uint32_t cols) {
+    return ds_gpu_bytes_in_tiles(type, rows, cols, ds_gpu_tile_bytes(type, cols));
+}
+
+uint64_t ds_gpu_bytes_in_tiles(ds_type type, uint32_t rows, uint32_t cols, uint64_t tile_bytes) {
     const bool known = type == DS_TYPE_F32 || type == DS_TYPE_F16 || type == DS_TYPE_BF16 || packs[type].low_bits != 0;
     uint64_t bytes;
     if (!known || rows == 0 || cols == 0 || cols > UINT32_MAX - DS_RUN || !ds_type_size(type, rows, cols, &bytes)) return 0;
     const uint64_t tiles = rows / DS_GPU_TILE + (rows % DS_GPU_TILE != 0);
-    if (!ds_mul_u64(tiles, ds_gpu_tile_bytes(type, cols), &bytes) || bytes > INT64_MAX) return 0;
+    if (!ds_mul_u64(tiles, tile_bytes, &bytes) || bytes > INT64_MAX) return 0;
     return DS_ALIGN_UP(bytes, (uint64_t)DS_ALIGN);
 }
 
 /* --- float types --- */
 
-static void pack_floats(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {
+void ds_gpu_pack_floats(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {
     const uint32_t size = ds_type_get(type)->bytes, each = DS_GPU_PIECE / size;
     memset(tile, 0, ds_gpu_float_tile_bytes(size, cols));
     for (uint32_t c = 0; c < cols; c += each) {
@@ -58,8 +62,7 @@ static int8_t level_of(uint8_t levels, uint32_t index) {
     return (int8_t)((index < 8 ? low : high) >> (index % 8 * 8));
 }
 
-/* q to u: shifted, or the index of the first level that equals it. */
-static void to_unsigned(struct ds_gpu_pack pack, const int8_t *q, uint8_t *u) {
+void ds_gpu_pack_unsigned(struct ds_gpu_pack pack, const int8_t q[DS_RUN], uint8_t u[DS_RUN]) {
     uint8_t index[256] = {0};
     for (uint32_t i = 16; pack.levels && i-- > 0;) index[(uint8_t)level_of(pack.levels, i)] = (uint8_t)i;
     for (int i = 0; i < DS_RUN; i++) u[i] = pack.levels ? index[(uint8_t)q[i]] : (uint8_t)(q[i] + pack.offset);
@@ -102,7 +105,7 @@ static void put_scales(ds_type type, struct ds_gpu_pack pack, const struct ds_un
 void ds_gpu_pack_tile(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {
     const struct ds_gpu_pack pack = packs[type];
     if (!pack.low_bits) {
-        pack_floats(type, cols, from, row_bytes, outputs, tile);
+        ds_gpu_pack_floats(type, cols, from, row_bytes, outputs, tile);
         return;
     }
     memset(tile, 0, ds_gpu_tile_bytes(type, cols)); /* scale 0 for outputs and inputs that do not exist */
@@ -111,7 +114,7 @@ void ds_gpu_pack_tile(ds_type type, uint32_t cols, const uint8_t *from, uint64_t
             struct ds_unpacked_run unpacked;
             uint8_t u[DS_RUN];
             ds_unpack_run(type, from + o * row_bytes, cols, run, &unpacked);
-            to_unsigned(pack, unpacked.q, u);
+            ds_gpu_pack_unsigned(pack, unpacked.q, u);
             put_plane(pack.low_bits, 0, o, u, tile);
             if (pack.high_bits) put_plane(pack.high_bits, pack.low_bits, o, u, tile + ds_gpu_high_at(pack));
             put_scales(type, pack, &unpacked, o, tile);

@@ -103,6 +103,13 @@ uint64_t ds_gpu_matrix_bytes(ds_type type, uint32_t rows, uint32_t cols);
 /* One tile from `outputs` (1 to 32) rows in file layout, row_bytes apart. */
 void ds_gpu_pack_tile(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile);
 
+/* What any layout in tiles of DS_GPU_TILE outputs needs: of a matrix, given its tiles' bytes; .. */
+uint64_t ds_gpu_bytes_in_tiles(ds_type type, uint32_t rows, uint32_t cols, uint64_t tile_bytes);
+/* .. a tile of a float type (one layout for all); .. */
+void ds_gpu_pack_floats(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile);
+/* .. and the unsigned weights of a run: q shifted, or the index of the first level that equals it. */
+void ds_gpu_pack_unsigned(struct ds_gpu_pack pack, const int8_t q[DS_RUN], uint8_t u[DS_RUN]);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+_Static_assert((int)DS_VK_TILE == (int)DS_GPU_TILE && (int)DS_VK_PIECE == (int)DS_GPU_PIECE, "tiles of floats are the same ones");
+
 static uint32_t plane_bytes(uint32_t bits) { return DS_RUN * DS_VK_TILE / 8 * bits; }
 static uint32_t d_bytes(struct ds_gpu_pack pack) { return (pack.groups ? 2 : 16) * DS_VK_TILE; }
 static uint32_t scale_at(struct ds_gpu_pack pack) { return plane_bytes(pack.low_bits + pack.high_bits); }
@@ -22,18 +24,10 @@ uint32_t ds_vk_run_bytes(ds_type type) {
 uint64_t ds_vk_tile_bytes(ds_type type, uint32_t cols) {
     const uint32_t run = ds_vk_run_bytes(type);
     if (run) return (uint64_t)((cols + DS_RUN - 1) / DS_RUN) * run;
-    const uint64_t row = (uint64_t)cols * ds_type_get(type)->bytes;
-    return DS_ALIGN_UP(row, (uint64_t)DS_VK_PIECE) * DS_VK_TILE;
+    return ds_gpu_float_tile_bytes(ds_type_get(type)->bytes, cols);
 }
 
-uint64_t ds_vk_matrix_bytes(ds_type type, uint32_t rows, uint32_t cols) {
-    const bool known = type == DS_TYPE_F32 || type == DS_TYPE_F16 || type == DS_TYPE_BF16 || ds_vk_run_bytes(type) != 0;
-    uint64_t bytes;
-    if (!known || rows == 0 || cols == 0 || cols > UINT32_MAX - DS_RUN || !ds_type_size(type, rows, cols, &bytes)) return 0;
-    const uint64_t tiles = rows / DS_VK_TILE + (rows % DS_VK_TILE != 0);
-    if (!ds_mul_u64(tiles, ds_vk_tile_bytes(type, cols), &bytes) || bytes > INT64_MAX) return 0;
-    return DS_ALIGN_UP(bytes, (uint64_t)DS_ALIGN);
-}
+uint64_t ds_vk_matrix_bytes(ds_type type, uint32_t rows, uint32_t cols) { return ds_gpu_bytes_in_tiles(type, rows, cols, ds_vk_tile_bytes(type, cols)); }
 
 void ds_vk_type_constants(ds_type type, uint32_t out[DS_VK_TYPE_CONSTANTS]) {
     const struct ds_gpu_pack pack = ds_gpu_pack_get(type);
@@ -42,40 +36,7 @@ void ds_vk_type_constants(ds_type type, uint32_t out[DS_VK_TYPE_CONSTANTS]) {
     memcpy(out, facts, sizeof facts);
 }
 
-/* --- float types --- */
-
-static void pack_floats(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {
-    const uint32_t size = ds_type_get(type)->bytes, each = DS_VK_PIECE / size;
-    memset(tile, 0, (size_t)ds_vk_tile_bytes(type, cols));
-    for (uint32_t c = 0; c < cols; c += each) {
-        const uint32_t n = DS_MIN(cols - c, each);
-        for (uint32_t o = 0; o < outputs; o++) {
-            uint8_t *const to = tile + ((uint64_t)(c / each) * DS_VK_TILE + o) * DS_VK_PIECE;
-            memcpy(to, from + o * row_bytes + (uint64_t)c * size, n * size);
-            for (uint32_t i = 0; type == DS_TYPE_BF16 && i < n; i++) {
-                uint16_t bits;
-                memcpy(&bits, to + 2 * i, 2);
-                bits = (uint16_t)ds_bf16_bounded(bits);
-                memcpy(to + 2 * i, &bits, 2);
-            }
-        }
-    }
-}
-
-/* --- block types --- */
-
-static int8_t level_of(uint8_t levels, uint32_t index) {
-    const uint64_t low = levels == DS_GPU_LEVELS_IQ4 ? DS_GPU_IQ4_LOW : DS_GPU_FP4_LOW;
-    const uint64_t high = levels == DS_GPU_LEVELS_IQ4 ? DS_GPU_IQ4_HIGH : DS_GPU_FP4_HIGH;
-    return (int8_t)((index < 8 ? low : high) >> (index % 8 * 8));
-}
-
-/* q to u: shifted, or the index of the first level that equals it. */
-static void to_unsigned(struct ds_gpu_pack pack, const int8_t *q, uint8_t *u) {
-    uint8_t index[256] = {0};
-    for (uint32_t i = 16; pack.levels && i-- > 0;) index[(uint8_t)level_of(pack.levels, i)] = (uint8_t)i;
-    for (int i = 0; i < DS_RUN; i++) u[i] = pack.levels ? index[(uint8_t)q[i]] : (uint8_t)(q[i] + pack.offset);
-}
+/* --- tiles --- */
 
 /* `bits` bits from bit `from` up. */
 static void put_plane(uint32_t bits, uint32_t from, uint32_t output, const uint8_t *u, uint8_t *plane) {
@@ -109,7 +70,7 @@ static void put_scales(ds_type type, struct ds_gpu_pack pack, const struct ds_un
 void ds_vk_pack_tile(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {
     const struct ds_gpu_pack pack = ds_gpu_pack_get(type);
     if (!pack.low_bits) {
-        pack_floats(type, cols, from, row_bytes, outputs, tile);
+        ds_gpu_pack_floats(type, cols, from, row_bytes, outputs, tile);
         return;
     }
     memset(tile, 0, (size_t)ds_vk_tile_bytes(type, cols)); /* scale 0 for outputs and inputs that do not exist */
@@ -118,7 +79,7 @@ void ds_vk_pack_tile(ds_type type, uint32_t cols, const uint8_t *from, uint64_t 
             struct ds_unpacked_run unpacked;
             uint8_t u[DS_RUN];
             ds_unpack_run(type, from + o * row_bytes, cols, run, &unpacked);
-            to_unsigned(pack, unpacked.q, u);
+            ds_gpu_pack_unsigned(pack, unpacked.q, u);
             put_plane(pack.low_bits, 0, o, u, tile);
             if (pack.high_bits) put_plane(pack.high_bits, pack.low_bits, o, u, tile + plane_bytes(pack.low_bits));
             put_scales(type, pack, &unpacked, o, tile);

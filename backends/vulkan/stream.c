@@ -3,7 +3,6 @@
 
 #include "base/os.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -202,12 +201,6 @@ void ds_vk_stream_destroy(struct ds_stream *stream) {
 
 /* --- transfers --- */
 
-static ds_status check_range(const char *what, const struct ds_slice *slice, uint64_t bytes, struct ds_error *err) {
-    if (slice->buffer && slice->offset <= slice->buffer->bytes && bytes <= slice->buffer->bytes - slice->offset) return DS_OK;
-    return ds_fail(err, DS_ERROR_ARGUMENT, "%s of %" PRIu64 " bytes at byte %" PRIu64 " of a buffer of %" PRIu64, what, bytes, slice->offset,
-                   slice->buffer ? slice->buffer->bytes : 0);
-}
-
 /* Nothing of the stream is recorded or under way: the host may write where the device reads. */
 static bool idle(struct ds_stream *stream) {
     struct ds_vk_device *device = ds_vk_device_of(stream);
@@ -233,7 +226,7 @@ static ds_status make_room(struct ds_stream *stream, uint64_t left, struct ds_er
 }
 
 ds_status ds_vk_write(struct ds_stream *stream, struct ds_slice to, const void *from, uint64_t bytes, struct ds_error *err) {
-    DS_TRY(check_range("write", &to, bytes, err));
+    DS_TRY(ds_slice_require("write", &to, bytes, err));
     if (bytes == 0) return DS_OK;
     struct ds_vk_device *device = ds_vk_device_of(stream);
     const struct ds_vk_memory *memory = &ds_vk_buffer_of(&to)->memory;
@@ -260,7 +253,7 @@ ds_status ds_vk_write(struct ds_stream *stream, struct ds_slice to, const void *
 }
 
 ds_status ds_vk_read(struct ds_stream *stream, struct ds_slice from, void *to, uint64_t bytes, struct ds_error *err) {
-    DS_TRY(check_range("read", &from, bytes, err));
+    DS_TRY(ds_slice_require("read", &from, bytes, err));
     struct ds_vk_device *device = ds_vk_device_of(stream);
     const struct ds_vk_memory *memory = &ds_vk_buffer_of(&from)->memory;
     const uint64_t room = (uint64_t)DS_VK_PARTS * DS_VK_PART_BYTES;
@@ -285,8 +278,8 @@ ds_status ds_vk_read(struct ds_stream *stream, struct ds_slice from, void *to, u
 }
 
 ds_status ds_vk_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes, struct ds_error *err) {
-    DS_TRY(check_range("copy from", &from, bytes, err));
-    DS_TRY(check_range("copy to", &to, bytes, err));
+    DS_TRY(ds_slice_require("copy from", &from, bytes, err));
+    DS_TRY(ds_slice_require("copy to", &to, bytes, err));
     if (bytes == 0) return DS_OK;
     struct ds_vk_recorder *recorder;
     DS_TRY(ds_vk_stream_recorder(stream, &recorder, err));

@@ -115,3 +115,9 @@ ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32
     DS_TRY(model->arch->load(model, loader, err));
     return refuse_unused(model, loader, err);
 }
+
+bool ds_model_stops_at(const struct ds_model *model, int32_t token) {
+    for (uint32_t i = 0; i < model->n_stops; i++)
+        if (model->stop_ids[i] == token) return true;
+    return false;
+}

@@ -112,6 +112,8 @@ void ds_model_close(struct ds_model *model); /* accepts NULL */
 /* Asks for all weights and for rope tables of `positions` rows. */
 ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err);
 
+bool ds_model_stops_at(const struct ds_model *model, int32_t token);
+
 /* What files hold besides the weights: tables that are computed, copies of the embedding where it is the head, eyes and ears. */
 bool ds_model_is_spare(const char *name);
 

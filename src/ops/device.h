@@ -94,6 +94,12 @@ struct ds_device {
     const struct ds_device_fns *fns;
 };
 
+/* DS_ERROR_ARGUMENT unless `bytes` of the slice lie in its buffer; `what` is done with them. For backends: write, read, copy. */
+ds_status ds_slice_require(const char *what, const struct ds_slice *slice, uint64_t bytes, struct ds_error *err);
+
+/* DS_ERROR_ARGUMENT for rows that weight_write does not take. For backends. */
+ds_status ds_weight_require_rows(const struct ds_weight *weight, uint32_t first_row, uint32_t rows, struct ds_error *err);
+
 /* Gives a buffer back, wherever it lies; nothing happens to NULL. */
 static inline void ds_buffer_drop(struct ds_buffer **buffer) {
     if (*buffer) (*buffer)->device->fns->buffer_destroy(*buffer);

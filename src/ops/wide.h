@@ -43,7 +43,6 @@ DS_WIDE_FN struct ds_wide ds_wide_sub(struct ds_wide a, struct ds_wide b) {
 }
 
 DS_WIDE_FN bool ds_wide_less(struct ds_wide a, struct ds_wide b) { return a.high < b.high || (a.high == b.high && a.low < b.low); }
-DS_WIDE_FN bool ds_wide_is_zero(struct ds_wide a) { return (a.high | a.low) == 0; }
 
 /* floor(fraction * a / 2^64): below a, unless that is 0. */
 DS_WIDE_FN struct ds_wide ds_wide_share(uint64_t fraction, struct ds_wide a) {

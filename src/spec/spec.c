@@ -42,12 +42,6 @@ static bool is_last_chunk(const struct ds_turn *t) { return t->sequence->compute
 
 /* --- drafting --- */
 
-static bool is_stop(const struct ds_model *model, ds_token token) {
-    for (uint32_t i = 0; i < model->n_stops; i++)
-        if (model->stop_ids[i] == token) return true;
-    return false;
-}
-
 /* The s-th block of the drafter's pass. */
 static void read_block(const struct ds_spec *spec, uint32_t s, uint32_t slots, struct ds_round_result *r) {
     const struct ds_drafter *d = spec->drafter;
@@ -56,7 +50,7 @@ static void read_block(const struct ds_spec *spec, uint32_t s, uint32_t slots, s
         const ds_token token = ds_drafter_token(d, s, k);
         if (token < 0) break;
         r->draft[r->n_draft++] = token;
-        if (d->model->arch->steps && is_stop(spec->target->model, token)) break;
+        if (d->model->arch->steps && ds_model_stops_at(spec->target->model, token)) break;
     }
     for (uint32_t k = 0; k < r->n_draft; k++) r->confidence[k] = DS_CONFIDENCE_UNKNOWN;
     if (!d->model->has_confidence) return;
