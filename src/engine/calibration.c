@@ -8,29 +8,10 @@
 #include "dspark_dev.h"
 #include "spec/sts.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_BYTES = 1 << 16 };
-static const char FORMAT[] = "dspark-sts-1";
-
-char *ds_path_beside(const struct ds_ckpt *ckpt, const char *name) {
-    const char *path = ds_ckpt_path(ckpt);
-    if (ds_os_path_kind(path) == DS_PATH_FOLDER) return ds_os_join(path, name);
-    char *text = malloc(strlen(path) + strlen(name) + 2);
-    if (text) strcat(strcat(strcpy(text, path), "."), name);
-    return text;
-}
-
-static void print_of(const ds_engine *engine, char text[17]) { snprintf(text, 17, "%016" PRIx64, ds_fingerprint(engine->draft_ckpt)); }
-
 /* --- reading --- */
-
-static const char *text_of(const json_t *root, const char *name) {
-    const char *text = json_string_value(json_object_get(root, name));
-    return text ? text : "";
-}
 
 static ds_status read_temperatures(const json_t *root, const struct ds_draft_model *draft, float *out, struct ds_error *err) {
     static const double least = 0.05, most = 20;
@@ -46,43 +27,19 @@ static ds_status read_temperatures(const json_t *root, const struct ds_draft_mod
     return DS_OK;
 }
 
-static ds_status read_calibration(const ds_engine *engine, const json_t *root, float *out, struct ds_error *err) {
-    char mine[17];
-    print_of(engine, mine);
-    if (strcmp(text_of(root, "format"), FORMAT) != 0) return ds_fail(err, DS_ERROR_FORMAT, "expected a calibration with format \"%s\"", FORMAT);
-    if (strcmp(text_of(root, "drafter"), mine) != 0)
-        return ds_fail(err, DS_ERROR_MISMATCH, "it was made for another drafter than %s (whose fingerprint is %s)", ds_ckpt_path(engine->draft_ckpt), mine);
-    return read_temperatures(root, engine->draft_model, out, err);
+static ds_status use(ds_engine *engine, const json_t *root, struct ds_error *err) {
+    float *temperature = malloc(engine->draft_model->block_size * sizeof *temperature);
+    if (!temperature) return ds_fail_memory(err, engine->draft_model->block_size * sizeof *temperature, "a calibration");
+    const ds_status status = read_temperatures(root, engine->draft_model, temperature, err);
+    if (status == DS_OK) engine->scheduling.temperature = temperature;
+    else free(temperature);
+    return status;
 }
 
-static ds_status load(const ds_engine *engine, const char *path, float *out, struct ds_error *err) {
-    json_t *root;
-    DS_TRY(ds_json_read_file(path, MOST_BYTES, &root, err));
-    const ds_status status = read_calibration(engine, root, out, err);
-    json_decref(root);
-    return status == DS_OK ? DS_OK : ds_fail_context(err, "%s", path);
-}
+static const struct ds_beside calibration = {.what = "calibration", .name = "calibration.json", .format = "dspark-sts-1", .most_bytes = 1 << 16, .use = use};
 
 ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err) {
-    if (!engine->draft_model || !engine->draft_model->has_confidence) return DS_OK;
-    char *path = ds_path_beside(engine->draft_ckpt, "calibration.json");
-    float *temperature = malloc(engine->draft_model->block_size * sizeof *temperature);
-    ds_status status = path && temperature ? DS_OK : ds_fail_memory(err, MOST_BYTES, "a calibration");
-    struct ds_error why;
-    if (status == DS_OK && ds_os_path_kind(path) != DS_PATH_MISSING) {
-        if (load(engine, path, temperature, &why) == DS_OK) {
-            engine->scheduling.temperature = temperature;
-            temperature = NULL;
-        } else if (why.status == DS_ERROR_MEMORY) {
-            *err = why;
-            status = why.status;
-        } else {
-            ds_logf(&engine->log, DS_LOG_WARNING, "the calibration is not used: %s; make another with `dspark calibrate`, or remove it", why.message);
-        }
-    }
-    free(temperature);
-    free(path);
-    return status;
+    return engine->draft_model && engine->draft_model->has_confidence ? ds_beside_open(engine, &calibration, err) : DS_OK;
 }
 
 /* --- collecting and fitting --- */
@@ -164,25 +121,12 @@ ds_status ds_dev_calibration_quality(const ds_dev_outcomes *o, const float *temp
 
 /* --- writing --- */
 
-static json_t *make_json(const ds_engine *engine, const float *temperatures, uint64_t rounds) {
-    char mine[17];
-    print_of(engine, mine);
-    json_t *list = json_array();
-    for (uint32_t k = 0; list && k < engine->draft_model->block_size; k++) json_array_append_new(list, json_real((double)temperatures[k]));
-    return json_pack("{sssssosI}", "format", FORMAT, "drafter", mine, "temperatures", list, "rounds", (json_int_t)rounds);
-}
-
 ds_status ds_dev_calibration_save(const ds_engine *engine, const float *temperatures, uint64_t rounds, char **path, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     *path = NULL;
     if (!engine->draft_model || !engine->draft_model->has_confidence) return ds_fail(err, DS_ERROR_UNSUPPORTED, "there is no drafter with a confidence head");
-    char *name = ds_path_beside(engine->draft_ckpt, "calibration.json");
-    json_t *root = make_json(engine, temperatures, rounds);
-    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
-    const ds_status status = name && text ? ds_write_text_file(name, text, err) : ds_fail_memory(err, MOST_BYTES, "a calibration");
-    free(text);
-    json_decref(root);
-    if (status == DS_OK) *path = name;
-    else free(name);
-    return status;
+    json_t *list = json_array();
+    for (uint32_t k = 0; list && k < engine->draft_model->block_size; k++) json_array_append_new(list, json_real((double)temperatures[k]));
+    json_t *members = json_pack("{sosI}", "temperatures", list, "rounds", (json_int_t)rounds);
+    return ds_beside_save(engine, &calibration, members, JSON_INDENT(1), path, err);
 }

@@ -346,11 +346,7 @@ void ds_engine_get_info(const ds_engine *engine, ds_engine_info *info) {
     memcpy(info, &full, DS_MIN(info->size, sizeof full));
 }
 
-bool ds_is_stop_token(const ds_engine *engine, ds_token token) {
-    for (uint32_t i = 0; i < engine->model->n_stops; i++)
-        if (engine->model->stop_ids[i] == token) return true;
-    return false;
-}
+bool ds_is_stop_token(const ds_engine *engine, ds_token token) { return ds_model_stops_at(engine->model, token); }
 
 ds_status ds_devices(const char *modules, void (*fn)(void *user, const ds_device_info *info), void *user, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);

@@ -154,8 +154,17 @@ struct json_t *ds_learned_to_json(const ds_engine *engine);
 bool ds_learned_from_json(const ds_engine *engine, const struct json_t *root, struct ds_pace_learned *learned);
 enum ds_confidence_source ds_confidence_source_of(const ds_engine *engine);
 
-/* NAME in the checkpoint's folder, or FILE.NAME beside its file; malloc'ed, NULL: memory is out. */
-char *ds_path_beside(const struct ds_ckpt *ckpt, const char *name);
+/* A kind of file that lies beside the drafter (beside.c): NAME in its folder, or FILE.NAME beside its file. */
+struct ds_beside {
+    const char *what, *name, *format; /* in messages; of the file; its member "format" */
+    size_t most_bytes;
+    /* Takes what the file of this format, made for this drafter, says. */
+    ds_status (*use)(ds_engine *engine, const struct json_t *root, struct ds_error *err);
+};
+/* Nothing where there is no such file; one that does not fit is refused with a warning, and only memory that is out is an error. */
+ds_status ds_beside_open(ds_engine *engine, const struct ds_beside *kind, struct ds_error *err);
+/* Takes over `members` (NULL: memory is out); `flags` of json_dumps. *path: where it went, malloc'ed. */
+ds_status ds_beside_save(const ds_engine *engine, const struct ds_beside *kind, struct json_t *members, size_t flags, char **path, struct ds_error *err);
 
 /* Reads the calibration beside the drafter, if there is one; what does not fit is refused with a warning. */
 ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err);
