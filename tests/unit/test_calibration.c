@@ -1,23 +1,12 @@
 /* The calibration beside a drafter: used when it is the drafter's, refused with a reason when it is not, and never a change of tokens. */
-#include "streams.h"
+#include "linked_drafter.h"
 
 #include "engine/engine_internal.h"
 #include "ops/numerics.h"
 
-#include <unistd.h>
-
-static char *folder; /* a copy of the drafter, by links */
-
-static int make_drafter(void **state) {
+static int make_calibrated(void **state) {
     (void)state;
-    static const char *const names[] = {"config.json", "model.safetensors"};
-    folder = check_make_folder();
-    for (size_t i = 0; i < DS_COUNT(names); i++) {
-        char *from = ds_os_join(PAIR_DRAFTER, names[i]), *to = ds_os_join(folder, names[i]);
-        assert_int_equal(symlink(from, to), 0);
-        free(from);
-        free(to);
-    }
+    make_drafter("dspark");
     return 0;
 }
 
@@ -25,23 +14,6 @@ static int remove_drafter(void **state) {
     (void)state;
     check_remove_folder(folder);
     return 0;
-}
-
-static char warning[1024];
-static void keep_warning(void *user, ds_log_level level, const char *message) {
-    (void)user;
-    if (level == DS_LOG_WARNING) snprintf(warning, sizeof warning, "%s", message);
-}
-
-static ds_engine *open_pair(void) {
-    ds_engine_params params = ds_engine_defaults();
-    params.target = PAIR_TARGET;
-    params.drafter = folder;
-    params.context = 256;
-    params.threads = 1;
-    params.log = keep_warning;
-    warning[0] = '\0';
-    return open_engine(&params);
 }
 
 struct first_round {
@@ -161,5 +133,5 @@ int main(void) {
         cmocka_unit_test(what_is_no_calibration_of_this_drafter_is_refused_with_a_reason),
         cmocka_unit_test(outcomes_of_real_rounds_can_be_fitted),
     };
-    return cmocka_run_group_tests_name("calibration", tests, make_drafter, remove_drafter);
+    return cmocka_run_group_tests_name("calibration", tests, make_calibrated, remove_drafter);
 }

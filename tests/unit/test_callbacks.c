@@ -1,35 +1,9 @@
 /* Callbacks: a bias is obeyed and changes nothing else, and what is called from within a callback works or is refused. */
-#include "streams.h"
+#include "pair_engines.h"
 
 #include <math.h>
 
-static ds_engine *engine, *alone;
-static ds_token *prompt;
-static size_t prompt_count;
-
-enum { VOCABULARY = 4096, MOST = 40 };
-
-static int open_engines(void **state) {
-    (void)state;
-    ds_engine_params params = ds_engine_defaults();
-    params.target = PAIR_TARGET;
-    params.context = 256;
-    params.max_sessions = 2;
-    params.threads = 1;
-    alone = open_engine(&params);
-    params.drafter = PAIR_DRAFTER;
-    engine = open_engine(&params);
-    prompt = prompt_tokens(engine, example_prompt, &prompt_count);
-    return 0;
-}
-
-static int close_engines(void **state) {
-    (void)state;
-    ds_free(prompt);
-    ds_engine_destroy(engine);
-    ds_engine_destroy(alone);
-    return 0;
-}
+enum { MOST = 40 };
 
 /* A host's side of a bias: it sees the session and the drafts behind it. */
 struct host {

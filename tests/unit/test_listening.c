@@ -2,7 +2,7 @@
  * What a session listens for: stop strings, met across the borders of tokens and of rounds, and log-probabilities. Both are the same with and
  * without a drafter.
  */
-#include "streams.h"
+#include "pair_engines.h"
 
 #include "text/stops.h"
 
@@ -86,40 +86,7 @@ static void empty_long_and_malformed_stop_strings_are_refused(void **state) {
 
 /* --- sessions --- */
 
-static ds_engine *engine, *alone;
-static ds_token *prompt;
-static size_t prompt_count;
-
-enum { VOCABULARY = 4096, MOST = 60, TOP = 5 };
-
-static int open_engines(void **state) {
-    (void)state;
-    ds_engine_params params = ds_engine_defaults();
-    params.target = PAIR_TARGET;
-    params.context = 256;
-    params.threads = 1;
-    alone = open_engine(&params);
-    params.drafter = PAIR_DRAFTER;
-    engine = open_engine(&params);
-    prompt = prompt_tokens(engine, example_prompt, &prompt_count);
-    return 0;
-}
-
-static int close_engines(void **state) {
-    (void)state;
-    ds_free(prompt);
-    ds_engine_destroy(engine);
-    ds_engine_destroy(alone);
-    return 0;
-}
-
-static ds_session_params with(float temperature, uint32_t length) {
-    ds_session_params params = ds_session_defaults();
-    params.sampling = (ds_sampling){.temperature = temperature, .seed = 3};
-    params.spec = length ? DS_SPEC_FIXED : DS_SPEC_OFF;
-    params.spec_length = length;
-    return params;
-}
+enum { MOST = 60, TOP = 5 };
 
 static char *text_of(const ds_token *tokens, size_t count) {
     char *text;
@@ -132,7 +99,7 @@ static char *text_of(const ds_token *tokens, size_t count) {
 /* Any three characters in the middle of an answer as a stop string: the sequence ends with the token that completes them. */
 static void a_session_ends_with_the_token_that_completes_a_stop_string(void **state) {
     (void)state;
-    ds_session_params params = with(0, 0);
+    ds_session_params params = params_with(0, 0);
     ds_session *session = new_session(alone, &params);
     append(session, prompt, prompt_count);
     generate(session, MOST);
@@ -153,7 +120,7 @@ static void a_session_ends_with_the_token_that_completes_a_stop_string(void **st
             if (reached) break;
         }
         for (uint32_t length = 0; length <= 7; length += 7) {
-            params = with(0, length);
+            params = params_with(0, length);
             params.stops = stops;
             params.n_stops = 2;
             session = new_session(length ? engine : alone, &params);
@@ -192,13 +159,13 @@ static void a_session_refuses_bad_stop_strings_and_too_many_logprobs(void **stat
     (void)state;
     struct ds_error err;
     ds_session *session;
-    ds_session_params params = with(0, 0);
+    ds_session_params params = params_with(0, 0);
     const char *const stops[] = {""};
     params.stops = stops;
     params.n_stops = 1;
     assert_int_equal(ds_session_create(alone, &params, &session, &err), DS_ERROR_ARGUMENT);
     check_contains(err.message, "stop string 0 is empty");
-    params = with(0, 0);
+    params = params_with(0, 0);
     params.logprobs = 5;
     assert_int_equal(ds_session_create(alone, &params, &session, &err), DS_ERROR_ARGUMENT);
     check_contains(err.message, "logprobs is 5, but logprobs_fn is NULL");
@@ -235,9 +202,9 @@ static void logprobs_are_those_of_the_logits_in_double_precision(void **state) {
     (void)state;
     static struct told told;
     static float logits[VOCABULARY];
-    const struct stream stream = listen_to(alone, with(0.8f, 0), &told);
+    const struct stream stream = listen_to(alone, params_with(0.8f, 0), &told);
     assert_int_equal(told.count, MOST);
-    ds_session_params params = with(0, 0);
+    ds_session_params params = params_with(0, 0);
     ds_session *session = new_session(alone, &params);
     append(session, stream.tokens, prompt_count);
     struct ds_error err;
@@ -264,7 +231,7 @@ static void logprobs_are_the_same_bits_with_and_without_a_drafter(void **state) 
     static struct told told, drafted;
     const ds_logit_bias bias = {13, 3};
     for (int penalised = 0; penalised < 2; penalised++) {
-        ds_session_params params = with(0.8f, 7);
+        ds_session_params params = params_with(0.8f, 7);
         if (penalised) params.penalties.repetition = 1.3f;
         params.logit_bias = &bias;
         params.n_logit_bias = (size_t)penalised;

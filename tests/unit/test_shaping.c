@@ -2,44 +2,15 @@
  * What a session asks of its tokens beyond plain sampling: penalties, biases of single tokens, rejection sampling. The same stream with and
  * without a drafter; what is out of range is refused.
  */
-#include "streams.h"
+#include "pair_engines.h"
 
 #include <math.h>
 
-static ds_engine *engine, *alone;
-static ds_token *prompt;
-static size_t prompt_count;
-
-enum { VOCABULARY = 4096, MOST = 40, BLOCK = 7 };
-
-static int open_engines(void **state) {
-    (void)state;
-    ds_engine_params params = ds_engine_defaults();
-    params.target = PAIR_TARGET;
-    params.context = 256;
-    params.max_sessions = 2;
-    params.threads = 1;
-    alone = open_engine(&params);
-    params.drafter = PAIR_DRAFTER;
-    engine = open_engine(&params);
-    prompt = prompt_tokens(engine, example_prompt, &prompt_count);
-    return 0;
-}
-
-static int close_engines(void **state) {
-    (void)state;
-    ds_free(prompt);
-    ds_engine_destroy(engine);
-    ds_engine_destroy(alone);
-    return 0;
-}
+enum { MOST = 40, BLOCK = 7 };
 
 static ds_session_params with(float temperature, uint32_t length) {
-    ds_session_params params = ds_session_defaults();
-    params.sampling = (ds_sampling){.temperature = temperature, .seed = 3};
+    ds_session_params params = params_with(temperature, length);
     params.ignore_stop = true;
-    params.spec = length ? DS_SPEC_FIXED : DS_SPEC_OFF;
-    params.spec_length = length;
     return params;
 }
 
