@@ -107,8 +107,15 @@ struct ds_slice check_order(struct check *c, uint32_t n, uint32_t limit);
 /* A cache of `sequences` x `pages_each` pages in random order, some pages spare. Its contents are the caller's. */
 struct ds_paging check_paging(struct check *c, uint32_t sequences, uint32_t pages_each, uint32_t rows,
                               const int32_t *row_sequence, const int32_t *positions);
+/* The same for rows that go round the sequences, each sequence's first at position `from`; row 3 has no position. *pages: of the cache. */
+struct ds_paging check_paging_round(struct check *c, uint32_t sequences, uint32_t from, uint32_t rows, uint32_t *pages);
 uint32_t check_pages(uint32_t sequences, uint32_t pages_each); /* that such a cache has */
 uint32_t check_page_of(const struct check *c, const struct ds_paging *paging, uint32_t sequence, uint32_t position);
+
+/* Draws row r of a case as `way` says: random numbers, a stream, and for two rows of three a row of biases. */
+struct ds_sample_row check_draw(struct check *c, const struct ds_sample_row *way, uint32_t r, uint32_t bias_rows);
+/* Biases [bias_rows, vocabulary] of which every third forbids; `first`: all of row 0. */
+struct ds_slice check_biases(struct check *c, uint32_t bias_rows, uint32_t vocabulary, bool first);
 
 uint32_t check_random(struct check *c);
 uint32_t check_below(struct check *c, uint32_t limit);

@@ -11,13 +11,9 @@ static void store(struct check *c, const struct shape *s, enum fill fill) {
                     s->kv_heads, s->head_dim, s->n_rot, s->neox ? ", neox" : "", s->q_norm ? ", q norm" : "", s->k_norm ? ", k norm" : "", s->sequences,
                     s->from, fill_name(fill)))
         return;
-    int32_t sequence[64], positions[64];
-    for (uint32_t r = 0; r < s->rows; r++) {
-        sequence[r] = (int32_t)(r % s->sequences);
-        positions[r] = (int32_t)(s->from + r / s->sequences);
-        if (r == 3) positions[r] = -1;
-    }
-    const uint32_t pages_each = (s->from + s->rows) / DS_PAGE + 1, pages = check_pages(s->sequences, pages_each), cols = s->kv_heads * s->head_dim;
+    uint32_t pages;
+    const struct ds_paging paging = check_paging_round(c, s->sequences, s->from, s->rows, &pages);
+    const uint32_t cols = s->kv_heads * s->head_dim;
     const uint64_t bytes = (uint64_t)pages * cols * DS_PAGE * (s->f16 ? 2 : 4);
     struct ds_op_heads *p = &c->params.heads;
     *p = (struct ds_op_heads){
@@ -27,7 +23,7 @@ static void store(struct check *c, const struct shape *s, enum fill fill) {
         .table_positions = POSITIONS,
         .kv = {.k = check_block(c, bytes, NULL), .v = check_block(c, bytes, NULL), .f16 = s->f16, .pages = pages, .kv_heads = s->kv_heads,
                .head_dim = s->head_dim},
-        .paging = check_paging(c, s->sequences, pages_each, s->rows, sequence, positions)};
+        .paging = paging};
     if (s->heads) p->q = check_view(c, DS_ELEM_F32, s->rows, s->heads * s->head_dim, fill);
     if (s->q_norm) p->q_norm = check_floats(c, s->head_dim, FILL_NORMAL);
     if (s->k_norm) p->k_norm = check_floats(c, s->head_dim, FILL_NORMAL);

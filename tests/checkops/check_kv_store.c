@@ -9,13 +9,8 @@ static void store(struct check *c, const struct shape *s, enum fill fill) {
     if (!check_case(c, "%s, %u rows, %u heads of %u, %u sequences from position %u, %s", s->f16 ? "f16" : "f32", s->rows,
                     s->kv_heads, s->head_dim, s->sequences, s->from, fill_name(fill)))
         return;
-    int32_t sequence[64], positions[64];
-    for (uint32_t r = 0; r < s->rows; r++) {
-        sequence[r] = (int32_t)(r % s->sequences);
-        positions[r] = (int32_t)(s->from + r / s->sequences);
-        if (r == 3) positions[r] = -1;
-    }
-    const uint32_t pages_each = (s->from + s->rows) / DS_PAGE + 1, pages = check_pages(s->sequences, pages_each);
+    uint32_t pages;
+    const struct ds_paging paging = check_paging_round(c, s->sequences, s->from, s->rows, &pages);
     const uint64_t bytes = (uint64_t)pages * s->kv_heads * s->head_dim * DS_PAGE * (s->f16 ? 2 : 4);
     c->params.kv_store = (struct ds_op_kv_store){
         .k = check_view(c, DS_ELEM_F32, s->rows, s->kv_heads * s->head_dim, fill),
@@ -26,7 +21,7 @@ static void store(struct check *c, const struct shape *s, enum fill fill) {
                .pages = pages,
                .kv_heads = s->kv_heads,
                .head_dim = s->head_dim},
-        .paging = check_paging(c, s->sequences, pages_each, s->rows, sequence, positions),
+        .paging = paging,
     };
     check_run(c, s->rows);
 }

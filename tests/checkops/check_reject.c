@@ -25,12 +25,7 @@ static struct ds_slice rows_of(struct check *c, uint32_t rows, uint32_t vocabula
     const struct ds_slice at = check_block(c, rows * sizeof *how, &how);
     const float *drafted = check_at(&c->params.reject.drafted.at);
     for (uint32_t r = 0; r < rows; r++) {
-        how[r] = ways[(first + r) % DS_COUNT(ways)];
-        how[r].seed_low = check_random(c);
-        how[r].seed_high = check_random(c);
-        how[r].position = check_below(c, 100000);
-        how[r].stream = r;
-        how[r].bias_row = bias_rows > 0 && r % 3 != 2 ? (int32_t)(r % bias_rows) : -1;
+        how[r] = check_draw(c, &ways[(first + r) % DS_COUNT(ways)], r, bias_rows);
         how[r].draft_row = trouble == SAME ? r : check_below(c, rows);
         how[r].draft = (int32_t)check_below(c, vocabulary);
         const float *row = drafted + (uint64_t)how[r].draft_row * c->params.reject.drafted.stride;
@@ -68,12 +63,7 @@ static void reject(struct check *c, uint32_t rows, uint32_t vocabulary, uint32_t
         if (trouble == NOT_FINITE) spoil(c, &p->drafted, 2);
     }
     p->rows = rows_of(c, rows, vocabulary, first, p->bias_rows, trouble);
-    if (p->bias_rows) {
-        p->bias = check_floats(c, p->bias_rows * vocabulary, FILL_NORMAL);
-        float *bias = check_at(&p->bias);
-        for (uint32_t i = 0; i < p->bias_rows * vocabulary; i++)
-            if (i < vocabulary || check_below(c, 3) == 0) bias[i] = ds_float(DS_NUM_INF | DS_NUM_SIGN); /* all of row 0 */
-    }
+    if (p->bias_rows) p->bias = check_biases(c, p->bias_rows, vocabulary, true);
     p->tokens = check_indices(c, rows, vocabulary);
     if (first % 2 == 0) p->flags = check_indices(c, rows, 8);
     check_run(c, rows);

@@ -22,14 +22,7 @@ enum trouble { NONE, TIES, BIAS, FORBIDDEN, NOT_FINITE, TROUBLE_COUNT };
 static struct ds_slice rows_of(struct check *c, uint32_t rows, uint32_t first, uint32_t bias_rows) {
     struct ds_sample_row *how;
     const struct ds_slice at = check_block(c, rows * sizeof *how, &how);
-    for (uint32_t r = 0; r < rows; r++) {
-        how[r] = ways[(first + r) % DS_COUNT(ways)];
-        how[r].seed_low = check_random(c);
-        how[r].seed_high = check_random(c);
-        how[r].position = check_below(c, 100000);
-        how[r].stream = r;
-        how[r].bias_row = bias_rows > 0 && r % 3 != 2 ? (int32_t)(r % bias_rows) : -1;
-    }
+    for (uint32_t r = 0; r < rows; r++) how[r] = check_draw(c, &ways[(first + r) % DS_COUNT(ways)], r, bias_rows);
     return at;
 }
 
@@ -43,14 +36,6 @@ static void trouble_logits(struct check *c, const struct ds_view *logits, enum t
     }
 }
 
-static struct ds_slice biases(struct check *c, uint32_t bias_rows, uint32_t vocabulary, enum trouble trouble) {
-    const struct ds_slice at = check_floats(c, bias_rows * vocabulary, FILL_NORMAL);
-    float *bias = check_at(&at);
-    for (uint32_t i = 0; i < bias_rows * vocabulary; i++)
-        if ((trouble == FORBIDDEN && i < vocabulary) || check_below(c, 3) == 0) bias[i] = ds_float(DS_NUM_INF | DS_NUM_SIGN);
-    return at;
-}
-
 static void sample(struct check *c, uint32_t rows, uint32_t vocabulary, uint32_t first, enum trouble trouble) {
     static const char *const troubles[TROUBLE_COUNT] = {"", ", ties", ", bias", ", a row forbidden", ", not all finite"};
     if (!check_case(c, "%u rows of %u, settings from %u%s", rows, vocabulary, first, troubles[trouble])) return;
@@ -60,7 +45,7 @@ static void sample(struct check *c, uint32_t rows, uint32_t vocabulary, uint32_t
     p->logits = check_view(c, DS_ELEM_F32, rows, vocabulary, trouble == TIES ? FILL_INTEGERS : FILL_NORMAL);
     trouble_logits(c, &p->logits, trouble);
     p->rows = rows_of(c, rows, first, p->bias_rows);
-    if (p->bias_rows) p->bias = biases(c, p->bias_rows, vocabulary, trouble);
+    if (p->bias_rows) p->bias = check_biases(c, p->bias_rows, vocabulary, trouble == FORBIDDEN);
     p->tokens = check_block(c, (uint64_t)rows * 4, NULL);
     if (first % 2 == 0) p->flags = check_indices(c, rows, 8);
     check_run(c, rows);

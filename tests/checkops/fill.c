@@ -214,8 +214,38 @@ struct ds_paging check_paging(struct check *c, uint32_t sequences, uint32_t page
     return paging;
 }
 
+struct ds_paging check_paging_round(struct check *c, uint32_t sequences, uint32_t from, uint32_t rows, uint32_t *pages) {
+    int32_t sequence[64], positions[64];
+    for (uint32_t r = 0; r < rows; r++) {
+        sequence[r] = (int32_t)(r % sequences);
+        positions[r] = (int32_t)(from + r / sequences);
+        if (r == 3) positions[r] = -1;
+    }
+    const uint32_t pages_each = (from + rows) / DS_PAGE + 1;
+    *pages = check_pages(sequences, pages_each);
+    return check_paging(c, sequences, pages_each, rows, sequence, positions);
+}
+
 uint32_t check_page_of(const struct check *c, const struct ds_paging *paging, uint32_t sequence, uint32_t position) {
     (void)c;
     const int32_t *table = check_at(&paging->page_table);
     return (uint32_t)table[(uint64_t)sequence * paging->pages_per_sequence + position / DS_PAGE];
+}
+
+struct ds_sample_row check_draw(struct check *c, const struct ds_sample_row *way, uint32_t r, uint32_t bias_rows) {
+    struct ds_sample_row how = *way;
+    how.seed_low = check_random(c);
+    how.seed_high = check_random(c);
+    how.position = check_below(c, 100000);
+    how.stream = r;
+    how.bias_row = bias_rows > 0 && r % 3 != 2 ? (int32_t)(r % bias_rows) : -1;
+    return how;
+}
+
+struct ds_slice check_biases(struct check *c, uint32_t bias_rows, uint32_t vocabulary, bool first) {
+    const struct ds_slice at = check_floats(c, bias_rows * vocabulary, FILL_NORMAL);
+    float *bias = check_at(&at);
+    for (uint32_t i = 0; i < bias_rows * vocabulary; i++)
+        if ((first && i < vocabulary) || check_below(c, 3) == 0) bias[i] = ds_float(DS_NUM_INF | DS_NUM_SIGN);
+    return at;
 }

@@ -237,6 +237,29 @@ static void generate(ds_session *session, const ds_token *prompt, size_t n_promp
                                     .allocations = after.allocations - before.allocations};
 }
 
+static const ds_token counted_prompt[] = {464, 2106, 286, 262};
+
+/* A session of an engine on emu:0; `length`: drafts that are verified, 0: no drafter. */
+static ds_session *open_counted(uint32_t context, uint32_t length, ds_engine **engine) {
+    ds_engine_params params = ds_engine_defaults();
+    params.target = DSPARK_SOURCE_ROOT "/models/tiny/target";
+    params.drafter = length ? DSPARK_SOURCE_ROOT "/models/tiny/dspark" : NULL;
+    params.device = "emu:0";
+    params.modules = EMULATOR_FOLDER;
+    params.context = context;
+    params.max_rows = 8;
+    ds_session *session;
+    struct ds_error err;
+    ds_session_params session_params = ds_session_defaults();
+    session_params.ignore_stop = true;
+    session_params.spec = length ? DS_SPEC_FIXED : DS_SPEC_OFF;
+    session_params.spec_length = length;
+    check_ok(ds_engine_open(&params, engine, &err), &err);
+    check_ok(ds_engine_prepare(*engine, NULL, NULL, &err), &err);
+    check_ok(ds_session_create(*engine, &session_params, &session, &err), &err);
+    return session;
+}
+
 /*
  * A layer: norm_quantize, q k v, heads, attention, quantize, o, norm_quantize, gate up, glu_quantize, down. Then embed, the rows that are
  * wanted, norm_quantize, head, sample. Op by op it would be 166 kernels.
@@ -244,25 +267,11 @@ static void generate(ds_session *session, const ds_token *prompt, size_t n_promp
 static void a_token_is_one_launch_of_few_kernels(void **state) {
     (void)state;
     enum { TOKENS = 16, LAYERS = 8 };
-    static const ds_token prompt[] = {464, 2106, 286, 262};
-    ds_engine_params params = ds_engine_defaults();
-    params.target = DSPARK_SOURCE_ROOT "/models/tiny/target";
-    params.device = "emu:0";
-    params.modules = EMULATOR_FOLDER;
-    params.context = 128;
-    params.max_rows = 8;
     ds_engine *engine;
-    ds_session *session;
-    struct ds_error err;
-    ds_session_params session_params = ds_session_defaults();
-    session_params.ignore_stop = true;
-    session_params.spec = DS_SPEC_OFF;
-    check_ok(ds_engine_open(&params, &engine, &err), &err);
-    check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
-    check_ok(ds_session_create(engine, &session_params, &session, &err), &err);
+    ds_session *session = open_counted(128, 0, &engine);
     struct ds_emu_counts spent;
-    generate(session, prompt, DS_COUNT(prompt), TOKENS, &spent); /* warm-up */
-    generate(session, prompt, DS_COUNT(prompt), TOKENS, &spent);
+    generate(session, counted_prompt, DS_COUNT(counted_prompt), TOKENS, &spent); /* warm-up */
+    generate(session, counted_prompt, DS_COUNT(counted_prompt), TOKENS, &spent);
     print_message("# %d tokens: %d graphs of %d kernels, %d single launches, %d copies to the device, %d from it, %d waits\n", TOKENS, (int)spent.graphs,
                   (int)(spent.kernels / DS_MAX(spent.graphs, 1)), (int)spent.launches, (int)spent.to_device, (int)spent.to_host, (int)spent.waits);
     assert_int_equal(spent.graphs, TOKENS);
@@ -277,47 +286,24 @@ static void a_token_is_one_launch_of_few_kernels(void **state) {
 /* Context of what was verified, the block with its sequential head, the verification: a launch each; what the host chooses from is read at once. */
 static void a_round_is_three_launches_and_two_reads(void **state) {
     (void)state;
-    static const ds_token prompt[] = {464, 2106, 286, 262};
-    ds_engine_params params = ds_engine_defaults();
-    params.target = DSPARK_SOURCE_ROOT "/models/tiny/target";
-    params.drafter = DSPARK_SOURCE_ROOT "/models/tiny/dspark";
-    params.device = "emu:0";
-    params.modules = EMULATOR_FOLDER;
-    params.context = 64; /* one page: the page table changes once */
-    params.max_rows = 8;
     ds_engine *engine;
-    ds_session *session;
-    struct ds_error err;
-    ds_session_params session_params = ds_session_defaults();
-    session_params.ignore_stop = true;
-    session_params.spec = DS_SPEC_FIXED;
-    session_params.spec_length = 3;
-    check_ok(ds_engine_open(&params, &engine, &err), &err);
-    check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
-    check_ok(ds_session_create(engine, &session_params, &session, &err), &err);
+    ds_session *session = open_counted(64, 3, &engine); /* one page: the page table changes once */
     struct ds_emu_counts spent;
-    generate(session, prompt, DS_COUNT(prompt), 12, &spent); /* warm-up */
+    generate(session, counted_prompt, DS_COUNT(counted_prompt), 12, &spent); /* warm-up */
     ds_session_reset_stats(session);
-    check_ok(ds_session_rewind(session, 0, &err), &err);
-    check_ok(ds_session_append(session, prompt, DS_COUNT(prompt), &err), &err);
-    check_ok(ds_session_generate(session, 1, NULL, NULL, NULL, &err), &err);
-    ds_stats first, last;
-    ds_session_get_stats(session, &first);
-    const struct ds_emu_counts before = emulator.counts();
-    check_ok(ds_session_generate(session, 24, NULL, NULL, NULL, &err), &err);
-    const struct ds_emu_counts after = emulator.counts();
-    ds_session_get_stats(session, &last);
-    const uint64_t rounds = last.rounds - first.rounds;
-    print_message("# %d rounds: %d graphs, %d single launches, %d copies to the device, %d on it, %d from it, %d waits\n", (int)rounds,
-                  (int)(after.graphs - before.graphs), (int)(after.launches - before.launches), (int)(after.to_device - before.to_device),
-                  (int)(after.on_device - before.on_device), (int)(after.to_host - before.to_host), (int)(after.waits - before.waits));
+    generate(session, counted_prompt, DS_COUNT(counted_prompt), 24, &spent);
+    ds_stats stats = {.size = sizeof stats};
+    ds_session_get_stats(session, &stats);
+    const uint64_t rounds = stats.rounds;
+    print_message("# %d rounds: %d graphs, %d single launches, %d copies to the device, %d on it, %d from it, %d waits\n", (int)rounds, (int)spent.graphs,
+                  (int)spent.launches, (int)spent.to_device, (int)spent.on_device, (int)spent.to_host, (int)spent.waits);
     assert_true(rounds >= 6);
-    assert_true(after.graphs - before.graphs <= 3 * rounds);
-    assert_int_equal(after.launches - before.launches, 0);
-    assert_true(after.to_device - before.to_device <= 3 * rounds + 4); /* rows of each pass; page tables when they change */
-    assert_true(after.to_host - before.to_host <= 2 * rounds);
-    assert_true(after.waits - before.waits <= 2 * rounds);
-    assert_int_equal(after.allocations - before.allocations, 0);
+    assert_true(spent.graphs <= 3 * rounds);
+    assert_int_equal(spent.launches, 0);
+    assert_true(spent.to_device <= 3 * rounds + 4); /* rows of each pass; page tables when they change */
+    assert_true(spent.to_host <= 2 * rounds);
+    assert_true(spent.waits <= 2 * rounds);
+    assert_int_equal(spent.allocations, 0);
     ds_session_destroy(session);
     ds_engine_destroy(engine);
 }

@@ -2,7 +2,8 @@
  * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in
  * double precision, with a tolerance. That fast kernels equal the reference is checkops' business.
  */
-#include "ops/device.h"
+#include "ref_device.h"
+
 #include "ops/numerics.h"
 #include "ref/unpack.h"
 
@@ -15,27 +16,10 @@
 
 #include <cmocka.h>
 
-/* --- the device, and tensors in its memory --- */
+/* --- tensors in the memory of the device --- */
 
-static struct ds_device *device;
-static struct ds_stream *stream;
 static struct ds_buffer *buffers[64];
 static size_t n_buffers;
-
-static int open_device(void **state) {
-    (void)state;
-    struct ds_error err;
-    const struct ds_device_params params = {0};
-    if (ds_device_create("ref", &params, &device, &err) != DS_OK) return -1;
-    return device->fns->stream_create(device, &stream, &err) == DS_OK ? 0 : -1;
-}
-
-static int close_device(void **state) {
-    (void)state;
-    device->fns->stream_destroy(stream);
-    ds_device_destroy(device);
-    return 0;
-}
 
 static int free_buffers(void **state) {
     (void)state;

@@ -4,6 +4,7 @@
  * probabilities. Deliberately broken rules are caught by the same test. Random numbers are fixed, so no run differs from another.
  */
 #include "check.h"
+#include "ref_device.h"
 
 #include "graph/graph.h"
 #include "ops/wide.h"
@@ -27,17 +28,10 @@ enum rule {
     OTHER_TEMPERATURE,  /* drafts are drawn at temperature 1, and accepted as if they were not */
 };
 
-static struct ds_device *device;
-static struct ds_stream *stream;
-
-static void must(ds_status status, const struct ds_error *err) {
-    if (status != DS_OK) fail_msg("%s", err->message);
-}
-
 static struct ds_buffer *buffer(uint64_t bytes) {
     struct ds_error err;
     struct ds_buffer *b;
-    must(device->fns->buffer_create(device, bytes, &b, &err), &err);
+    check_ok(device->fns->buffer_create(device, bytes, &b, &err), &err);
     return b;
 }
 
@@ -67,8 +61,8 @@ static void run(const struct pass *p) {
     const union ds_op_params params = {.reject = {.logits = ds_view_of((struct ds_slice){p->logits, 0}, DS_ELEM_F32, p->rows, V),
                                                   .drafted = ds_view_of((struct ds_slice){p->drafted, 0}, DS_ELEM_F32, p->rows, V),
                                                   .rows = {p->how, 0}, .tokens = {p->tokens, 0}}};
-    must(ds_op_check(DS_OP_reject, &params, &err), &err);
-    must(device->fns->op[DS_OP_reject](stream, &params, &err), &err);
+    check_ok(ds_op_check(DS_OP_reject, &params, &err), &err);
+    check_ok(device->fns->op[DS_OP_reject](stream, &params, &err), &err);
 }
 
 static struct ds_sample_row row_of(uint32_t request, uint32_t position, float t) {
@@ -129,7 +123,7 @@ static void verify_all(struct request *requests, const struct pass *p, enum rule
         for (uint32_t j = 0; j < DRAFTS && rule == ACCEPT_ALL; j++) decided[i * ROWS + j] = q->draft[j];
         uint32_t accepted;
         ds_token next;
-        must(ds_accept(&(struct ds_verified_rows){.tokens = decided + i * ROWS, .flags = no_flags, .flags_rows = no_flags, .draft = q->draft,
+        check_ok(ds_accept(&(struct ds_verified_rows){.tokens = decided + i * ROWS, .flags = no_flags, .flags_rows = no_flags, .draft = q->draft,
                                                   .n_draft = DRAFTS, .position = q->length - 1}, &accepted, &next, &err), &err);
         if (q->length > LENGTH) continue;
         for (uint32_t j = 0; j < accepted; j++) q->sequence[q->length + j] = q->draft[j];
@@ -279,19 +273,6 @@ static void a_draft_as_likely_as_the_target_has_it_is_always_accepted(void **sta
     assert_false(ds_accepts(0, 0, 10, 6, 20)); /* p_t = 0, the smallest coin */
     const uint64_t most = UINT64_C(1) << 32, sum = (UINT64_C(1) << 63) - 1;
     assert_true(ds_accepts(UINT32_MAX, most, sum, most, sum));
-}
-
-static int open_device(void **state) {
-    (void)state;
-    struct ds_error err;
-    if (ds_device_create("ref", &(struct ds_device_params){0}, &device, &err) != DS_OK) return -1;
-    return device->fns->stream_create(device, &stream, &err) == DS_OK ? 0 : -1;
-}
-static int close_device(void **state) {
-    (void)state;
-    device->fns->stream_destroy(stream);
-    ds_device_destroy(device);
-    return 0;
 }
 
 int main(void) {
