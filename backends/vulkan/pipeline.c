@@ -1,6 +1,7 @@
 /* Pipelines: one for each shader and set of constants, kept while the device lives; what drivers compiled is kept on disk. */
 #include "device.h"
 
+#include "base/mix.h"
 #include "base/os.h"
 
 #include <stdlib.h>
@@ -132,16 +133,10 @@ ds_status ds_vk_pipeline_get(struct ds_vk_device *device, const struct ds_vk_cod
 /* In front of the driver's data, so that a damaged file is not shown to it. */
 struct cache_header {
     char magic[8];
-    uint64_t bytes, hash; /* of what follows; FNV-1a */
+    uint64_t bytes, hash; /* of what follows */
 };
 static const char cache_magic[8] = "dsvkpc1";
 enum { MOST_CACHE_BYTES = 256 << 20 };
-
-static uint64_t hash_of(const uint8_t *data, size_t bytes) {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < bytes; i++) hash = (hash ^ data[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
 
 /* The driver's data within the file, or NULL: there is none, it is another driver's, or it is damaged. Then it is made anew. */
 static const void *usable(const struct ds_vk_device *device, const char *file, size_t size, size_t *bytes) {
@@ -151,7 +146,7 @@ static const void *usable(const struct ds_vk_device *device, const char *file, s
     memcpy(&header, file, sizeof header);
     const uint8_t *const data = (const uint8_t *)file + sizeof header;
     *bytes = size - sizeof header;
-    if (memcmp(header.magic, cache_magic, sizeof cache_magic) != 0 || header.bytes != *bytes || header.hash != hash_of(data, *bytes)) return NULL;
+    if (memcmp(header.magic, cache_magic, sizeof cache_magic) != 0 || header.bytes != *bytes || header.hash != ds_hash_mix(DS_HASH_START, data, *bytes)) return NULL;
     memcpy(&driver, data, sizeof driver);
     VkPhysicalDeviceProperties properties;
     device->api.GetPhysicalDeviceProperties(device->physical, &properties);
@@ -181,7 +176,7 @@ static void write_cache(struct ds_vk_device *device) {
     if (device->api.GetPipelineCacheData(device->handle, device->cache, &bytes, NULL) != VK_SUCCESS || bytes == 0) return;
     uint8_t *const data = malloc(bytes);
     if (data && device->api.GetPipelineCacheData(device->handle, device->cache, &bytes, data) == VK_SUCCESS) {
-        struct cache_header header = {.bytes = bytes, .hash = hash_of(data, bytes)};
+        struct cache_header header = {.bytes = bytes, .hash = ds_hash_mix(DS_HASH_START, data, bytes)};
         memcpy(header.magic, cache_magic, sizeof header.magic);
         struct ds_os_writer writer = {0};
         ds_status status = ds_os_write_begin(device->cache_path, &writer, &ignored);

@@ -28,46 +28,45 @@ void ds_vk_record_begin(struct ds_vk_recorder *r) {
 
 void ds_vk_record_end(struct ds_vk_recorder *r) { memory_barrier(r, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT); }
 
-void ds_vk_touch(struct ds_vk_recorder *r, const struct ds_slice *slice, uint64_t bytes, bool write) {
-    const struct ds_vk_range range = {slice->buffer, slice->offset, slice->offset + bytes, write};
-    if (!slice->buffer || bytes == 0) return;
-    bool meets = r->n_ranges == DS_VK_RANGES;
-    for (uint32_t i = 0; i < r->n_ranges && !meets; i++) {
+static bool meets_another(const struct ds_vk_recorder *r, const struct ds_vk_range *range) {
+    for (uint32_t i = 0; i < r->n_ranges; i++) {
         const struct ds_vk_range *other = &r->ranges[i];
-        meets = other->buffer == range.buffer && (other->write || write) && other->first < range.end && range.first < other->end;
+        if (other->buffer == range->buffer && (other->write || range->write) && other->first < range->end && range->first < other->end) return true;
     }
-    if (meets) ds_vk_barrier(r);
-    r->ranges[r->n_ranges++] = range;
+    return false;
 }
 
-/* An op's operands do not meet each other, except as the op itself wants it, so they are tried before any is remembered. */
-static void touch_operands(struct ds_vk_recorder *r, ds_op op, const union ds_op_params *params) {
+/* They do not meet each other, except as one op itself wants it, so all are tried before any is remembered. */
+static void touch_all(struct ds_vk_recorder *r, const struct ds_vk_range *ranges, uint32_t n) {
+    bool meet = r->n_ranges + n > DS_VK_RANGES;
+    for (uint32_t i = 0; i < n && !meet; i++) meet = meets_another(r, &ranges[i]);
+    if (meet) ds_vk_barrier(r);
+    memcpy(r->ranges + r->n_ranges, ranges, n * sizeof *ranges);
+    r->n_ranges += n;
+}
+
+void ds_vk_touch(struct ds_vk_recorder *r, const struct ds_slice *slice, uint64_t bytes, bool write) {
+    const struct ds_vk_range range = {slice->buffer, slice->offset, slice->offset + bytes, write};
+    if (slice->buffer && bytes) touch_all(r, &range, 1);
+}
+
+/* Operands and scratch at once: a barrier in between would forget the ones that were remembered. */
+static void touch_op(struct ds_vk_recorder *r, ds_op op, const union ds_op_params *params) {
     struct ds_operand operands[DS_MAX_OPERANDS];
-    const uint32_t n = ds_op_operands(op, params, operands);
-    bool meets = r->n_ranges + n + 1 > DS_VK_RANGES;
-    for (uint32_t k = 0; k < n && !meets; k++) {
-        const struct ds_slice *slice = (const struct ds_slice *)(const void *)((const char *)params + operands[k].offset);
-        const uint64_t end = slice->offset + operands[k].bytes;
-        for (uint32_t i = 0; i < r->n_ranges && !meets; i++) {
-            const struct ds_vk_range *other = &r->ranges[i];
-            meets = other->buffer == slice->buffer && (other->write || operands[k].access & DS_WRITE) && other->first < end && slice->offset < other->end;
-        }
-    }
-    if (meets) ds_vk_barrier(r);
+    struct ds_vk_range ranges[DS_MAX_OPERANDS + 1];
+    uint32_t n = ds_op_operands(op, params, operands);
     for (uint32_t k = 0; k < n; k++) {
         const struct ds_slice *slice = (const struct ds_slice *)(const void *)((const char *)params + operands[k].offset);
-        r->ranges[r->n_ranges++] =
-            (struct ds_vk_range){slice->buffer, slice->offset, slice->offset + operands[k].bytes, (operands[k].access & DS_WRITE) != 0};
+        ranges[k] = (struct ds_vk_range){slice->buffer, slice->offset, slice->offset + operands[k].bytes, (operands[k].access & DS_WRITE) != 0};
     }
+    const uint64_t scratch = ds_vk_ops[op].scratch ? ds_vk_ops[op].scratch(r->device, params) : 0;
+    if (scratch) ranges[n++] = (struct ds_vk_range){r->scratch.buffer, r->scratch.offset, r->scratch.offset + scratch, true};
+    touch_all(r, ranges, n);
 }
 
 ds_status ds_vk_record_op(struct ds_vk_recorder *r, ds_op op, const union ds_op_params *params, struct ds_error *err) {
     assert(ds_vk_ops[op].record);
-    touch_operands(r, op, params);
-    if (ds_vk_ops[op].scratch) {
-        const uint64_t bytes = ds_vk_ops[op].scratch(r->device, params);
-        ds_vk_touch(r, &r->scratch, bytes, true);
-    }
+    touch_op(r, op, params);
     return ds_vk_ops[op].record(r, params, err);
 }
 

@@ -2,6 +2,7 @@
 #ifndef DSPARK_ENGINE_ENGINE_INTERNAL_H
 #define DSPARK_ENGINE_ENGINE_INTERNAL_H
 
+#include "base/mix.h"
 #include "ckpt/manifest.h"
 #include "spec/schedule.h"
 #include "spec/spec.h"
@@ -131,9 +132,6 @@ bool ds_batch_forget(ds_batch *batch, ds_session *session);
 const struct ds_tokenizer *ds_engine_tokenizer(const ds_engine *engine);
 const struct ds_chat_template *ds_engine_chat(const ds_engine *engine);
 
-/* FNV-1a. */
-#define DS_HASH_START 0xcbf29ce484222325u
-uint64_t ds_hash_mix(uint64_t hash, const void *data, size_t bytes);
 /* Over names, types, shapes and some bytes of every tensor: tells checkpoints apart, proves nothing to an attacker. 0: no checkpoint. */
 uint64_t ds_fingerprint(const struct ds_ckpt *ckpt);
 

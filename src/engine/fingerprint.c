@@ -3,11 +3,6 @@
 
 #include <string.h>
 
-uint64_t ds_hash_mix(uint64_t hash, const void *data, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
-    return hash;
-}
-
 uint64_t ds_fingerprint(const struct ds_ckpt *ckpt) {
     enum { SAMPLE = 64 };
     if (!ckpt) return 0;

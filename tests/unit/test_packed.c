@@ -1,5 +1,6 @@
 /* Packed files: mapped as they are, with the bits of plain ones, and refused by whatever would misread them. */
 #include "dspark_dev.h"
+#include "base/mix.h"
 #include "ops/device.h"
 #include "tiny_model.h"
 
@@ -185,12 +186,6 @@ static void lists_that_do_not_fit_the_tensors_are_refused(void **state) {
 
 /* --- the layout itself --- */
 
-static uint64_t fnv(const uint8_t *data, uint64_t size) {
-    uint64_t hash = 14695981039346656037u;
-    for (uint64_t i = 0; i < size; i++) hash = (hash ^ data[i]) * 1099511628211u;
-    return hash;
-}
-
 /* A matrix [20, 512] of one type, whose bytes are the same everywhere: no scale among them is infinite or no number. */
 static uint64_t hash_of_packed(struct ds_device *device, struct ds_stream *stream, ds_type type) {
     enum { ROWS = 20, COLS = 512 };
@@ -210,7 +205,7 @@ static uint64_t hash_of_packed(struct ds_device *device, struct ds_stream *strea
     check_ok(device->fns->buffer_create(device, room, &weight.at.buffer, &err), &err);
     check_ok(device->fns->weight_write(stream, &weight, 0, ROWS, rows, &err), &err);
     check_ok(device->fns->stream_sync(stream, &err), &err);
-    const uint64_t hash = fnv(device->fns->host(weight.at.buffer), room);
+    const uint64_t hash = ds_hash_mix(DS_HASH_START, device->fns->host(weight.at.buffer), (size_t)room);
     ds_buffer_drop(&weight.at.buffer);
     free(rows);
     return hash;

@@ -1,4 +1,5 @@
 /* Quantised blocks: as good as those of the field's own quantiser, the same on every machine, defined for every finite weight. */
+#include "base/mix.h"
 #include "ckpt/quantize.h"
 #include "check.h"
 #include "ckpt/checkpoint.h"
@@ -233,11 +234,11 @@ static void blocks_have_the_same_bits_everywhere(void **state) {
     float x[4096];
     fill(x, DS_COUNT(x), 3, 0.05f);
     for (size_t t = 0; t < DS_COUNT(expected); t++) {
-        uint64_t bytes, hash = UINT64_C(0xCBF29CE484222325);
+        uint64_t bytes;
         uint8_t stored[4096 * 2];
         assert_true(ds_type_size(expected[t].type, 1, DS_COUNT(x), &bytes));
         ds_quantize_row(expected[t].type, x, DS_COUNT(x), stored);
-        for (uint64_t i = 0; i < bytes; i++) hash = (hash ^ stored[i]) * UINT64_C(0x100000001B3);
+        const uint64_t hash = ds_hash_mix(DS_HASH_START, stored, (size_t)bytes);
         if (hash != expected[t].hash)
             fail_msg("%s: expected 0x%016llx, found 0x%016llx", ds_type_get(expected[t].type)->name, (unsigned long long)expected[t].hash,
                      (unsigned long long)hash);
