@@ -18,4 +18,6 @@ const struct ds_vk_op ds_vk_ops[DS_OP_COUNT] = {
     [DS_OP_expert_sum] = {.record = ds_vk_op_expert_sum},
     [DS_OP_rnn_cell] = {.record = ds_vk_op_rnn_cell},
     [DS_OP_scatter] = {.record = ds_vk_op_scatter},
+    [DS_OP_adjust] = {.record = ds_vk_op_adjust},
+    [DS_OP_reject] = {.record = ds_vk_op_reject},
 };

@@ -1,6 +1,6 @@
 /*
  * A row of logits as the threads of a workgroup see it, and what its filters keep (cpu/ref/sample.c says what it means). Masses and counts are
- * integers of 64 bits, as uvec2 (low, high), so that it does not matter in which order they are added. Needs logits, how, bias.
+ * integers of 64 bits, as uvec2 (low, high), so that it does not matter in which order they are added. Needs bias, and LOGIT(i): token i's.
  */
 #define NONE 0xffffffffu
 #define THREADS 128u
@@ -19,8 +19,8 @@ uint logit_key_taken, logit_id_taken, mass_key_taken, mass_id_taken; /* the last
 
 bool forbidden(uint i) { return has_bias && U32(bias, bias_at + i) == 0xff800000u; }
 ds_f32 biased(uint i) {
-    if (has_bias) return F32(logits, row_at + i) + F32(bias, bias_at + i);
-    return F32(logits, row_at + i);
+    if (has_bias) return LOGIT(i) + F32(bias, bias_at + i);
+    return LOGIT(i);
 }
 
 /* --- 64 bits --- */
@@ -215,13 +215,16 @@ bool kept(uint i) {
 
 /* --- random words: Philox 4x32-10 (base/philox.h) --- */
 
-uint philox_word(uvec2 seed, uint id, uint position, uint purpose, uint stream) {
-    uvec4 c = uvec4(id >> 2, position, purpose, stream);
+uvec4 philox(uvec2 seed, uvec4 counter) {
+    uvec4 c = counter;
     uvec2 k = seed;
     for (int round = 0; round < 10; round++) {
         const uvec2 p0 = mul32(0xd2511f53u, c.x), p1 = mul32(0xcd9e8d57u, c.z);
         c = uvec4(p1.y ^ c.y ^ k.x, p1.x, p0.y ^ c.w ^ k.y, p0.x);
         k += uvec2(0x9e3779b9u, 0xbb67ae85u);
     }
-    return c[id & 3u];
+    return c;
+}
+uint philox_word(uvec2 seed, uint id, uint position, uint purpose, uint stream) {
+    return philox(seed, uvec4(id >> 2, position, purpose, stream))[id & 3u];
 }

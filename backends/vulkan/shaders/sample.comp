@@ -17,6 +17,7 @@ MEMORY(2, bias)
 MEMORY(3, tokens)
 MEMORY(4, flags)
 MEMORY(5, count)
+#define LOGIT(i) F32(logits, row_at + (i))
 #include "filters.glsl"
 
 /* struct ds_sample_row in words. */
@@ -39,7 +40,7 @@ void main() {
     float value = 0.0f;
     uint id = NONE;
     for (uint i = thread; i < n; i += THREADS) {
-        if (!ds_is_finite(F32(logits, row_at + i))) atomicOr(raised, DS_FLAG_LOGIT);
+        if (!ds_is_finite(LOGIT(i))) atomicOr(raised, DS_FLAG_LOGIT);
         if (!forbidden(i)) challenge(value, id, biased(i), i);
     }
     best_of_all(value, id);
