@@ -1,6 +1,7 @@
 #include "golden.h"
 
 #include "base/json.h"
+#include "engine/engine_internal.h"
 #include "ops/device.h"
 
 #include <math.h>
@@ -148,6 +149,36 @@ ds_engine *golden_engine(const ds_engine_params *params) {
     check_ok(ds_engine_open(params, &engine, &err), &err);
     check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
     return engine;
+}
+
+ds_engine *golden_pair(const char *target, const char *drafter, const char *device) {
+    ds_engine_params params = ds_engine_defaults();
+    params.target = target;
+    params.drafter = drafter;
+    params.device = device;
+    params.modules = golden_modules();
+    params.kv = DS_KV_F32;
+    params.weights = DS_WEIGHTS_F32;
+    ds_engine *engine;
+    struct ds_error err;
+    check_ok(ds_engine_open(&params, &engine, &err), &err);
+    struct ds_placement *home = &engine->placements[0];
+    const struct ds_drafter_params keep = {.device = home->device, .stream = home->stream, .kv_f16 = false, .keep_outputs = true};
+    ds_drafter_free(&engine->drafter);
+    check_ok(ds_drafter_plan(&engine->drafter, engine->draft_model, &engine->target, &keep, &err), &err);
+    home->scratch_bytes = DS_MAX(home->scratch_bytes, engine->drafter.scratch_bytes);
+    check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
+    return engine;
+}
+
+float *golden_read(const ds_engine *engine, struct ds_view view, size_t rows) {
+    const struct ds_placement *home = &engine->placements[0];
+    float *out = malloc(rows * view.cols * sizeof *out);
+    struct ds_error err;
+    assert_non_null(out);
+    assert_true(view.at.buffer && rows <= view.rows && view.stride == view.cols);
+    check_ok(home->device->fns->read(home->stream, view.at, out, rows * view.cols * sizeof *out, &err), &err);
+    return out;
 }
 
 ds_session *golden_session(ds_engine *engine, ds_spec_mode spec) {

@@ -8,6 +8,7 @@
 #include "../unit/check.h"
 #include "ckpt/checkpoint.h"
 #include "dspark_dev.h"
+#include "ops/ops.h"
 
 #include <jansson.h>
 
@@ -57,6 +58,10 @@ size_t golden_share(const char *device, size_t count, size_t few);
 
 /* Opened and prepared. */
 ds_engine *golden_engine(const ds_engine_params *params);
+/* Target and drafter in f32, prepared; the drafter keeps what its blocks compute on their way (ds_drafter.block_outputs). */
+ds_engine *golden_pair(const char *target, const char *drafter, const char *device);
+/* The first rows of a view in the memory of the engine's first device, without gaps; malloc'ed. */
+float *golden_read(const ds_engine *engine, struct ds_view view, size_t rows);
 /* For comparisons: greedy, no drafting unless `spec` says so, past stop tokens. */
 ds_session *golden_session(ds_engine *engine, ds_spec_mode spec);
 /* Empties the session, appends the prompt and generates `count` tokens into `out`. */

@@ -10,27 +10,6 @@
 #include <math.h>
 #include <unistd.h>
 
-/* An opened engine whose drafter keeps the outputs of its blocks, prepared. */
-static ds_engine *open_pair(const char *target, const char *drafter, const char *device) {
-    ds_engine_params params = ds_engine_defaults();
-    params.target = target;
-    params.drafter = drafter;
-    params.device = device;
-    params.modules = golden_modules();
-    params.kv = DS_KV_F32;
-    params.weights = DS_WEIGHTS_F32;
-    ds_engine *engine;
-    struct ds_error err;
-    check_ok(ds_engine_open(&params, &engine, &err), &err);
-    struct ds_placement *home = &engine->placements[0];
-    const struct ds_drafter_params keep = {.device = home->device, .stream = home->stream, .kv_f16 = false, .keep_outputs = true};
-    ds_drafter_free(&engine->drafter);
-    check_ok(ds_drafter_plan(&engine->drafter, engine->draft_model, &engine->target, &keep, &err), &err);
-    home->scratch_bytes = DS_MAX(home->scratch_bytes, engine->drafter.scratch_bytes);
-    check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
-    return engine;
-}
-
 /* One prompt's run while it is compared. */
 struct run {
     struct golden_report *report;
@@ -43,20 +22,9 @@ struct run {
     size_t stored;         /* rounds with arrays */
 };
 
-/* The first rows of a view on the device. */
-static float *read_rows(const struct run *run, struct ds_view view, size_t rows) {
-    const struct ds_placement *home = &run->engine->placements[0];
-    float *out = malloc(rows * view.cols * sizeof *out);
-    struct ds_error err;
-    assert_non_null(out);
-    assert_true(view.at.buffer && rows <= view.rows && view.stride == view.cols);
-    check_ok(home->device->fns->read(home->stream, view.at, out, rows * view.cols * sizeof *out, &err), &err);
-    return out;
-}
-
 /* Array `name` of round r against the first rows of a view. `key`: of the tolerance, and of the report. */
 static void check_view(struct run *run, size_t r, const char *name, const char *key, struct ds_view view, size_t rows) {
-    float *got = read_rows(run, view, rows);
+    float *got = golden_read(run->engine, view, rows);
     golden_check(run->report, key, got, golden_array(run->golden, rows * view.cols, "p%zu.r%zu.%s", run->p, r, name), rows * view.cols,
                  golden_tolerance(run->golden, key));
     free(got);
@@ -262,7 +230,7 @@ static void check_on(const char *name, const char *kind, const char *device, con
     struct golden_report report = {0};
     golden_open(&golden, name, "trace");
     snprintf(report.label, sizeof report.label, "%s%s on %s", name, kind, device);
-    ds_engine *engine = open_pair(target, drafter, device);
+    ds_engine *engine = golden_pair(target, drafter, device);
     const size_t count = golden_share(device, json_array_size(golden_member(golden.json, "prompts")), 2);
     for (size_t p = 0; p < count; p++) check_run(&report, &golden, engine, p);
     ds_engine_destroy(engine);
@@ -409,7 +377,7 @@ static double first_draft_divergence(const char *name, const char *target, const
     struct golden golden;
     struct golden_report report = {.label = "quantised"};
     golden_open(&golden, name, "trace");
-    ds_engine *engine = open_pair(target, drafter, "cpu");
+    ds_engine *engine = golden_pair(target, drafter, "cpu");
     struct run run = {.report = &report, .golden = &golden, .engine = engine, .session = golden_session(engine, DS_SPEC_FIXED),
                       .prompt = json_array_get(golden_member(golden.json, "prompts"), 0)};
     start_run(&run);
@@ -418,7 +386,7 @@ static double first_draft_divergence(const char *name, const char *target, const
     struct ds_error err;
     const struct ds_round_plan plan = {.draft = true, .verify_most = drafts, .taps = DS_TAPS_FEED};
     check_ok(ds_spec_round(&engine->spec, &run.session->sequence, &plan, &result, &err), &err);
-    float *got = read_rows(&run, engine->drafter.block_outputs.logits, 1);
+    float *got = golden_read(engine, engine->drafter.block_outputs.logits, 1);
     const double kl = divergence(golden_array(&golden, (size_t)drafts * vocabulary, "p0.r0.logits"), got, vocabulary);
     free(got);
     ds_session_destroy(run.session);
@@ -483,7 +451,7 @@ static void original_dflash_predicts_with_its_mask_slots(void **state) {
     golden_open(&golden, name, "trace");
     char *target = golden_path("tests/golden/%s/target", name), *folder = write_original_form("tests/golden/random-dflash/draft");
     struct golden_report report = {.label = "original dflash"};
-    ds_engine *engine = open_pair(target, folder, "ref");
+    ds_engine *engine = golden_pair(target, folder, "ref");
     struct run run = {.report = &report, .golden = &golden, .engine = engine, .session = golden_session(engine, DS_SPEC_FIXED),
                       .prompt = json_array_get(golden_member(golden.json, "prompts"), 0)};
     start_run(&run);
@@ -494,7 +462,7 @@ static void original_dflash_predicts_with_its_mask_slots(void **state) {
     const struct ds_round_plan plan = {.draft = true, .verify_most = drafts, .taps = DS_TAPS_FEED};
     check_ok(ds_spec_round(&engine->spec, &run.session->sequence, &plan, &result, &err), &err);
     const float *expected = golden_array(&golden, (size_t)(drafts + 1) * vocabulary, "p0.r0.base_logits") + vocabulary;
-    float *got = read_rows(&run, engine->drafter.block_outputs.base_logits, drafts);
+    float *got = golden_read(engine, engine->drafter.block_outputs.base_logits, drafts);
     golden_compare("logits of the mask slots", got, expected, (size_t)drafts * vocabulary, golden_tolerance(&golden, "draft.base_logits"));
     assert_int_equal(result.n_draft, drafts);
     for (uint32_t k = 0; k < drafts; k++) assert_int_equal(result.draft[k], golden_argmax(expected + (size_t)k * vocabulary, vocabulary));
