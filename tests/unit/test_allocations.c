@@ -78,8 +78,16 @@ static void generating_allocates_nothing(void **state) {
         expect_no_allocation(session, &params);
         params.sampling = (ds_sampling){.temperature = 1.0f, .top_k = 20, .top_p = 0.9f, .min_p = 0.01f, .seed = 9};
         expect_no_allocation(session, &params);
-        params.bias = prefer_some;
+        params.acceptance = DS_REJECTION;
+        params.penalties = (ds_penalties){.repetition = 1.1f, .presence = 0.2f, .frequency = 0.1f, .window = 64};
+        params.logit_bias = (const ds_logit_bias[]){{3, 1.5f}, {4, -INFINITY}};
+        params.n_logit_bias = 2;
         struct ds_error err;
+        check_ok(ds_session_configure(session, &params, &err), &err); /* makes room, once */
+        append(session, (const ds_token[]){1, 2, 3}, 3);
+        generate(session, 10);
+        expect_no_allocation(session, &params);
+        params.bias = prefer_some;
         check_ok(ds_session_configure(session, &params, &err), &err); /* makes room, once */
         expect_no_allocation(session, &params);
         ds_session_destroy(session);
@@ -176,6 +184,11 @@ static ds_status live(ds_engine_params engine_params, const char *path, struct d
     ds_session_params params = ds_session_defaults();
     params.ignore_stop = true;
     params.bias = prefer_some;
+    params.sampling.temperature = 1;
+    params.acceptance = DS_REJECTION;
+    params.penalties.repetition = 1.1f;
+    params.logit_bias = (const ds_logit_bias[]){{3, 1.5f}};
+    params.n_logit_bias = 1;
     ds_engine *engine = NULL;
     ds_session *session = NULL;
     float logits[TINY_VOCABULARY];
