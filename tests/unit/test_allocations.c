@@ -236,12 +236,12 @@ static void fail_each_allocation(ds_engine_params params, unsigned long step) {
 
 static void an_allocation_that_fails_is_an_error_and_leaks_nothing_on_ref(void **state) {
     (void)state;
-    fail_each_allocation(tiny_params("ref", true), 1);
+    fail_each_allocation(tiny_params("ref", true), 2);
 }
 
 static void an_allocation_that_fails_is_an_error_and_leaks_nothing_on_cpu(void **state) {
     (void)state;
-    fail_each_allocation(tiny_params("cpu", true), 3);
+    fail_each_allocation(tiny_params("cpu", true), 5);
 }
 
 static void an_allocation_that_fails_is_an_error_and_leaks_nothing_on_two_devices(void **state) {
