@@ -55,6 +55,31 @@ static ds_status build_context_graph(struct ds_drafter *d, uint32_t bucket, stru
     return finish_graph(d, graph, &d->context_graphs[bucket], err);
 }
 
+/*
+ * The rows' positions, sequences and pages are the target's own. What is quantised on the way raises no flag of the target's: a drafter's overflow
+ * is not its failure. A drafter in steps pairs a row with the token drawn behind it, which is the draft it was accepted with or the one in its place.
+ */
+static ds_status build_joined_graph(struct ds_drafter *d, uint32_t bucket, struct ds_error *err) {
+    const struct ds_cache cache = {d->cache.layers, d->cache.n};
+    struct ds_graph *graph = ds_target_begin_graph(d->target, d->buckets[bucket]);
+    if (!graph) return ds_fail_memory(err, 0, "a graph");
+    struct ds_rows rows = d->target->rows.at;
+    rows.rows = d->buckets[bucket];
+    rows.flags = d->context.at.flags;
+    if (d->model->arch->steps) rows.ids = rows.out_tokens;
+    d->model->arch->build_context(d->model, graph, &rows, &cache, ds_view_first_rows(d->target->taps, rows.rows),
+                                  ds_view_first_rows(d->feature_out, rows.rows));
+    return finish_graph(d, graph, &d->joined_graphs[bucket], err);
+}
+
+/* Where a launch costs nothing (a processor, a device without recordings) rows that are rejected would cost more than is gained. */
+static bool joins(const struct ds_drafter *d, uint32_t rows) {
+    const struct ds_target_params *target = &d->target->params;
+    const struct ds_device_fns *fns = target->device->fns;
+    return !d->bridged && d->params.stream == target->stream && fns->graph_create && !fns->host && rows <= DS_JOINED_ROWS &&
+           (!d->model->arch->steps || rows <= target->out_rows);
+}
+
 const struct ds_history *ds_drafter_history(const struct ds_drafter *d) { return d->bridged ? &d->own_history : &d->target->history; }
 
 static struct ds_view sampled_view(const struct ds_drafter *d, struct ds_buffer *buffer) {
@@ -83,6 +108,7 @@ static ds_status build_block_graph(struct ds_drafter *d, uint32_t w, uint32_t l,
 
 static ds_status build_graphs(struct ds_drafter *d, struct ds_error *err) {
     for (uint32_t i = 0; i < d->n_buckets; i++) DS_TRY(build_context_graph(d, i, err));
+    for (d->n_joined = 0; d->n_joined < d->n_buckets && joins(d, d->buckets[d->n_joined]); d->n_joined++) DS_TRY(build_joined_graph(d, d->n_joined, err));
     for (uint32_t w = 0; w < d->n_widths; w++)
         for (uint32_t l = 0; l < d->n_lengths; l++) DS_TRY(build_block_graph(d, w, l, 0, &d->block_graphs[w][l], err));
     return DS_OK;
@@ -99,7 +125,8 @@ static void destroy_block_graphs(struct ds_graph *graphs[DS_DRAFT_WIDTHS][DS_DRA
 static void destroy_graphs(struct ds_drafter *d) {
     for (size_t i = 0; i < DS_MAX_BUCKETS; i++) {
         ds_graph_destroy(d->context_graphs[i]);
-        d->context_graphs[i] = NULL;
+        ds_graph_destroy(d->joined_graphs[i]);
+        d->context_graphs[i] = d->joined_graphs[i] = NULL;
     }
     destroy_block_graphs(d->block_graphs);
 }
@@ -274,6 +301,16 @@ void ds_drafter_context_add(struct ds_drafter *d, int32_t sequence, uint32_t fir
     d->fed[d->n_fed++] = (struct ds_fed){sequence, row + n - 1};
 }
 
+/* The features that drafting goes on from. */
+static ds_status keep_carries(struct ds_drafter *d, struct ds_error *err) {
+    const uint64_t bytes = 4 * (uint64_t)d->carry.cols;
+    for (uint32_t i = 0; d->model->arch->steps && i < d->n_fed; i++) {
+        const struct ds_slice from = ds_slice_add(d->feature_out.at, d->fed[i].row * bytes);
+        DS_TRY(d->params.device->fns->copy(d->params.stream, carry_of(d, d->fed[i].sequence), from, bytes, err));
+    }
+    return DS_OK;
+}
+
 ds_status ds_drafter_context_run(struct ds_drafter *d, struct ds_error *err) {
     const uint32_t n_rows = d->context_rows;
     if (!n_rows) return DS_OK;
@@ -284,13 +321,17 @@ ds_status ds_drafter_context_run(struct ds_drafter *d, struct ds_error *err) {
     uint32_t bucket = 0;
     while (d->buckets[bucket] < n_rows) bucket++;
     DS_TRY(ds_graph_run(d->context_graphs[bucket], d->params.stream, err));
-    const uint64_t bytes = 4 * (uint64_t)d->carry.cols;
-    for (uint32_t i = 0; d->model->arch->steps && i < d->n_fed; i++) {
-        const struct ds_slice from = ds_slice_add(d->feature_out.at, d->fed[i].row * bytes);
-        DS_TRY(d->params.device->fns->copy(d->params.stream, carry_of(d, d->fed[i].sequence), from, bytes, err));
-    }
-    return DS_OK;
+    return keep_carries(d, err);
 }
+
+struct ds_graph *ds_drafter_joined_graph(const struct ds_drafter *d, uint32_t rows, uint32_t outputs) {
+    uint32_t bucket = 0;
+    if (d->model->arch->steps && outputs != rows) return NULL;
+    while (bucket < d->n_joined && d->buckets[bucket] < rows) bucket++;
+    return bucket < d->n_joined ? d->joined_graphs[bucket] : NULL;
+}
+
+ds_status ds_drafter_context_joined(struct ds_drafter *d, struct ds_error *err) { return keep_carries(d, err); }
 
 ds_status ds_drafter_context(struct ds_drafter *d, int32_t sequence, uint32_t first, uint32_t n_rows, const ds_token *following,
                              struct ds_error *err) {

@@ -9,8 +9,8 @@
 #include "draft/draft.h"
 #include "model/target.h"
 
-/* Sequences in one drafting pass; numbers of slots, and of sequences, that there are graphs for. */
-enum { DS_MOST_DRAFTING = 16, DS_DRAFT_LENGTHS = 8, DS_DRAFT_WIDTHS = 8 };
+/* Sequences in one drafting pass; numbers of slots, and of sequences, that there are graphs for; most rows of a joined pass. */
+enum { DS_MOST_DRAFTING = 16, DS_DRAFT_LENGTHS = 8, DS_DRAFT_WIDTHS = 8, DS_JOINED_ROWS = 32 };
 
 struct ds_drafter_params {
     struct ds_device *device;
@@ -37,6 +37,8 @@ struct ds_drafter {
     struct ds_draft_outputs block_outputs;
     uint32_t n_buckets, buckets[DS_MAX_BUCKETS];
     struct ds_graph *context_graphs[DS_MAX_BUCKETS];
+    uint32_t n_joined; /* the first buckets have one of these: the target's pass, then the same rows as context */
+    struct ds_graph *joined_graphs[DS_MAX_BUCKETS];
     uint32_t most_sequences;
     uint32_t n_widths, widths[DS_DRAFT_WIDTHS];    /* sequences: 1, 2, 3, 4, 6, .. */
     uint32_t n_lengths, lengths[DS_DRAFT_LENGTHS]; /* slots: 1, 2, 4, .., the block's */
@@ -88,6 +90,14 @@ const struct ds_history *ds_drafter_history(const struct ds_drafter *drafter);
 void ds_drafter_context_begin(struct ds_drafter *drafter);
 void ds_drafter_context_add(struct ds_drafter *drafter, int32_t sequence, uint32_t first, uint32_t row, uint32_t n, const ds_token *following);
 ds_status ds_drafter_context_run(struct ds_drafter *drafter, struct ds_error *err); /* nothing was added: nothing is done */
+/*
+ * Where launches count (a GPU that replays recordings) and one device has both models, a pass of the target may take all its rows in at once: one launch in the
+ * place of two. Rows that are rejected afterwards leave keys and values behind the sequence's end, where nobody looks before they are written
+ * again. The graph for ds_target_run_graph, NULL: there is none for a pass of so many rows and outputs; a pass that begins with
+ * `outputs` == `rows` gives logits in the order of its rows. Then, in the place of ds_drafter_context_run: ds_drafter_context_joined.
+ */
+struct ds_graph *ds_drafter_joined_graph(const struct ds_drafter *drafter, uint32_t rows, uint32_t outputs);
+ds_status ds_drafter_context_joined(struct ds_drafter *drafter, struct ds_error *err);
 /* All of it for rows 0..n_rows-1, of one sequence. */
 ds_status ds_drafter_context(struct ds_drafter *drafter, int32_t sequence, uint32_t first, uint32_t n_rows, const ds_token *following,
                              struct ds_error *err);

@@ -48,16 +48,24 @@ static void append_sampling(const struct ds_target *target, struct ds_graph *gra
                        .tokens = rows->out_tokens, .flags = rows->out_flags, .count = rows->out_count}});
 }
 
-static ds_status build_graph(struct ds_target *target, uint32_t bucket, const struct ending *ending, struct ds_graph **out, uint64_t *scratch,
-                             struct ds_error *err) {
+static struct ds_graph *begin_graph(const struct ds_target *target, uint32_t bucket, const struct ending *ending) {
     struct ds_graph *graph = ds_graph_create(target->params.device);
-    if (!graph) return ds_fail_memory(err, 0, "a graph");
+    if (!graph) return NULL;
     const struct ds_rows rows = rows_of_bucket(&target->rows.at, bucket);
     const struct ds_cache cache = {target->cache.layers, target->cache.n};
     const struct ds_model_outputs outputs = {.taps = ds_view_first_rows(target->taps, bucket), .tap_layers = target->tap_layers,
                                              .n_taps = target->params.n_taps, .logits = ds_view_first_rows(target->logits, rows.out_rows)};
     target->model->arch->build(target->model, graph, &rows, &cache, &outputs);
     append_sampling(target, graph, &rows, ending);
+    return graph;
+}
+
+struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket) { return begin_graph(target, bucket, &(struct ending){0}); }
+
+static ds_status build_graph(struct ds_target *target, uint32_t bucket, const struct ending *ending, struct ds_graph **out, uint64_t *scratch,
+                             struct ds_error *err) {
+    struct ds_graph *graph = begin_graph(target, bucket, ending);
+    if (!graph) return ds_fail_memory(err, 0, "a graph");
     const ds_status status = ds_graph_plan(graph, scratch, err);
     if (status != DS_OK) {
         ds_graph_destroy(graph);
@@ -223,7 +231,10 @@ static ds_status write_inputs(struct ds_target *target, uint32_t n_rows, uint32_
 }
 
 ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err) {
-    struct ds_graph *graph = (extended ? target->extended : target->graphs)[bucket_of(target, n_rows)];
+    return ds_target_run_graph(target, (extended ? target->extended : target->graphs)[bucket_of(target, n_rows)], n_rows, n_out, err);
+}
+
+ds_status ds_target_run_graph(struct ds_target *target, struct ds_graph *graph, uint32_t n_rows, uint32_t n_out, struct ds_error *err) {
     assert(n_out <= DS_MIN(target->params.out_rows, target->buckets[bucket_of(target, n_rows)]));
     DS_TRY(write_inputs(target, n_rows, n_out, err));
     DS_TRY(ds_graph_run(graph, target->params.stream, err));

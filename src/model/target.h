@@ -77,6 +77,12 @@ ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const flo
  * bias rows, in_adjust and methods, which the others take for absent.
  */
 ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err);
+/*
+ * A pass of `bucket` rows, not extended, that others append to, plan, place and own: for ds_target_run_graph, which is ds_target_run by that
+ * graph, its bucket being the one for n_rows. NULL when memory is out.
+ */
+struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket);
+ds_status ds_target_run_graph(struct ds_target *target, struct ds_graph *graph, uint32_t n_rows, uint32_t n_out, struct ds_error *err);
 /* The graph that ds_target_run uses for a pass of n_rows that is not extended: for measurements. */
 const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows);
 /* Logits of output rows [first, first + n) of the last run. */

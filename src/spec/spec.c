@@ -303,8 +303,8 @@ static void feed(const struct ds_spec *spec, struct ds_turn *t) {
     t->sequence->drafted_context = first + n;
 }
 
-/* Features of all surviving rows, in one pass of the drafter; where speculation is parked they wait. */
-static ds_status keep_taps(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+/* Features of all surviving rows, in one pass of the drafter unless the target's was `joined`; where speculation is parked they wait. */
+static ds_status keep_taps(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, bool joined, struct ds_error *err) {
     if (!spec->drafter) return DS_OK;
     ds_drafter_context_begin(spec->drafter);
     for (uint32_t i = 0; i < n; i++) {
@@ -314,7 +314,14 @@ static ds_status keep_taps(const struct ds_spec *spec, struct ds_turn *turns, ui
         else if (t->round && t->plan.taps == DS_TAPS_STORE && ds_sequence_can_draft(t->sequence))
             DS_TRY(ds_sequence_store(spec, t->sequence, t->first_row, surviving_rows(t), err));
     }
-    return ds_drafter_context_run(spec->drafter, err);
+    return joined ? ds_drafter_context_joined(spec->drafter, err) : ds_drafter_context_run(spec->drafter, err);
+}
+
+/* The pass that takes its rows into the drafter's context as well; NULL: there is none, or nobody's are wanted there. */
+static struct ds_graph *joined_graph(const struct ds_spec *spec, const struct ds_turn *turns, uint32_t n, const struct pass *pass) {
+    bool any = false;
+    for (uint32_t i = 0; i < n; i++) any |= turns[i].status == DS_OK && feeds(&turns[i]);
+    return spec->drafter && any && !pass->extended ? ds_drafter_joined_graph(spec->drafter, pass->rows, pass->outputs) : NULL;
 }
 
 static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
@@ -326,7 +333,9 @@ static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t
     }
     if (!pass.rows) return DS_OK;
     const double start = ds_os_seconds();
-    DS_TRY(ds_target_run(spec->target, pass.rows, pass.outputs, pass.extended, err));
+    struct ds_graph *const joined = joined_graph(spec, turns, n, &pass);
+    if (joined) DS_TRY(ds_target_run_graph(spec->target, joined, pass.rows, pass.outputs, err));
+    else DS_TRY(ds_target_run(spec->target, pass.rows, pass.outputs, pass.extended, err));
     const double seconds = ds_os_seconds() - start;
     for (uint32_t i = 0; i < n; i++) {
         struct ds_turn *t = &turns[i];
@@ -335,7 +344,7 @@ static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t
         t->result.rows = pass.rows;
         t->status = t->round ? finish_round(spec, t, &t->error) : finish_extension(spec, t, &t->error);
     }
-    const ds_status status = keep_taps(spec, turns, n, err);
+    const ds_status status = keep_taps(spec, turns, n, joined != NULL, err);
     for (uint32_t i = 0; i < n; i++) {
         struct ds_sequence *s = turns[i].sequence;
         if (status != DS_OK) s->drafted_context = DS_MIN(s->drafted_context, s->computed);
