@@ -103,6 +103,9 @@ const struct ds_cli_option ds_cli_draft_options[] = {
     {.name = "drafter", .letter = 'd', .value = "PATH", .kind = DS_CLI_STRING, AT(drafter),
      .help = "the drafter that belongs to the model, in the same forms; changes the speed, never the tokens"},
     {.name = "draft-device", .value = "NAME", .kind = DS_CLI_STRING, AT(device), .help = "where the drafter runs (default: as --device)"},
+    {.name = "draft-top-k", .value = "N", .kind = DS_CLI_UINT, AT(top_k), .max = INT32_MAX,
+     .help = "a DSpark drafter's Markov head is applied to the N likeliest tokens of a slot alone, which makes drafts cheaper and a little worse; "
+             "0: to all (default: 0)"},
     {.name = "spec", .value = "auto|off|fixed:K", .kind = DS_CLI_CUSTOM, AT(spec), .parse = parse_spec,
      .expected = "auto, off, or fixed:K with K of at least 1",
      .help = "drafts verified a round: as many as pay, none, or at most K of the block (default: auto with a drafter)"},
@@ -199,11 +202,14 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
         return ds_cli_usage(command, "--spec other than off needs a drafter: give one with --drafter PATH");
     if (draft && !draft->drafter && draft->device)
         return ds_cli_usage(command, "--draft-device needs a drafter: give one with --drafter PATH");
+    if (draft && !draft->drafter && draft->top_k)
+        return ds_cli_usage(command, "--draft-top-k needs a drafter: give one with --drafter PATH");
     ds_engine_params params = ds_engine_defaults();
     params.target = options->target;
     params.drafter = draft ? draft->drafter : NULL;
     params.device = options->device;
     params.draft_device = draft ? draft->device : NULL;
+    params.draft_top_k = draft ? draft->top_k : 0;
     params.modules = options->modules;
     params.threads = options->threads;
     params.context = options->context;

@@ -29,6 +29,7 @@ struct ds_cli_spec {
 };
 struct ds_cli_draft {
     const char *drafter, *device;
+    uint32_t top_k; /* ds_engine_params.draft_top_k */
     struct ds_cli_spec spec;
 };
 extern const struct ds_cli_option ds_cli_draft_options[];

@@ -9,7 +9,7 @@
 
 struct bench_options {
     const char *target, *drafter, *device, *draft_device, *modules, *svg;
-    uint32_t threads, context, tokens, repeats;
+    uint32_t threads, draft_top_k, context, tokens, repeats;
     bool context_given, last_logits, json;
     struct ds_bench_widths widths;
     struct ds_cli_trust trust;
@@ -56,6 +56,8 @@ static const struct ds_cli_option model_options[] = {
     {.name = "modules", .value = "DIR", .kind = DS_CLI_STRING, AT(modules),
      .help = "the one folder to take modules from: dspark_cuda.so, dspark_hip.so (default: beside the program, and where they were installed)"},
     {.name = "draft-device", .value = "NAME", .kind = DS_CLI_STRING, AT(draft_device), .help = "where the drafter runs (default: as --device)"},
+    {.name = "draft-top-k", .value = "N", .kind = DS_CLI_UINT, AT(draft_top_k), .max = INT32_MAX,
+     .help = "a DSpark drafter's Markov head is applied to the N likeliest tokens of a slot alone; 0: to all (default: 0)"},
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, AT(threads), .min = 1, .max = 4096,
      .help = "CPU threads (default: one per processor)"},
     {0}};
@@ -125,7 +127,7 @@ static int make_plan(const struct bench_options *options, const ds_engine_info *
 static int measure(const struct bench_options *options, ds_engine **engine, struct ds_bench_svg *svg, struct ds_bench_result *result) {
     const struct ds_cli_engine open = {.target = options->target, .device = options->device, .modules = options->modules, .threads = options->threads,
                                        .context = context_to_open(options), .log = DS_LOG_WARNING, .trust = options->trust};
-    const struct ds_cli_draft draft = {.drafter = options->drafter, .device = options->draft_device};
+    const struct ds_cli_draft draft = {.drafter = options->drafter, .device = options->draft_device, .top_k = options->draft_top_k};
     ds_engine_info info;
     struct ds_bench_plan plan;
     const double started = ds_cli_seconds();

@@ -4,6 +4,7 @@
 #include "kernels/experts.h"
 #include "kernels/linear_rows.h"
 #include "kernels/sample.h"
+#include "kernels/top.h"
 
 static struct ds_cpu_scratch attention_scratch(const struct ds_op_attention *p, unsigned members) {
     const uint32_t queries = p->heads / p->kv.kv_heads, rows = DS_MIN(p->q.rows, ds_attention_rows(queries));
@@ -21,6 +22,11 @@ static uint64_t expert_linear_bytes(const struct ds_op_expert_linear *p) {
     return ds_expert_bytes(p) + ds_linear_prepared_bytes(p->weight.type, DS_EXPERT_ROWS, p->x.cols);
 }
 
+static struct ds_cpu_scratch top_linear_scratch(const struct ds_op_top_linear *p) {
+    return (struct ds_cpu_scratch){.each = ds_top_list_bytes(p->weight.rows) + ds_linear_prepared_bytes(p->weight.type, 1, p->x.cols),
+                                   .shared = sizeof(uint32_t) * (uint64_t)ds_top_groups(p->weight.rows) * p->x.rows};
+}
+
 struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *params, unsigned members) {
     switch (op) {
     case DS_OP_attention: return attention_scratch(&params->attention, members);
@@ -31,6 +37,7 @@ struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *para
     case DS_OP_adjust: return (struct ds_cpu_scratch){.each = sizeof(uint32_t) * (uint64_t)params->adjust.x.cols};
     case DS_OP_reject: return (struct ds_cpu_scratch){.each = 3 * sizeof(float) * (uint64_t)params->reject.logits.cols};
     case DS_OP_expert_linear: return (struct ds_cpu_scratch){.each = expert_linear_bytes(&params->expert_linear)};
+    case DS_OP_top_linear: return top_linear_scratch(&params->top_linear);
     default: return (struct ds_cpu_scratch){0};
     }
 }

@@ -39,6 +39,14 @@ void ds_draft_close(struct ds_draft_model *draft) {
     free(draft);
 }
 
+ds_status ds_draft_restrict(struct ds_draft_model *draft, uint32_t top, struct ds_error *err) {
+    if (top && draft->markov == DS_MARKOV_NONE)
+        return ds_fail(err, DS_ERROR_ARGUMENT, "%s: draft_top_k is %u, but this %s drafter has no sequential (Markov) head to restrict; expected 0",
+                       ds_ckpt_path(draft->ckpt), top, draft->arch->name);
+    draft->markov_top = top < draft->draft_vocabulary ? top : 0;
+    return DS_OK;
+}
+
 bool ds_draft_is_spare(const char *name) {
     static const char *const names[] = {"d2t", "t2d", "rope_freqs.weight", "verifier_norm.weight", "verifier_lm_head.weight"};
     static const char inv_freq[] = "rotary_emb.inv_freq";

@@ -80,6 +80,7 @@ struct ds_draft_model {
     bool causal_windows;           /* in layers with a sliding window a block's row does not see the rows behind it */
     ds_markov markov;
     uint32_t markov_rank;
+    uint32_t markov_top;           /* the sequential head is applied to so many tokens of a slot, those with the greatest base logits; 0: to all */
     bool has_confidence, confidence_with_markov;
     bool norm_before_fc, norm_before_residual; /* Eagle3 */
     uint32_t draft_vocabulary;     /* rows of the head in use; fewer than the target's vocabulary: reduced */
@@ -107,6 +108,12 @@ void ds_draft_close(struct ds_draft_model *draft); /* accepts NULL */
  * nothing is changed, where weights are packed; DS_ERROR_ARGUMENT where no token is left.
  */
 ds_status ds_draft_shorten(struct ds_draft_model *draft, const struct ds_model *target, const int32_t *tokens, uint32_t n, struct ds_error *err);
+/*
+ * A slot drafts one of the `top` tokens with the greatest base logits, and the sequential head is applied to these alone (draft->markov_top).
+ * Behind ds_draft_shorten and before graphs are built; 0, or no fewer than the drafter's vocabulary: all. DS_ERROR_ARGUMENT without a
+ * sequential head.
+ */
+ds_status ds_draft_restrict(struct ds_draft_model *draft, uint32_t top, struct ds_error *err);
 /* Asks for all weights. A tensor of the checkpoint that has no part in the drafter is refused. */
 ds_status ds_draft_load(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, uint32_t positions,
                         struct ds_error *err);

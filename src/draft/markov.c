@@ -131,7 +131,9 @@ static struct ds_view slot_logits(const struct chain *c, uint32_t k, struct ds_v
     const uint32_t n = c->rows->sequences;
     const struct ds_slice previous = k ? ds_slice_add(c->rows->rows.out_tokens, 4 * (uint64_t)(k - 1) * n) : c->rows->rows.ids;
     ds_graph_embed_into(c->graph, &draft->markov_w1, previous, 1.0f, columns(c, k, c->e_at, draft->markov_rank));
-    return ds_graph_linear(c->graph, &draft->markov_w2, mixed(c, k), (struct ds_slice){0}, u);
+    const struct ds_view x = mixed(c, k);
+    if (draft->markov_top) return ds_graph_top_linear(c->graph, &draft->markov_w2, x, u, draft->markov_top, DS_LOGIT_ABSENT);
+    return ds_graph_linear(c->graph, &draft->markov_w2, x, (struct ds_slice){0}, u);
 }
 
 static void build_confidence(const struct chain *c, const struct ds_draft_outputs *out) {

@@ -6,6 +6,7 @@
  *   gated    logits_k = U_k + W2 (sigmoid(W_gate [h_k ; e_k] + b) * e_k)
  *   rnn      [gate ; candidate ; output] = W_joint [s_{k-1} ; e_k ; h_k] + b,  s_0 = 0
  *            s_k = sigmoid(gate) * s_{k-1} + (1 - sigmoid(gate)) * tanh(candidate),  logits_k = U_k + W2 tanh(output)
+ *   with draft->markov_top  logits_k of the tokens with the greatest U_k alone, DS_LOGIT_ABSENT for the others
  *   confidence, before the sigmoid: w . [h_k ; e_k] + b, or w . h_k + b
  */
 #ifndef DSPARK_DRAFT_MARKOV_H

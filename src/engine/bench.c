@@ -80,7 +80,8 @@ static ds_status time_vocabulary(ds_session *session, double *seconds, struct ds
     DS_TRY(timed_draft(session, &block, err));
     *seconds = 0;
     for (uint32_t i = 0; i < ds_graph_node_count(graph); i++) {
-        const bool counts = nodes[i].op == DS_OP_linear && nodes[i].params.linear.weight.rows == drafter->model->draft_vocabulary;
+        const bool counts = nodes[i].op == DS_OP_top_linear ||
+                            (nodes[i].op == DS_OP_linear && nodes[i].params.linear.weight.rows == drafter->model->draft_vocabulary);
         const double start = ds_os_seconds();
         DS_TRY(drafter->params.device->fns->op[nodes[i].op](drafter->params.stream, &nodes[i].params, err));
         DS_TRY(drafter->params.device->fns->stream_sync(drafter->params.stream, err));

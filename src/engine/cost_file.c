@@ -20,9 +20,9 @@ static void write_key(const ds_engine *engine, char key[KEY_BYTES]) {
     struct ds_device_limits a, b;
     first->device->fns->limits(first->device, &a);
     last->device->fns->limits(last->device, &b);
-    snprintf(key, KEY_BYTES, "dspark %s; costs %d; target %016" PRIx64 " on %s (%s); drafter %016" PRIx64 " on %s (%s), shortlist %016" PRIx64 "; %" PRIu32 " threads; %s cache; %s weights",
+    snprintf(key, KEY_BYTES, "dspark %s; costs %d; target %016" PRIx64 " on %s (%s); drafter %016" PRIx64 " on %s (%s), shortlist %016" PRIx64 ", top %" PRIu32 "; %" PRIu32 " threads; %s cache; %s weights",
              ds_version(), FORMAT, ds_fingerprint(engine->target_ckpt), a.name, a.description, ds_fingerprint(engine->draft_ckpt), b.name, b.description,
-             engine->scheduling.shortlist, engine->threads, engine->params.kv == DS_KV_F32 ? "f32" : "f16", engine->params.weights == DS_WEIGHTS_F32 ? "f32" : "stored");
+             engine->scheduling.shortlist, engine->draft_model->markov_top, engine->threads, engine->params.kv == DS_KV_F32 ? "f32" : "f16", engine->params.weights == DS_WEIGHTS_F32 ? "f32" : "stored");
 }
 
 /* malloc'ed; NULL: memory is out. */

@@ -70,6 +70,7 @@ static ds_status open_models(ds_engine *engine, struct ds_error *err) {
     DS_TRY(ds_guard_open(engine->draft_ckpt, &trust, &engine->log, &engine->guards[1], err));
     DS_TRY(ds_draft_open(engine->draft_ckpt, engine->model, &engine->draft_model, err));
     DS_TRY(ds_shortlist_open(engine, err));
+    DS_TRY(ds_draft_restrict(engine->draft_model, p->draft_top_k, err));
     return ds_calibration_open(engine, err);
 }
 
@@ -154,7 +155,9 @@ static ds_status plan_memory(ds_engine *engine, struct ds_error *err) {
     if (engine->draft_model) {
         const struct ds_drafter_params params = {.device = draft->device, .stream = draft->stream, .kv_f16 = target.kv_f16,
                                                  .sequences = DS_MIN(p->max_sessions, (uint32_t)DS_MOST_DRAFTING)};
-        DS_TRY(ds_drafter_plan(&engine->drafter, engine->draft_model, &engine->target, &params, err));
+        const ds_status status = ds_drafter_plan(&engine->drafter, engine->draft_model, &engine->target, &params, err);
+        if (status == DS_ERROR_UNSUPPORTED && engine->draft_model->markov_top) return ds_fail_context(err, "draft_top_k is %u", p->draft_top_k);
+        DS_TRY(status);
         draft->scratch_bytes = DS_MAX(draft->scratch_bytes, engine->drafter.scratch_bytes);
         engine->kv_bytes += engine->drafter.cache.planned.bytes;
         engine->scratch_bytes += ds_drafter_own_bytes(&engine->drafter);

@@ -222,6 +222,14 @@ struct ds_view ds_graph_linear(struct ds_graph *graph, const struct ds_weight *w
     return y;
 }
 
+struct ds_view ds_graph_top_linear(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_view residual, uint32_t top,
+                                   float fill) {
+    const struct ds_view y = ds_graph_tensor(graph, DS_ELEM_F32, x.rows, weight->rows), input = quantized(graph, x, ds_linear_input(weight->type), 1);
+    ds_graph_append(graph, DS_OP_top_linear, &(union ds_op_params){
+        .top_linear = {.weight = *weight, .x = input, .residual = residual, .y = y, .top = top, .fill = fill, .count = graph->count}});
+    return y;
+}
+
 void ds_graph_heads(struct ds_graph *graph, const struct ds_op_heads *heads) {
     const union ds_op_params params = {.heads = *heads};
     if (has_op(graph, DS_OP_heads, &params)) {

@@ -55,6 +55,9 @@ struct ds_view ds_graph_linear(struct ds_graph *graph, const struct ds_weight *w
                                struct ds_view residual);
 void ds_graph_linear_into(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_slice bias,
                           struct ds_view residual, struct ds_view y);
+/* A linear for the outputs with the `top` greatest residuals; the others become `fill`. */
+struct ds_view ds_graph_top_linear(struct ds_graph *graph, const struct ds_weight *weight, struct ds_view x, struct ds_view residual, uint32_t top,
+                                   float fill);
 /* Norms, rope and storing of heads: one op where the device has it, else its parts. */
 void ds_graph_heads(struct ds_graph *graph, const struct ds_op_heads *heads);
 struct ds_view ds_graph_glu(struct ds_graph *graph, struct ds_view gate, struct ds_view up, ds_activation activation);

@@ -121,6 +121,13 @@ typedef struct ds_engine_params {
      * conversation, or without common beginnings, has no use for. It changes no token.
      */
     uint64_t prefix_positions;
+    /*
+     * A slot of a DSpark drafter's block drafts one of so many tokens, those with the greatest logits before the sequential (Markov) head, which is
+     * then applied to these alone instead of to the whole vocabulary: cheaper drafts, a little worse (docs/speculation.md has both measured). It
+     * changes what is drafted and no greedy or coupled token; with DS_REJECTION a draft is drawn, and accepted, by the restricted distribution. 0, or
+     * as many as the drafter's vocabulary has: all. DS_ERROR_ARGUMENT for a drafter without such a head.
+     */
+    uint32_t draft_top_k;
 } ds_engine_params;
 DS_API ds_engine_params ds_engine_defaults(void);
 

@@ -118,6 +118,13 @@ DS_NUM_FN bool ds_better(float value, uint32_t id, float best, uint32_t best_id)
     return same ? id < best_id : (best_nan || value > best);
 }
 
+/* Floats as unsigned keys of the same order: the two zeros are one, every NaN is above all numbers. No number's key is 0. */
+DS_NUM_FN uint32_t ds_order_key(float x) {
+    uint32_t bits = ds_bits(x + 0.0f);
+    uint32_t key = ds_pick_u32((bits & DS_NUM_SIGN) != 0u, ~bits, bits | DS_NUM_SIGN);
+    return ds_pick_u32(ds_is_nan(x), 0xffffffffu, key);
+}
+
 /* --- division and square root, rounded to nearest even --- */
 
 #if defined(DS_NUM_HARDWARE_DIV) && !defined(DS_NUM_GLSL)

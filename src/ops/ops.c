@@ -324,6 +324,14 @@ static void list_heads(const struct ds_op_heads *p, struct operands *all) {
     add_count(all, &p->count);
 }
 
+static void list_top_linear(const struct ds_op_top_linear *p, struct operands *all) {
+    add_weight(all, "weight", &p->weight);
+    add_view(all, "x", &p->x, DS_READ, false);
+    add_view(all, "residual", &p->residual, DS_READ, false);
+    add_view(all, "y", &p->y, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
 static void list_operands(ds_op op, const union ds_op_params *params, struct operands *all) {
     all->count = 0;
     switch (op) {

@@ -338,6 +338,20 @@ struct ds_op_heads {
     struct ds_slice count;
 };
 
+/*
+ * A linear for a few of its outputs: y[r, o] = (sum over i, in runs, of x[r, i] * w[o, i]) + residual[r, o] for the `top` first outputs in
+ * the order (residual descending, o ascending; a NaN before any number, the two zeros being one), `fill` for all others.
+ */
+struct ds_op_top_linear {
+    struct ds_weight weight;  /* [outputs, inputs] */
+    struct ds_view x;         /* [rows, inputs] in ds_linear_input(weight.type) */
+    struct ds_view residual;  /* f32 [rows, outputs] */
+    struct ds_view y;         /* f32 [rows, outputs] */
+    uint32_t top;             /* 1..outputs */
+    float fill;               /* finite */
+    struct ds_slice count;
+};
+
 typedef enum ds_op {
 #define DS_OP(name, text) DS_OP_##name,
 #include "ops/ops.def"

@@ -336,6 +336,15 @@ static ds_status require_heads(const struct ds_op_heads *p, struct ds_error *err
     return require_parts(DS_OP_heads, &(union ds_op_params){.heads = *p}, err);
 }
 
+static ds_status require_top_linear(const struct ds_op_top_linear *p, struct ds_error *err) {
+    const struct ds_op_linear linear = {.weight = p->weight, .x = p->x, .y = p->y, .residual = p->residual};
+    DS_TRY(require_present("top_linear", "residual", &p->residual.at, err));
+    if (require_linear(&linear, err) != DS_OK) return ds_fail_context(err, "top_linear");
+    REQUIRE(p->top > 0 && p->top <= p->weight.rows, "top_linear", "top is %u and must be 1 to %u, the outputs", p->top, p->weight.rows);
+    REQUIRE(is_finite(p->fill), "top_linear", "fill must be finite");
+    return DS_OK;
+}
+
 ds_status ds_op_check_shapes(ds_op op, const union ds_op_params *params, struct ds_error *err) {
     switch (op) {
 #define DS_OP(name, text)                                                                                                      \

@@ -71,6 +71,13 @@ class Sameness(CliTest):
         modes = ["off", "auto", "fixed:2", "fixed:7"]
         self.assert_same([*CHAT, "-n", "64", *SAMPLED], [["-d", DRAFTER, "--spec", mode] for mode in modes])
 
+    def test_a_restricted_markov_head_changes_no_token(self):
+        for options in ([], SAMPLED):
+            self.assert_same([*CHAT, "-n", "48", *options], [["-d", DRAFTER, "--spec", "fixed:7", "--draft-top-k", k] for k in ("0", "1", "16", "9999")])
+        for drafter in ("dflash", "eagle3"):
+            self.expect(1, "run", "-m", TARGET, "-d", os.path.join(os.path.dirname(DRAFTER), drafter), "-p", "a", "--draft-top-k", "8",
+                        says=["draft_top_k is 8", "no sequential (Markov) head"])
+
     def test_threads_chunk_and_context_change_no_token(self):
         variants = [["--threads", "1"], ["--threads", "3"], ["--chunk", "1"], ["--chunk", "7"], ["--ctx", "300"]]
         self.assert_same([*CHAT, "-n", "32", "-d", DRAFTER, *SAMPLED], variants)

@@ -72,6 +72,8 @@ WRONG = [
     (["run", "-m", TARGET, "-p", "a", "--spec", "auto"], ["--spec", "--drafter"]),
     (["run", "-m", TARGET, "-p", "a", "--spec", "fixed:3"], ["--spec", "--drafter"]),
     (["run", "-m", TARGET, "-p", "a", "--draft-device", "cpu"], ["--draft-device", "--drafter"]),
+    (["run", "-m", TARGET, "-p", "a", "--draft-top-k", "8"], ["--draft-top-k", "--drafter"]),
+    (["run", "--draft-top-k", "-1"], ["'--draft-top-k'", "whole number", "found '-1'"]),
     (["chat"], ["'-m, --model PATH' is missing"]),
     (["chat", "-m", TARGET, "-p", "a"], ["unknown option '-p'"]),
     (["logits", "-m", TARGET, "--tokens", "1"], ["'-o, --output FILE' is missing"]),

@@ -186,6 +186,11 @@ static union ds_op_params good(ds_op op) {
                                        .q_norm = fresh(), .k_norm = fresh(), .eps = 1e-6f, .n_rot = 16, .cos = fresh(), .sin = fresh(),
                                        .table_positions = 100, .kv = kv(), .paging = paging(), .count = fresh()};
         break;
+    case DS_OP_top_linear:
+        p.top_linear = (struct ds_op_top_linear){.weight = {.at = fresh(), .type = DS_TYPE_Q4_K, .rows = 100, .cols = 256},
+                                                 .x = view(DS_ELEM_Q8, ROWS, 256), .residual = view(DS_ELEM_F32, ROWS, 100),
+                                                 .y = view(DS_ELEM_F32, ROWS, 100), .top = 100, .fill = -1, .count = fresh()};
+        break;
     case DS_OP_COUNT:
         break;
     }
@@ -503,6 +508,13 @@ static void wrong_gates_copies_and_samples_are_refused(void **state) {
     REFUSES(adjust, p->n_drafted = 0, "drafted is given but n_drafted is 0");
     REFUSES(reject, p->drafted.cols = 999, "drafted has 999 columns and must have 1000 like logits");
     REFUSES(reject, p->bias_rows = 0, "bias is given but bias_rows is 0");
+    REFUSES(top_linear, p->residual.at.buffer = NULL, "residual is missing");
+    REFUSES(top_linear, p->residual.cols = 99, "residual is [5, 99] and must be [5, 100] like y");
+    REFUSES(top_linear, p->x.elem = DS_ELEM_BF16, "x is bf16 and must be q8");
+    REFUSES(top_linear, p->top = 0, "top is 0 and must be 1 to 100");
+    REFUSES(top_linear, p->top = 101, "top is 101 and must be 1 to 100");
+    REFUSES(top_linear, p->fill = 1.0f / 0.0f, "fill must be finite");
+    REFUSES(top_linear, p->residual = p->y, "residual and y overlap");
     REFUSES(copy, p->x.elem = DS_ELEM_BF16, "x is bf16 and must be f32 or i32");
     REFUSES(copy, p->out.elem = DS_ELEM_F32, "out is f32 and must be i32");
     REFUSES(copy, p->out.cols = 6, "out has 6 columns and must have 7 like x");

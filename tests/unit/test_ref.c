@@ -846,6 +846,21 @@ static void each_row_and_slot_uses_the_weights_of_its_expert(void **state) {
     assert_true(total[5] == 36 * 100 + 88 * 1000);
 }
 
+/* W x = (1, 2, 3, 4, 5): of the five outputs those with the greatest residuals, of equal ones the first; the zeros are equal, a NaN is above all. */
+static void outputs_with_the_greatest_residuals_are_computed_and_the_others_filled(void **state) {
+    (void)state;
+    enum { ROWS = 3, OUTPUTS = 5 };
+    const float w[OUTPUTS] = {1, 2, 3, 4, 5}, x[ROWS] = {1, 1, 1};
+    const float residual[ROWS][OUTPUTS] = {{10, 30, 20, 20, 20}, {-1, 0.0f, -0.0f, 0.0f, -2}, {1, ds_float(0xffc00000u), 3, 2, -1.0f / 0.0f}};
+    const float expected[2][OUTPUTS] = {{-9, 32, 23, -9, -9}, {-9, 2, 3, -9, -9}};
+    union ds_op_params p = {.top_linear = {.weight = weight(DS_TYPE_F32, w, OUTPUTS, 1), .x = floats(x, ROWS, 1), .residual = floats(residual[0], ROWS, OUTPUTS),
+                                           .y = floats(NULL, ROWS, OUTPUTS), .top = 2, .fill = -9}};
+    run(DS_OP_top_linear, &p);
+    const float *y = at(p.top_linear.y.at);
+    assert_memory_equal(y, expected, sizeof expected);
+    assert_true(ds_is_nan(y[2 * OUTPUTS + 1]) && y[2 * OUTPUTS + 2] == 6 && y[2 * OUTPUTS] == -9 && y[2 * OUTPUTS + 4] == -9);
+}
+
 /* --- the host's state --- */
 
 static void the_callers_rounding_mode_neither_matters_nor_changes(void **state) {
@@ -933,6 +948,7 @@ int main(void) {
         TEST(experts_are_the_best_ones_listed_by_id_and_of_equals_the_first),
         TEST(normalised_weights_sum_to_one_before_they_are_scaled),
         TEST(each_row_and_slot_uses_the_weights_of_its_expert),
+        TEST(outputs_with_the_greatest_residuals_are_computed_and_the_others_filled),
         TEST(the_callers_rounding_mode_neither_matters_nor_changes),
         TEST(transfers_outside_a_buffer_are_refused),
         TEST(weight_rows_come_in_whole_groups),

@@ -28,6 +28,9 @@ enum rule {
     OTHER_TEMPERATURE,  /* drafts are drawn at temperature 1, and accepted as if they were not */
 };
 
+/* What the drafter at hand says; see restrict_drafts. */
+static const float (*drafts_from)[V] = draft_logits;
+
 static struct ds_buffer *buffer(uint64_t bytes) {
     struct ds_error err;
     struct ds_buffer *b;
@@ -81,7 +84,7 @@ static void draft_all(struct request *requests, const struct pass *p, enum rule 
         for (uint32_t i = 0; i < SAMPLES; i++) {
             const struct request *q = &requests[i];
             const int32_t previous = k ? q->draft[k - 1] : q->sequence[q->length - 1];
-            memcpy(logits_of(p, i), draft_logits[previous], sizeof draft_logits[previous]);
+            memcpy(logits_of(p, i), drafts_from[previous], sizeof drafts_from[previous]);
             *how_of(p, i) = row_of(i, q->length + k, rule == OTHER_TEMPERATURE ? 1.0f : temperature);
             how_of(p, i)->method = DS_DRAW_MASS;
             how_of(p, i)->purpose = 1;
@@ -99,7 +102,7 @@ static void verify_all(struct request *requests, const struct pass *p, enum rule
         const uint32_t j = r % ROWS;
         const int32_t previous = j ? q->draft[j - 1] : q->sequence[q->length - 1];
         memcpy(logits_of(p, r), target_logits[previous], sizeof target_logits[previous]);
-        memcpy(drafted_of(p, r), draft_logits[previous], sizeof draft_logits[previous]);
+        memcpy(drafted_of(p, r), drafts_from[previous], sizeof drafts_from[previous]);
         struct ds_sample_row *how = how_of(p, r);
         *how = row_of(r / ROWS, q->length + j, temperature);
         how->method = j < DRAFTS ? DS_DRAW_REJECTION : DS_DRAW_MASS;
@@ -193,6 +196,43 @@ static void whole_rounds_give_the_targets_distribution(void **state) {
     if (!(x < limit(freedom))) fail_msg("chi square %.1f with %d degrees of freedom, the limit is %.1f", x, freedom, limit(freedom));
 }
 
+/*
+ * A sequential head for the two likeliest tokens alone: op top_linear over the drafter's table, with a bias for each token that grows with the
+ * token before. The other three are never drafted.
+ */
+static void restrict_drafts(float out[V][V]) {
+    static const float w[V] = {0.5f, -0.5f, 1, -1, 0.25f}, x[V] = {0, 0.5f, 1, 1.5f, 2};
+    struct ds_error err;
+    struct ds_buffer *weights = buffer(device->fns->weight_bytes(device, DS_TYPE_F32, V, 1)), *inputs = buffer(sizeof x), *base = buffer(sizeof draft_logits),
+                     *y = buffer(sizeof draft_logits);
+    const struct ds_weight weight = {.at = {weights, 0}, .type = DS_TYPE_F32, .rows = V, .cols = 1};
+    check_ok(device->fns->weight_write(stream, &weight, 0, V, w, &err), &err);
+    memcpy(device->fns->host(inputs), x, sizeof x);
+    memcpy(device->fns->host(base), draft_logits, sizeof draft_logits);
+    const union ds_op_params params = {.top_linear = {.weight = weight, .x = ds_view_of((struct ds_slice){inputs, 0}, DS_ELEM_F32, V, 1),
+                                                      .residual = ds_view_of((struct ds_slice){base, 0}, DS_ELEM_F32, V, V),
+                                                      .y = ds_view_of((struct ds_slice){y, 0}, DS_ELEM_F32, V, V), .top = 2, .fill = -1e30f}};
+    check_ok(ds_op_check(DS_OP_top_linear, &params, &err), &err);
+    check_ok(device->fns->op[DS_OP_top_linear](stream, &params, &err), &err);
+    memcpy(out, device->fns->host(y), sizeof draft_logits);
+    struct ds_buffer *all[] = {weights, inputs, base, y};
+    for (size_t i = 0; i < DS_COUNT(all); i++) device->fns->buffer_destroy(all[i]);
+}
+
+static void a_restricted_head_gives_the_targets_distribution_too(void **state) {
+    (void)state;
+    static float restricted[V][V];
+    restrict_drafts(restricted);
+    for (int i = 0; i < V; i++) {
+        int never = 0;
+        for (int k = 0; k < V; k++) never += restricted[i][k] == -1e30f;
+        assert_int_equal(never, V - 2);
+    }
+    drafts_from = (const float (*)[V])restricted;
+    whole_rounds_give_the_targets_distribution(state);
+    drafts_from = draft_logits;
+}
+
 static void broken_rules_are_noticed(void **state) {
     (void)state;
     for (enum rule rule = ACCEPT_ALL; rule <= OTHER_TEMPERATURE; rule++) {
@@ -280,6 +320,7 @@ int main(void) {
         cmocka_unit_test(wide_products_and_shares_are_exact),
         cmocka_unit_test(a_draft_as_likely_as_the_target_has_it_is_always_accepted),
         cmocka_unit_test(whole_rounds_give_the_targets_distribution),
+        cmocka_unit_test(a_restricted_head_gives_the_targets_distribution_too),
         cmocka_unit_test(broken_rules_are_noticed),
         cmocka_unit_test(a_search_that_sees_the_drafts_bends_the_distribution_and_algorithm_1_does_not),
     };

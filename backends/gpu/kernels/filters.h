@@ -70,8 +70,7 @@ GPU_FN struct champion best_of_block(struct champion mine, struct shared &s) {
 
 /* Logits as unsigned keys of the same order, the two zeros being one; 0 is no logit's key. */
 GPU_FN uint32_t logit_key(const struct row &row, uint32_t i) {
-    const uint32_t bits = ds_bits(biased(row, i) + 0.0f);
-    return bits ^ (bits >> 31 ? 0xffffffffu : DS_NUM_SIGN);
+    return ds_order_key(biased(row, i));
 }
 GPU_FN float heat(const struct row &row, uint32_t i) {
     const float below = biased(row, i) - row.top;
