@@ -32,7 +32,7 @@ struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *para
     case DS_OP_attention: return attention_scratch(&params->attention, members);
     case DS_OP_linear: return (struct ds_cpu_scratch){.each = linear_bytes(&params->linear)};
     case DS_OP_sample:
-        return (struct ds_cpu_scratch){.each = 2 * sizeof(float) * (uint64_t)params->sample.logits.cols,
+        return (struct ds_cpu_scratch){.each = 3 * sizeof(float) * (uint64_t)params->sample.logits.cols,
                                        .shared = sizeof(struct ds_sample_part) * (uint64_t)members * params->sample.logits.rows};
     case DS_OP_adjust: return (struct ds_cpu_scratch){.each = sizeof(uint32_t) * (uint64_t)params->adjust.x.cols};
     case DS_OP_reject: return (struct ds_cpu_scratch){.each = 3 * sizeof(float) * (uint64_t)params->reject.logits.cols};

@@ -15,6 +15,8 @@ static const struct ds_sample_row ways[] = {
     {.inverse_temperature = 1.0f, .top_k = UINT32_MAX, .top_p = 1.0f, .min_p = 1.0f},
     {.inverse_temperature = 0.01f, .top_p = 0.99999994f},
     {.inverse_temperature = 100.0f, .top_k = 300},
+    {.inverse_temperature = 0.3f, .min_p = 1e-9f},
+    {.inverse_temperature = 3.0f, .min_p = 1e-12f},
 };
 
 enum trouble { NONE, TIES, BIAS, FORBIDDEN, NOT_FINITE, TROUBLE_COUNT };

@@ -39,13 +39,18 @@ static inline uint64_t share_of(uint64_t a, uint64_t fraction) {
     return (a >> 32) * fraction + (((a & UINT32_MAX) * fraction + (UINT64_C(1) << 31)) >> 32);
 }
 
+/* Numbers in the order of floats, of which a NaN is the least: 0. */
+static inline uint32_t ordered_key(float x) {
+    const uint32_t bits = ds_bits(x + 0.0f); /* one zero */
+    const uint32_t ordered = bits ^ (DS_NUM_SIGN | (0u - (bits >> 31)));
+    return ds_is_nan(x) ? 0 : ordered;
+}
+
 /* Forbids all but the k largest of x; `keys` is scratch. */
 static inline void keep_top_k(float *x, uint32_t n, uint32_t k, uint32_t *keys) {
     uint64_t candidates = 0;
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t bits = ds_bits(x[i] + 0.0f); /* one zero */
-        const uint32_t ordered = bits ^ (DS_NUM_SIGN | (0u - (bits >> 31)));
-        keys[i] = ds_is_nan(x[i]) ? 0 : ordered;
+        keys[i] = ordered_key(x[i]);
         candidates += keys[i] != 0;
     }
     if (k == 0 || k >= candidates) return;

@@ -4,8 +4,8 @@
  * filter needs the whole row, which one thread then selects from (select.h). Meaning: ref/sample.c.
  */
 #include "kernels.h"
-#include "kernels/filters.h"
 #include "kernels/sample.h"
+#include "kernels/survivors.h"
 
 #include "base/philox.h"
 
@@ -93,7 +93,7 @@ static inline void enter_race(struct race *race, uint32_t id, float t) {
     if (race->count == BATCH) score_batch(race);
 }
 
-enum { FOURS = BLOCK / 4 + 1 };
+enum { FOURS = BLOCK / 4 };
 
 /* ds_philox of FOURS counters, round by round, so that lanes are counters. */
 static void philox_of_fours(uint32_t k0, uint32_t k1, uint32_t c[4][FOURS]) {
@@ -109,22 +109,15 @@ static void philox_of_fours(uint32_t k0, uint32_t k1, uint32_t c[4][FOURS]) {
     }
 }
 
-/* The random words of `n` tokens from `first` on, n at most BLOCK: four tokens share one evaluation. */
-static void words_of(const struct ds_sample_row *how, uint32_t first, uint32_t n, uint32_t *words) {
-    uint32_t c[4][FOURS];
+/* The random words of the block that `first` lies in the first four of: words[w][i] is token first / 4 * 4 + 4 i + w's. */
+static void words_of(const struct ds_sample_row *how, uint32_t first, uint32_t words[4][FOURS]) {
     for (uint32_t i = 0; i < FOURS; i++) {
-        c[0][i] = first / 4 + i;
-        c[1][i] = how->position;
-        c[2][i] = how->purpose;
-        c[3][i] = how->stream;
+        words[0][i] = first / 4 + i;
+        words[1][i] = how->position;
+        words[2][i] = how->purpose;
+        words[3][i] = how->stream;
     }
-    philox_of_fours(how->seed_low, how->seed_high, c);
-    uint32_t four = 0, word = first % 4;
-    for (uint32_t i = 0; i < n; i++) {
-        words[i] = c[word][four];
-        word = (word + 1) % 4;
-        four += word == 0;
-    }
+    philox_of_fours(how->seed_low, how->seed_high, words);
 }
 
 /*
@@ -134,6 +127,27 @@ static void words_of(const struct ds_sample_row *how, uint32_t first, uint32_t n
  */
 static float largest_word(float t, float reached) { return ds_exp(ds_min(t - reached, 0.0f)) * (4294967296.0f * 1.001f) + 4.0f; }
 
+/*
+ * The tokens [first, first + n) of a block, t their distances from the row's largest logit, enter the race if their words let them. One limit
+ * for the whole block, that of its largest t, rules nearly all out, four at a time.
+ */
+static void race_block(struct race *race, const float *t, float top, uint32_t first, uint32_t n, float leader) {
+    const float reached = race->best_id == NONE ? leader : DS_MAX(leader, race->best), limit = largest_word(top, reached);
+    uint32_t words[4][FOURS], least[FOURS];
+    words_of(race->how, first, words);
+    for (uint32_t i = 0; i < FOURS; i++) {
+        const uint32_t a = DS_MIN(words[0][i], words[1][i]), b = DS_MIN(words[2][i], words[3][i]);
+        least[i] = DS_MIN(a, b);
+    }
+    for (uint32_t i = 0; i < FOURS; i++) {
+        if (!((float)least[i] <= limit)) continue;
+        for (uint32_t w = 0; w < 4; w++) {
+            const uint32_t at = 4 * i + w - first % 4; /* wraps, and is out of range, for what lies in front of `first` */
+            if (at < n && t[at] >= race->bound && (float)words[w][i] <= largest_word(t[at], reached)) enter_race(race, first + at, t[at]);
+        }
+    }
+}
+
 /* The best of a stretch of the vocabulary, without filters. The score of the whole row's largest logit is the first one to be reached. */
 static void race_stretch(const struct row *row, const struct ds_sample_row *how, const struct ds_sample_part *whole, uint64_t first, uint64_t end,
                          struct ds_sample_part *part) {
@@ -142,17 +156,12 @@ static void race_stretch(const struct row *row, const struct ds_sample_row *how,
     struct race race = race_of(how);
     race.bound = DS_MAX(race.bound, leader - NOISE_MOST);
     for (uint32_t n; first < end; first += n) {
-        float t[BLOCK], limit[BLOCK];
-        uint32_t words[BLOCK];
-        n = (uint32_t)DS_MIN(end - first, (uint64_t)BLOCK);
+        float t[BLOCK];
+        n = (uint32_t)DS_MIN(end - first, BLOCK - first % 4); /* from the second block on they begin at a four */
         biased_logits(row, (uint32_t)first, n, t);
         for (uint32_t i = 0; i < n; i++) t[i] = (t[i] - whole->largest) * how->inverse_temperature;
-        if (!(ds_largest(t, n) >= race.bound)) continue;
-        const float reached = race.best_id == NONE ? leader : DS_MAX(leader, race.best);
-        words_of(how, (uint32_t)first, n, words);
-        for (uint32_t i = 0; i < n; i++) limit[i] = largest_word(t[i], reached);
-        for (uint32_t i = 0; i < n; i++)
-            if (t[i] >= race.bound && (float)words[i] <= limit[i]) enter_race(&race, (uint32_t)first + i, t[i]);
+        const float top = ds_largest(t, n);
+        if (top >= race.bound) race_block(&race, t, top, (uint32_t)first, n, leader);
     }
     score_batch(&race);
     part->winner = race.best_id;
@@ -169,17 +178,33 @@ static int32_t winner_of(const struct ds_sample_part *parts, uint32_t rows, uint
     return best->winner;
 }
 
-static int32_t draw(const struct row *row, const struct ds_sample_row *how, float largest, uint8_t *scratch) {
-    float *t = (float *)(void *)scratch, *mass = t + row->n;
-    biased_logits(row, 0, row->n, t);
-    if (how->top_k > 0) keep_top_k(t, row->n, how->top_k, (uint32_t *)(void *)mass);
-    masses(t, row->n, largest, how->inverse_temperature, mass);
-    const struct ds_selection kept = keep_top_p(mass, row->n, how->top_p);
-    const float least_mass = how->min_p > 0 ? (float)fixed_point(how->min_p) : 0.0f;
+/* Without top-k and top-p: what t must be at least. A mass may be half a unit off, so that a small min-p is missed by a factor of 2. */
+static float lowest_t(float min_p) { return min_p > 0 ? DS_MAX(ds_log(ds_min(min_p, 1.0f)) - 1.0f, -NOISE_SPAN) : -NOISE_SPAN; }
 
+/* The filters' choice of the row, in three arrays of its length. */
+static struct survivors survivors_of(const struct row *row, const struct ds_sample_row *how, float largest, uint8_t *scratch) {
+    struct survivors s = {.x = (float *)(void *)scratch, .n = row->n, .whole = true};
+    s.mass = s.x + row->n;
+    s.ids = (uint32_t *)(void *)(s.mass + row->n);
+    const bool top_p = how->top_p > 0 && how->top_p < 1;
+    biased_logits(row, 0, s.n, s.x);
+    if (how->top_k > 0) survive_top_k(&s, how->top_k);
+    for (uint32_t i = 0; i < s.n; i++) s.x[i] = (s.x[i] - largest) * how->inverse_temperature;
+    if (how->top_k == 0 && !top_p) {
+        (void)group_tops(s.x, s.n, s.mass);
+        keep_from_row(&s, s.mass, lowest_t(how->min_p));
+    }
+    for (uint32_t i = 0; i < s.n; i++) s.mass[i] = ds_mass_float(s.x[i]);
+    if (top_p) survive_top_p(&s, how->top_p);
+    if (how->min_p > 0) keep_masses(&s, (float)fixed_point(how->min_p));
+    return s;
+}
+
+static int32_t draw(const struct row *row, const struct ds_sample_row *how, float largest, uint8_t *scratch) {
+    const struct survivors s = survivors_of(row, how, largest, scratch);
     struct race race = race_of(how);
-    for (uint32_t i = 0; i < row->n; i++)
-        if (t[i] >= race.bound && !(mass[i] < least_mass) && ds_selected(&kept, ds_bits(mass[i]), i)) enter_race(&race, i, t[i]);
+    for (uint32_t i = 0; i < s.n; i++)
+        if (s.x[i] >= race.bound) enter_race(&race, s.ids[i], s.x[i]);
     score_batch(&race);
     return race.best_id;
 }

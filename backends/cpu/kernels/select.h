@@ -7,6 +7,9 @@
 
 #include "kernels/vec.h"
 
+/* Keys may be the bits of floats, in place. */
+typedef uint32_t __attribute__((may_alias)) ds_key;
+
 struct ds_selection {
     uint32_t key;     /* of the last element taken */
     uint32_t last_id; /* its index: elements of the same key beyond it are not taken */
@@ -20,7 +23,7 @@ static inline bool ds_selected(const struct ds_selection *last, uint32_t key, ui
  * The shortest beginning whose weights reach `wanted` (at least 1). An element weighs 1, or, `by_mass`, the number that its key is
  * the bits of: a float that holds an integer. The weights of all together reach `wanted`.
  */
-static struct ds_selection ds_select(const uint32_t *keys, uint32_t n, uint64_t wanted, bool by_mass) {
+static struct ds_selection ds_select(const ds_key *keys, uint32_t n, uint64_t wanted, bool by_mass) {
     enum { DIGIT_BITS = 11, BUCKETS = 1 << DIGIT_BITS };
     uint32_t prefix = 0; /* the digits chosen so far */
     for (int shift = 32 - DIGIT_BITS;; shift = shift > DIGIT_BITS ? shift - DIGIT_BITS : 0) {
