@@ -36,15 +36,16 @@ static int count_devices(struct ds_error *err) {
     int driver = 0, runtime = 0, count = 0;
     const gpuError_t asked = gpuDriverGetVersion(&driver);
     if (asked != gpuSuccess || driver == 0) {
-        ds_fail(err, DS_ERROR_DEVICE, "%s is not installed on this machine", DS_GPU_DRIVER);
+        ds_fail(err, DS_ERROR_DEVICE, "%s is not installed on this machine: install it, or use device cpu", DS_GPU_DRIVER);
         return -1;
     }
     const gpuError_t error = gpuGetDeviceCount(&count);
     if (error == gpuSuccess) return DS_MIN(count, (int)DS_COUNT(device_names));
     (void)gpuGetLastError();
     (void)gpuRuntimeGetVersion(&runtime);
-    ds_fail(err, DS_ERROR_DEVICE, "%s (version %d.%d; this build was made with %d.%d) cannot be used: %s", DS_GPU_DRIVER, driver / 1000,
-            driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, gpuGetErrorString(error));
+    ds_fail(err, DS_ERROR_DEVICE, "%s (version %d.%d; this build was made with %d.%d) cannot be used: %s%s", DS_GPU_DRIVER, driver / 1000,
+            driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, gpuGetErrorString(error),
+            driver < runtime ? "; install one of that version or later, or use device cpu" : "; use device cpu");
     return -1;
 }
 
@@ -129,7 +130,8 @@ static void destroy(struct ds_device *base) {
     struct ds_gpu_device *device = (struct ds_gpu_device *)base;
     struct ds_error err;
     if (!device) return;
-    if (device->own && ds_gpu_enter(device, &err) == DS_OK) gpuStreamDestroy(device->own);
+    (void)ds_gpu_enter(device, &err);
+    if (device->own) gpuStreamDestroy(device->own);
     ds_pool_destroy(device->pool);
     ds_os_mutex_destroy(device->mutex);
     free(device);
@@ -169,7 +171,7 @@ static ds_status index_of(const char *name, int *index, struct ds_error *err) {
     const unsigned long n = digits ? strtoul(digits + 1, &end, 10) : 0;
     if ((digits && (digits[1] < '0' || digits[1] > '9' || *end)) || n >= (unsigned long)count)
         return ds_fail(err, DS_ERROR_DEVICE, "there is no device %s: this machine has %d of that kind%s", name, count,
-                       count > 0 ? ", numbered from " DS_GPU_KIND ":0" : "");
+                       count > 0 ? ", numbered from " DS_GPU_KIND ":0" : "; use device cpu");
     *index = (int)n;
     return DS_OK;
 }

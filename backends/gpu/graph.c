@@ -14,10 +14,9 @@ struct ds_device_graph {
 void ds_gpu_graph_destroy(struct ds_device_graph *graph) {
     struct ds_error err;
     if (!graph) return;
-    if (ds_gpu_enter(graph->device, &err) == DS_OK) {
-        if (graph->exec) gpuGraphExecDestroy(graph->exec);
-        gpuFree(graph->scratch);
-    }
+    (void)ds_gpu_enter(graph->device, &err);
+    if (graph->exec) gpuGraphExecDestroy(graph->exec);
+    gpuFree(graph->scratch);
     free(graph);
 }
 

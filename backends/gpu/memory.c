@@ -19,13 +19,16 @@ ds_status ds_gpu_fail(const struct ds_gpu_device *device, gpuError_t error, cons
     if (error == gpuErrorMemoryAllocation) {
         size_t unused = 0, all = 0;
         const bool known = gpuMemGetInfo(&unused, &all) == gpuSuccess;
-        return ds_fail(err, DS_ERROR_MEMORY, "out of memory on %s: %" PRIu64 " bytes for %s%s; %" PRIu64 " of %" PRIu64 " are unused",
+        return ds_fail(err, DS_ERROR_MEMORY,
+                       "out of memory on %s: %" PRIu64 " bytes for %s%s; %" PRIu64 " of %" PRIu64 " are unused; a shorter context, fewer sessions, a smaller "
+                       "model or another device fit better",
                        device->name, bytes, what, known ? "" : " (what is there is not known)", (uint64_t)unused, (uint64_t)all);
     }
     if (error == gpuErrorNoKernelImage)
         return ds_fail(err, DS_ERROR_DEVICE, "%s (%s): this build has no kernels for it: %s; build it with this architecture (-Dnvidia_archs, -Damd_archs)",
                        device->name, device->description, gpuGetErrorString(error));
-    return ds_fail(err, DS_ERROR_DEVICE, "%s failed: %s: %s; if this repeats, open the device anew", device->name, what, gpuGetErrorString(error));
+    return ds_fail(err, DS_ERROR_DEVICE, "%s failed: %s: %s; open the engine anew, in a new process if that fails, too, or use device cpu", device->name, what,
+                   gpuGetErrorString(error));
 }
 
 /* --- buffers --- */
@@ -61,7 +64,8 @@ void ds_gpu_buffer_destroy(struct ds_buffer *base) {
     if (!base) return;
     struct ds_gpu_buffer *buffer = (struct ds_gpu_buffer *)base;
     struct ds_error err;
-    if (ds_gpu_enter((struct ds_gpu_device *)base->device, &err) == DS_OK) gpuFree(buffer->data);
+    (void)ds_gpu_enter((struct ds_gpu_device *)base->device, &err); /* what a lost device had is given up all the same */
+    gpuFree(buffer->data);
     free(buffer);
 }
 
@@ -102,14 +106,13 @@ ds_status ds_gpu_stream_sync(struct ds_stream *stream, struct ds_error *err) {
 void ds_gpu_stream_destroy(struct ds_stream *stream) {
     struct ds_error err;
     if (!stream) return;
-    if (ds_gpu_enter(ds_gpu_device_of(stream), &err) == DS_OK) {
-        if (stream->handle) gpuStreamSynchronize(stream->handle);
-        for (int i = 0; i < DS_GPU_SLOTS; i++)
-            if (stream->staging.done[i]) gpuEventDestroy(stream->staging.done[i]);
-        gpuFreeHost(stream->staging.data);
-        gpuFree(stream->scratch);
-        if (stream->handle) gpuStreamDestroy(stream->handle);
-    }
+    (void)ds_gpu_enter(ds_gpu_device_of(stream), &err);
+    if (stream->handle) gpuStreamSynchronize(stream->handle);
+    for (int i = 0; i < DS_GPU_SLOTS; i++)
+        if (stream->staging.done[i]) gpuEventDestroy(stream->staging.done[i]);
+    gpuFreeHost(stream->staging.data);
+    gpuFree(stream->scratch);
+    if (stream->handle) gpuStreamDestroy(stream->handle);
     free(stream);
 }
 

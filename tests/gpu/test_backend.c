@@ -2,39 +2,13 @@
  * The host side of GPU backends, on the emulated device: modules that do not fit are refused; whatever fails is an answer and leaves nothing
  * behind; a pass is one launch.
  */
-#include "../unit/check.h"
+#include "emulator.h"
+
 #include "dspark.h"
-#include "gpu_names.h"
 #include "graph/graph.h"
 #include "ops/module.h"
 
-static struct {
-    void (*fail_at)(uint64_t n);
-    uint64_t (*calls)(void);
-    struct ds_emu_counts (*counts)(void);
-} emulator;
-
 static const struct ds_device_params in_tree = {.modules = EMULATOR_FOLDER, .threads = 1};
-
-static void *symbol(struct ds_os_module *module, const char *name) {
-    void *const found = ds_os_module_symbol(module, name);
-    if (!found) fail_msg("the emulator's module has no %s", name);
-    return found;
-}
-
-static int load_emulator(void **state) {
-    (void)state;
-    struct ds_os_module *module;
-    struct ds_error err;
-    char *path = ds_os_join(EMULATOR_FOLDER, "dspark_emu.so");
-    check_ok(ds_os_module_open(path, true, &module, &err), &err);
-    *(void **)(void *)&emulator.fail_at = symbol(module, "ds_emu_fail_at");
-    *(void **)(void *)&emulator.calls = symbol(module, "ds_emu_calls");
-    *(void **)(void *)&emulator.counts = symbol(module, "ds_emu_counts");
-    ds_os_module_close(module);
-    free(path);
-    return 0;
-}
 
 /* --- modules --- */
 

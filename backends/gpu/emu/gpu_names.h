@@ -31,6 +31,8 @@ typedef enum gpuError_t {
     gpuErrorMemoryAllocation,
     gpuErrorNoKernelImage,
     gpuErrorInvalidDevice,
+    gpuErrorInsufficientDriver,
+    gpuErrorDeviceLost,
     gpuErrorLaunchFailure, /* a kernel broke a rule of emu.h; ds_emu_last_fault says which */
 } gpuError_t;
 const char *gpuGetErrorString(gpuError_t error);
@@ -41,8 +43,13 @@ gpuError_t gpuGetLastError(void);
  * 0: none. For tests.
  */
 DS_EMU_EXPORT void ds_emu_fail_at(uint64_t n);
-/* How many such calls there were since the last ds_emu_fail_at. */
+/* The same, but the device is lost with it: every later call but those that free fails as well, until the next ds_emu_fail_at. */
+DS_EMU_EXPORT void ds_emu_lose_at(uint64_t n);
+/* How many such calls there were since the last of the two. */
 DS_EMU_EXPORT uint64_t ds_emu_calls(void);
+/* What the machine is like from now on. */
+enum ds_emu_machine { DS_EMU_SOUND, DS_EMU_NO_DRIVER, DS_EMU_OLD_DRIVER, DS_EMU_NO_DEVICE, DS_EMU_NO_KERNELS };
+DS_EMU_EXPORT void ds_emu_pretend(enum ds_emu_machine machine);
 
 /* What the host asked of the device so far, as a real one would see it. */
 struct ds_emu_counts {

@@ -26,11 +26,18 @@ struct gpuGraph {
 /* --- failures on request --- */
 
 static atomic_uint_fast64_t calls, failing;
+static atomic_bool loses, lost;
+static atomic_int pretended;
 
-void ds_emu_fail_at(uint64_t n) {
+static void arrange(uint64_t n, bool lose) {
     atomic_store(&calls, 0);
     atomic_store(&failing, n);
+    atomic_store(&loses, lose);
+    atomic_store(&lost, false);
 }
+void ds_emu_fail_at(uint64_t n) { arrange(n, false); }
+void ds_emu_lose_at(uint64_t n) { arrange(n, true); }
+void ds_emu_pretend(enum ds_emu_machine machine) { atomic_store(&pretended, (int)machine); }
 uint64_t ds_emu_calls(void) { return atomic_load(&calls); }
 
 static struct {
@@ -44,7 +51,15 @@ struct ds_emu_counts ds_emu_counts(void) {
                                   .allocations = counts.allocations};
 }
 
-static bool fails(void) { return atomic_fetch_add(&calls, 1) + 1 == atomic_load(&failing); }
+static gpuError_t sound(void) { return atomic_load(&lost) ? gpuErrorDeviceLost : gpuSuccess; }
+
+/* One of the calls that can be made to fail, with this error. */
+static gpuError_t refused(gpuError_t error) {
+    if (atomic_fetch_add(&calls, 1) + 1 != atomic_load(&failing)) return sound();
+    if (!atomic_load(&loses)) return error;
+    atomic_store(&lost, true);
+    return gpuErrorDeviceLost;
+}
 
 const char *gpuGetErrorString(gpuError_t error) {
     switch (error) {
@@ -52,6 +67,8 @@ const char *gpuGetErrorString(gpuError_t error) {
     case gpuErrorMemoryAllocation: return "out of memory";
     case gpuErrorNoKernelImage: return "no kernels for this device";
     case gpuErrorInvalidDevice: return "no such device";
+    case gpuErrorInsufficientDriver: return "the driver is older than the runtime";
+    case gpuErrorDeviceLost: return "the device is lost";
     case gpuErrorLaunchFailure: return ds_emu_last_fault()[0] ? ds_emu_last_fault() : "launch failure, as asked for";
     }
     return "unknown error";
@@ -63,15 +80,19 @@ gpuError_t gpuGetLastError(void) { return gpuSuccess; }
 enum { DEVICES = 2 };
 
 gpuError_t gpuDriverGetVersion(int *version) {
-    *version = 1;
+    const int machine = atomic_load(&pretended);
+    *version = machine == DS_EMU_NO_DRIVER ? 0 : machine == DS_EMU_OLD_DRIVER ? 11080 : 13000;
     return gpuSuccess;
 }
-gpuError_t gpuRuntimeGetVersion(int *version) { return gpuDriverGetVersion(version); }
+gpuError_t gpuRuntimeGetVersion(int *version) {
+    *version = 13000;
+    return gpuSuccess;
+}
 gpuError_t gpuGetDeviceCount(int *count) {
-    *count = DEVICES;
-    return gpuSuccess;
+    *count = atomic_load(&pretended) == DS_EMU_NO_DEVICE ? 0 : DEVICES;
+    return atomic_load(&pretended) == DS_EMU_OLD_DRIVER ? gpuErrorInsufficientDriver : gpuSuccess;
 }
-gpuError_t gpuSetDevice(int device) { return device >= 0 && device < DEVICES ? gpuSuccess : gpuErrorInvalidDevice; }
+gpuError_t gpuSetDevice(int device) { return device >= 0 && device < DEVICES ? sound() : gpuErrorInvalidDevice; }
 gpuError_t gpuGetDeviceProperties(gpuDeviceProp_t *out, int device) {
     strcpy(out->name, device == 0 ? "emulated, waves of 32" : "emulated, waves of 64");
     return gpuSetDevice(device);
@@ -85,7 +106,7 @@ gpuError_t gpuDeviceGetAttribute(int *out, gpuDeviceAttr attribute, int device) 
 gpuError_t gpuMemGetInfo(size_t *unused, size_t *all) {
     *all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     *unused = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    return gpuSuccess;
+    return sound();
 }
 
 /* --- memory --- */
@@ -119,7 +140,8 @@ static pthread_mutex_t allocations_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 gpuError_t gpuMalloc(void **out, size_t bytes) {
     *out = NULL;
-    if (fails()) return gpuErrorMemoryAllocation;
+    const gpuError_t error = refused(gpuErrorMemoryAllocation);
+    if (error != gpuSuccess) return error;
     struct allocation *const allocation = malloc(sizeof *allocation);
     if (!allocation || !emu_guarded_create(&allocation->guarded, bytes)) {
         free(allocation);
@@ -154,29 +176,30 @@ gpuError_t gpuFreeHost(void *data) { return gpuFree(data); }
 
 gpuError_t gpuMemsetAsync(void *to, int value, size_t bytes, gpuStream_t stream) {
     (void)stream;
-    if (bytes) memset(to, value, bytes);
-    return gpuSuccess;
+    if (bytes && sound() == gpuSuccess) memset(to, value, bytes);
+    return sound();
 }
 gpuError_t gpuMemcpyAsync(void *to, const void *from, size_t bytes, gpuMemcpyKind kind, gpuStream_t stream) {
     (void)stream;
     if (kind == gpuHostToDevice) counts.to_device++;
     else if (kind == gpuDeviceToHost) counts.to_host++;
     else counts.on_device++;
-    if (bytes) memmove(to, from, bytes);
-    return gpuSuccess;
+    if (bytes && sound() == gpuSuccess) memmove(to, from, bytes);
+    return sound();
 }
 
 /* --- streams and events: everything is done when a call returns --- */
 
 gpuError_t gpuStreamCreateWithFlags(gpuStream_t *out, unsigned flags) {
     (void)flags;
-    *out = fails() ? NULL : calloc(1, sizeof **out);
-    return *out ? gpuSuccess : gpuErrorMemoryAllocation;
+    const gpuError_t error = refused(gpuErrorMemoryAllocation);
+    *out = error == gpuSuccess ? calloc(1, sizeof **out) : NULL;
+    return *out || error != gpuSuccess ? error : gpuErrorMemoryAllocation;
 }
 gpuError_t gpuStreamSynchronize(gpuStream_t stream) {
     (void)stream;
     counts.waits++;
-    return gpuSuccess;
+    return sound();
 }
 gpuError_t gpuStreamDestroy(gpuStream_t stream) {
     free(stream);
@@ -184,18 +207,19 @@ gpuError_t gpuStreamDestroy(gpuStream_t stream) {
 }
 gpuError_t gpuEventCreateWithFlags(gpuEvent_t *out, unsigned flags) {
     (void)flags;
-    *out = fails() ? NULL : calloc(1, sizeof **out);
-    return *out ? gpuSuccess : gpuErrorMemoryAllocation;
+    const gpuError_t error = refused(gpuErrorMemoryAllocation);
+    *out = error == gpuSuccess ? calloc(1, sizeof **out) : NULL;
+    return *out || error != gpuSuccess ? error : gpuErrorMemoryAllocation;
 }
 gpuError_t gpuEventRecord(gpuEvent_t event, gpuStream_t stream) {
     (void)event;
     (void)stream;
-    return gpuSuccess;
+    return sound();
 }
 gpuError_t gpuEventSynchronize(gpuEvent_t event) {
     (void)event;
     counts.waits++;
-    return gpuSuccess;
+    return sound();
 }
 gpuError_t gpuEventDestroy(gpuEvent_t event) {
     free(event);
@@ -224,12 +248,16 @@ static gpuError_t keep(struct gpuGraph *graph, const struct emu_launch *launch) 
 gpuError_t ds_emu_start(const struct emu_launch *launch, gpuStream_t stream) {
     if (stream && stream->recording) return keep(stream->recording, launch);
     counts.launches++;
-    return fails() ? gpuErrorLaunchFailure : ds_emu_run(launch);
+    if (atomic_load(&pretended) == DS_EMU_NO_KERNELS) return gpuErrorNoKernelImage;
+    const gpuError_t error = refused(gpuErrorLaunchFailure);
+    return error == gpuSuccess ? ds_emu_run(launch) : error;
 }
 
 gpuError_t gpuStreamBeginCapture(gpuStream_t stream, int mode) {
     (void)mode;
-    stream->recording = fails() ? NULL : calloc(1, sizeof *stream->recording);
+    const gpuError_t error = refused(gpuErrorMemoryAllocation);
+    if (error != gpuSuccess) return error;
+    stream->recording = calloc(1, sizeof *stream->recording);
     if (!stream->recording) return gpuErrorMemoryAllocation;
     stream->recording->owners = 1;
     return gpuSuccess;
@@ -242,13 +270,14 @@ gpuError_t gpuStreamEndCapture(gpuStream_t stream, gpuGraph_t *out) {
 gpuError_t gpuGraphInstantiateWithFlags(gpuGraphExec_t *out, gpuGraph_t graph, unsigned long long flags) {
     (void)flags;
     *out = NULL;
-    if (fails()) return gpuErrorMemoryAllocation;
+    const gpuError_t error = refused(gpuErrorMemoryAllocation);
+    if (error != gpuSuccess) return error;
     graph->owners++;
     *out = graph;
     return gpuSuccess;
 }
 gpuError_t gpuGraphLaunch(gpuGraphExec_t graph, gpuStream_t stream) {
-    gpuError_t error = fails() ? gpuErrorLaunchFailure : gpuSuccess;
+    gpuError_t error = refused(gpuErrorLaunchFailure);
     (void)stream;
     counts.graphs++;
     counts.kernels += graph->count;
