@@ -90,7 +90,9 @@ ds_status ds_engine_extend(ds_engine *engine, uint32_t extensions, struct ds_err
 /* --- generating: generate.c, step.c --- */
 
 bool ds_session_speculates(const ds_session *session);
-/* Cache entries of the last token, and with a drafter those it has no context for, will be made again. */
+/* It speculates, and the scheduler has not given the drafter's context up. */
+bool ds_session_follows(const ds_session *session);
+/* Cache entries of the last token, and where the drafter's context follows those it has none for, will be made again. */
 void ds_session_align(ds_session *session);
 /* Before known tokens go through the target: the drafter's context reaches as far as the cache. */
 ds_status ds_session_feed_all(ds_session *session, struct ds_error *err);

@@ -3,24 +3,29 @@
 
 bool ds_session_speculates(const ds_session *session) { return session->engine->draft_model && session->params.spec != DS_SPEC_OFF; }
 
+static bool is_paced(const ds_session *session) {
+    return ds_session_speculates(session) && session->params.spec == DS_SPEC_AUTO && session->paced;
+}
+
+bool ds_session_follows(const ds_session *session) {
+    return ds_session_speculates(session) && !(is_paced(session) && session->pace.forgone);
+}
+
 void ds_session_align(ds_session *session) {
     struct ds_sequence *s = &session->sequence;
     if (s->length) ds_sequence_forget(s, s->length - 1);
-    if (ds_session_speculates(session)) ds_sequence_forget(s, s->drafted_context + s->stored);
+    if (ds_session_follows(session)) ds_sequence_forget(s, s->drafted_context + s->stored);
 }
 
 ds_status ds_session_feed_all(ds_session *session, struct ds_error *err) {
-    if (!ds_session_speculates(session)) return DS_OK;
+    if (!ds_session_follows(session)) return DS_OK;
     DS_TRY(ds_spec_catch_up(&session->engine->spec, &session->sequence, err));
     ds_sequence_forget(&session->sequence, session->sequence.drafted_context);
     return DS_OK;
 }
 
 /* The scheduler does not decide where the costs could not be measured: then blocks are verified whole. */
-bool ds_generation_is_paced(const struct ds_generation *g) {
-    const ds_session *session = g->session;
-    return ds_session_speculates(session) && session->params.spec == DS_SPEC_AUTO && session->paced;
-}
+bool ds_generation_is_paced(const struct ds_generation *g) { return is_paced(g->session); }
 
 bool ds_generation_decodes(const struct ds_generation *g) {
     const struct ds_sequence *s = &g->session->sequence;
@@ -130,16 +135,15 @@ void ds_generation_take(struct ds_generation *g, const struct ds_turn *turn, dou
     stats->prompt_tokens += turn->rows;
     stats->prefill_seconds += seconds;
     if (turn->next < 0) return;
-    ds_spec_keep(&g->session->engine->spec, &g->session->sequence, ds_session_speculates(g->session), false);
+    ds_spec_keep(&g->session->engine->spec, &g->session->sequence, ds_session_follows(g->session), false);
     commit(g, turn->next, 0);
 }
 
 /* --- begin and end --- */
 
 /* A session starts with what the engine's sessions have learned so far, and leaves what it has learned. */
-static ds_status start_pace(ds_session *session, struct ds_error *err) {
+static ds_status know_pace(ds_session *session, struct ds_error *err) {
     ds_engine *engine = session->engine;
-    if (!ds_session_speculates(session) || session->params.spec != DS_SPEC_AUTO || session->paced) return DS_OK;
     DS_TRY(ds_engine_know_costs(engine, &session->sequence, err));
     /* Measuring took context in: a drafter in steps goes on from its last row, which is computed again. */
     struct ds_sequence *s = &session->sequence;
@@ -152,6 +156,15 @@ static ds_status start_pace(ds_session *session, struct ds_error *err) {
     session->paced = engine->scheduling.known;
     if (session->paced) ds_pace_start(&session->pace, &engine->scheduling.learned, engine->draft_model->block_size, !s->shaping.rejects);
     ds_os_mutex_unlock(engine->lock);
+    return DS_OK;
+}
+
+static ds_status start_pace(ds_session *session, struct ds_error *err) {
+    const struct ds_sequence *s = &session->sequence;
+    if (!ds_session_speculates(session) || session->params.spec != DS_SPEC_AUTO) return DS_OK;
+    if (!session->paced) DS_TRY(know_pace(session, err));
+    session->pace.coupled = !s->shaping.rejects; /* a session may have been configured anew */
+    if (session->paced) ds_pace_follows(&session->pace, s->computed, ds_sequence_can_draft(s));
     return DS_OK;
 }
 
@@ -178,12 +191,12 @@ ds_status ds_generation_begin(struct ds_generation *g, struct ds_error *err) {
     if (s->length == 0) return ds_fail(err, DS_ERROR_ARGUMENT, "the sequence is empty: append a prompt first");
     if (s->length == s->capacity) g->stop = DS_STOP_LENGTH;
     if (g->left == 0) g->stop = DS_STOP_LENGTH;
+    ds_sequence_forget(s, s->length - 1);
+    if (g->stop == DS_STOP_NONE) DS_TRY(start_pace(session, err));
     ds_session_align(session);
     if (g->stop != DS_STOP_NONE) return DS_OK;
-    DS_TRY(start_pace(session, err));
-    session->pace.coupled = !s->shaping.rejects; /* a session may have been configured anew */
     uint32_t found;
-    DS_TRY(ds_spec_adopt(&session->engine->spec, s, ds_session_speculates(session), &found, err));
+    DS_TRY(ds_spec_adopt(&session->engine->spec, s, ds_session_follows(session), &found, err));
     session->stats.cached_tokens += found;
     return ds_generation_decodes(g) ? DS_OK : ds_session_feed_all(session, err);
 }
@@ -192,5 +205,5 @@ void ds_generation_end(struct ds_generation *g) {
     leave_pace(g);
     ds_session *session = g->session;
     ds_sequence_forget(&session->sequence, session->sequence.length); /* what a round accepted beyond the sequence's end */
-    ds_spec_keep(&session->engine->spec, &session->sequence, ds_session_speculates(session), false);
+    ds_spec_keep(&session->engine->spec, &session->sequence, ds_session_follows(session), false);
 }

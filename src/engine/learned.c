@@ -31,8 +31,8 @@ json_t *ds_learned_to_json(const ds_engine *engine) {
     const uint32_t block = engine->draft_model->block_size, widths = l->costs.table.n_widths;
     char scale[17];
     write_scale(engine, scale);
-    return json_pack("{sssfsfsIsfsbsIsIsosososososo}", "confidences", scale, "tokens", l->tokens, "passes", l->passes, "seen", (json_int_t)l->seen,
-                     "committed", l->committed, "parked", (int)l->parked, "wait", (json_int_t)l->wait, "since", (json_int_t)l->since, "shift",
+    return json_pack("{sssfsfsIsfsbsfsIsIsosososososo}", "confidences", scale, "tokens", l->tokens, "passes", l->passes, "seen", (json_int_t)l->seen,
+                     "committed", l->committed, "parked", (int)l->parked, "credit", l->credit, "wait", (json_int_t)l->wait, "since", (json_int_t)l->since, "shift",
                      list_of(l->reliability.shift, block), "evidence", list_of(l->reliability.evidence, block), "use", list_of(l->use, block), "pass",
                      list_of(t->pass, widths), "pass_seen", list_of(t->seen_pass, widths), "draft", list_of((const double[]){t->draft, t->seen_draft}, 2));
 }
@@ -72,6 +72,7 @@ bool ds_learned_from_json(const ds_engine *engine, const json_t *root, struct ds
     l.passes = number(&r, "passes", 0, 1e6);
     l.seen = (uint32_t)number(&r, "seen", 0, UINT32_MAX);
     l.committed = number(&r, "committed", 0, many);
+    l.credit = number(&r, "credit", 0, DS_MAX_BLOCK);
     l.wait = (uint32_t)number(&r, "wait", 1, 1 << 20);
     l.since = (uint32_t)number(&r, "since", 0, UINT32_MAX);
     l.parked = json_is_true(json_object_get(root, "parked"));

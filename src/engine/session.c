@@ -110,7 +110,7 @@ void ds_session_destroy(ds_session *session) {
     if (!session) return;
     if (session->batch && ds_batch_forget(session->batch, session)) return; /* destroyed when the step is over */
     if (session->sequence.slot >= 0) {
-        ds_spec_keep(&session->engine->spec, &session->sequence, ds_session_speculates(session), true);
+        ds_spec_keep(&session->engine->spec, &session->sequence, ds_session_follows(session), true);
         ds_os_mutex_lock(session->engine->lock);
         ds_pager_release_sequence(&session->engine->pager, session->sequence.slot);
         ds_buffer_drop(&session->sequence.taps);
@@ -151,7 +151,7 @@ ds_status ds_session_rewind(ds_session *session, size_t length, struct ds_error 
     struct ds_sequence *s = &session->sequence;
     if (length > s->length)
         return ds_fail(err, DS_ERROR_ARGUMENT, "cannot rewind to %zu tokens: the sequence has %u", length, s->length);
-    if (length < s->length) ds_spec_keep(&session->engine->spec, s, ds_session_speculates(session), true);
+    if (length < s->length) ds_spec_keep(&session->engine->spec, s, ds_session_follows(session), true);
     s->length = (uint32_t)length;
     ds_session_begin_text(session);
     session->pace.pending = 0;
@@ -214,7 +214,7 @@ ds_status ds_session_logits(ds_session *session, size_t rows, float *logits, str
     const struct ds_float_state host = ds_os_float_begin();
     ds_session_align(session);
     ds_sequence_forget(s, s->length - (uint32_t)rows);
-    const struct ds_extend how = {.feed_drafter = ds_session_speculates(session), .logits_from = s->length - (uint32_t)rows, .logits = logits,
+    const struct ds_extend how = {.feed_drafter = ds_session_follows(session), .logits_from = s->length - (uint32_t)rows, .logits = logits,
                                   .cancel = &session->cancelled};
     ds_status status = ds_session_feed_all(session, err);
     if (status == DS_OK) status = ds_spec_extend(&session->engine->spec, s, &how, NULL, err);

@@ -12,7 +12,7 @@ static void begin_round(struct ds_generation *g, struct ds_turn *turn) {
         g->step = paced.step;
         plan = (struct ds_round_plan){.draft = g->step != DS_PACE_PLAIN, .slots = paced.slots,
                                       .verify_most = g->step == DS_PACE_SPECULATE ? room : 0,
-                                      .taps = g->step == DS_PACE_SPECULATE ? DS_TAPS_FEED : DS_TAPS_STORE};
+                                      .taps = g->step == DS_PACE_SPECULATE ? DS_TAPS_FEED : paced.keep ? DS_TAPS_STORE : DS_TAPS_IGNORE};
     } else if (ds_session_speculates(session)) {
         plan = (struct ds_round_plan){.draft = true, .taps = DS_TAPS_FEED,
                                       .verify_most = session->params.spec == DS_SPEC_FIXED ? session->params.spec_length : DS_MAX_BLOCK};
@@ -25,7 +25,7 @@ static void begin_turn(struct ds_generation *g, struct ds_turn *turn) {
     if (ds_generation_decodes(g)) {
         begin_round(g, turn);
     } else {
-        const struct ds_extend how = {.feed_drafter = ds_session_speculates(session), .sample = true};
+        const struct ds_extend how = {.feed_drafter = ds_session_follows(session), .sample = true};
         ds_turn_begin_extend(turn, &g->session->sequence, &how, g->rows, 1);
     }
     if (atomic_load(&session->cancelled)) turn->status = ds_fail(&turn->error, DS_ERROR_CANCELLED, "cancelled");

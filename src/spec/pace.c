@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const double MEAN_WEIGHT = 1.0 / 8, PROBE_WEIGHT = 1.0 / 4; /* of the newest round; of a probe: they are few, and long apart */
-static const double PROBE_SHARE = 0.01;    /* of the time, spent on probes at most */
+static const double LOOKING_SHARE = 0.01;  /* of the time, spent on probes and their context at most */
 static const double HOPE = 1.02;           /* what speculation must gain where all drafts are right, to be looked at */
 static const double UNPARK_GAIN = 1.01;    /* parking and unparking in turns would gain nothing */
 /* Tokens that plain decoding may be ahead by: a few at first, and a share of what has been generated, but no more than lets a
@@ -151,11 +151,27 @@ static bool is_hopeless(const struct ds_pace *p, uint32_t context) {
     }
 }
 
-static bool probe_is_due(const struct ds_pace *p, uint32_t context, uint32_t stored) {
+/* In plain passes, as credit is. */
+static double looking_costs(const struct ds_pace *p, uint32_t context, uint32_t slots, uint32_t fed) {
+    return ((slots ? own_draft(p, slots, context) : 0) + ds_cost_feed(&p->learned.costs, fed)) * plain_rate(p, context);
+}
+
+static bool spend(struct ds_pace *p, double cost) {
+    if (p->learned.credit < cost) return false;
+    p->learned.credit -= cost;
+    return true;
+}
+
+static bool probe_is_due(struct ds_pace *p, uint32_t context, uint32_t stored) {
     const struct ds_pace_learned *l = &p->learned;
-    if (p->pending || l->since < l->wait) return false;
-    const double cost = own_draft(p, p->block, context) + ds_cost_feed(&l->costs, stored);
-    return l->since * PROBE_SHARE >= cost * plain_rate(p, context) && !is_hopeless(p, context);
+    if (p->pending || l->since < l->wait || is_hopeless(p, context)) return false;
+    return spend(p, looking_costs(p, context, p->block, stored));
+}
+
+/* To store features costs next to nothing. When no more can wait, taking them in is paid for like a probe. */
+static bool worth_keeping(struct ds_pace *p, uint32_t context, uint32_t stored) {
+    if (stored < DS_STORED_TAPS) return true;
+    return !is_hopeless(p, context) && spend(p, looking_costs(p, context, 0, stored));
 }
 
 /* The cost of plain decoding is what speculation is judged by; rounds spent on it cost the more, the more speculation gains. */
@@ -174,18 +190,35 @@ static void park(struct ds_pace *p, uint32_t wait) {
     l->since = l->rounds = p->pending = p->plain_left = 0;
 }
 
+/* Costs may say so before anything has been tried. */
+static void park_if_hopeless(struct ds_pace *p, uint32_t context) {
+    if (!p->learned.seen && !p->learned.parked && is_hopeless(p, context)) park(p, FIRST_WAIT);
+}
+
+bool ds_pace_follows(struct ds_pace *p, uint32_t context, bool complete) {
+    const struct ds_pace_company company = p->company;
+    p->company = (struct ds_pace_company){0}; /* whoever is there now may leave */
+    park_if_hopeless(p, context);
+    p->forgone = p->learned.parked && ((p->forgone && !complete) || is_hopeless(p, context));
+    p->company = company;
+    return !p->forgone;
+}
+
 struct ds_pace_plan ds_pace_next(struct ds_pace *p, uint32_t context, uint32_t stored, uint32_t room) {
-    static const struct ds_pace_plan plain = {DS_PACE_PLAIN, 0};
+    struct ds_pace_plan plain = {DS_PACE_PLAIN, 0, .keep = true};
     struct ds_pace_learned *l = &p->learned;
-    if (room == 0 || p->block == 0) return plain;
-    if (!l->seen && !l->parked && is_hopeless(p, context)) park(p, FIRST_WAIT);
+    if (p->block == 0 || p->forgone) return (struct ds_pace_plan){DS_PACE_PLAIN, 0, .keep = false};
+    if (room) park_if_hopeless(p, context);
     if (l->parked) {
-        if (!probe_is_due(p, context, stored)) return plain;
-        return (struct ds_pace_plan){p->coupled ? DS_PACE_PROBE : DS_PACE_SPECULATE, p->block};
+        if (room && probe_is_due(p, context, stored)) return (struct ds_pace_plan){p->coupled ? DS_PACE_PROBE : DS_PACE_SPECULATE, p->block, .keep = true};
+        plain.keep = worth_keeping(p, context, stored);
+        p->forgone = !plain.keep;
+        return plain;
     }
+    if (!room) return plain;
     if (!p->plain_left && plain_is_due(p)) p->plain_left = PLAIN_RUN;
     if (p->plain_left) return plain;
-    return (struct ds_pace_plan){DS_PACE_SPECULATE, slots_worth_drafting(p, context)};
+    return (struct ds_pace_plan){DS_PACE_SPECULATE, slots_worth_drafting(p, context), .keep = true};
 }
 
 uint32_t ds_pace_choose(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n, uint32_t room) {
@@ -254,7 +287,9 @@ static void finish_probe(struct ds_pace *p, uint32_t context) {
 }
 
 void ds_pace_committed(struct ds_pace *p, uint32_t position, int32_t token) {
+    static const double most_credit = DS_MAX_BLOCK; /* a draft that costs more passes is hopeless */
     p->learned.committed++;
+    p->learned.credit = DS_MIN(p->learned.credit + LOOKING_SHARE, most_credit);
     if (!p->pending) return;
     if (position != p->position) { /* the sequence was rewound or extended by others */
         p->pending = 0;

@@ -8,10 +8,13 @@
  *                 enough; the more has been generated, the more patience there is for a few bad rounds. Now and then, and
  *                 at the very beginning, some rounds are plain, so that what the other way would cost is known and not only
  *                 believed; the first of them does not count, because it finds the caches full of the drafter.
- *   parked        plain decoding; the drafter's context is only stored. Now and then a block is drafted and compared with the tokens
+ *   parked        plain decoding; features are only stored. Now and then a block is drafted and compared with the tokens
  *                 that plain decoding gives anyway: a probe costs one draft and no verification, and tells of every slot. Probes back
- *                 off, and take at most one part in a hundred of the time. Where not even drafts that are all accepted would
- *                 pay, there is nothing to look for: it is parked from the first token, and no probe is made.
+ *                 off. They and the context they need are paid from one account, into which one part in a hundred of all time goes.
+ *                 When what is stored must become context and the account does not hold that, the context of this sequence is
+ *                 forgone: it is plain from then on, at no cost.
+ *   forgone       also from the first token on, and its prompt's context with it, where not even drafts that are all accepted would
+ *                 pay: there is nothing to look for.
  *
  * Deterministic given what it is told; no clock, no allocation. With coupled sampling nothing here can change a token. With rejection
  * sampling every decision about y[k] is made before y[k] is looked at: lengths come from Algorithm 1, and a probe is a round.
@@ -38,6 +41,7 @@ struct ds_pace_learned {
     double committed;               /* tokens altogether */
     double use[DS_MAX_BLOCK];       /* mean worth of a slot: tokens it adds beyond the time its row costs */
     bool parked;
+    double credit;        /* plain passes that may be spent on looking while parked */
     uint32_t wait;        /* parked: tokens until the next probe */
     uint32_t since;       /* parked: tokens since the last probe, or since it parked, in whatever sequence */
     uint32_t rounds;      /* speculated since it unparked */
@@ -59,6 +63,7 @@ struct ds_pace {
     struct ds_pace_company company;
     uint32_t block;  /* slots of a whole draft */
     bool coupled;    /* else: rejection */
+    bool forgone;    /* the drafter's context does not follow any more: nothing can be drafted */
     uint32_t plain_run;  /* plain rounds in a row */
     uint32_t plain_left; /* plain rounds still to run, so that their cost is known */
     uint32_t partial; /* rounds in a row that drafted fewer slots than the block */
@@ -73,9 +78,18 @@ void ds_pace_learned_start(struct ds_pace_learned *learned, const struct ds_cost
 /* A sequence begins with what is known. */
 void ds_pace_start(struct ds_pace *pace, const struct ds_pace_learned *learned, uint32_t block, bool coupled);
 
+/*
+ * An answer begins behind `context` positions. `complete`: the drafter's context, with what is stored, is that of all positions computed so
+ * far. False: it need not follow. Once forgone it stays so while positions are missing, because they would have to be run again.
+ */
+bool ds_pace_follows(struct ds_pace *pace, uint32_t context, bool complete);
+
+enum { DS_STORED_TAPS = 64 }; /* positions whose features can wait: a batch that the drafter takes in efficiently */
+
 struct ds_pace_plan {
     enum ds_pace_step step;
     uint32_t slots; /* to draft: a power of two or the block; 0 for PLAIN */
+    bool keep;      /* features are kept; where as many wait as can, these are taken in first */
 };
 /*
  * What the next round should do. `context`: the anchor's position; `stored`: positions whose features wait to be taken in; `room`: most

@@ -32,7 +32,7 @@ bool ds_sequence_can_draft(const struct ds_sequence *s) { return s->drafted_cont
 
 /* Positions below are never written again. A drafter in steps writes its last context row anew, when it drafts. */
 static uint32_t first_written(const struct ds_sequence *s) {
-    const uint32_t first = DS_MIN(s->computed, s->drafted_context ? s->drafted_context : s->computed);
+    const uint32_t first = ds_sequence_can_draft(s) ? s->drafted_context : s->computed; /* a context that does not follow is not written */
     return s->paired && first ? first - 1 : first;
 }
 
@@ -54,25 +54,25 @@ ds_status ds_sequence_reserve(const struct ds_spec *spec, const struct ds_sequen
     return ds_pager_reserve(spec->pager, s->slot, positions, err);
 }
 
-static uint32_t usable_prefix(const struct ds_spec *spec, const struct ds_sequence *s, bool speculates) {
-    const uint32_t matched = ds_prefix_match(spec->prefix, s->tokens, s->length, speculates);
+static uint32_t usable_prefix(const struct ds_spec *spec, const struct ds_sequence *s, bool follows) {
+    const uint32_t matched = ds_prefix_match(spec->prefix, s->tokens, s->length, follows);
     /* The last row of a drafter in steps was paired with a token that may be another one here. */
-    const uint32_t complete = speculates && s->paired && matched ? matched - 1 : matched;
+    const uint32_t complete = follows && s->paired && matched ? matched - 1 : matched;
     /* Two rows are left for a prefill: rounds begin where they do after a cold start, and such a drafter gets the feature it goes on from. */
     return DS_MIN(complete, s->length - 2);
 }
 
-ds_status ds_spec_adopt(const struct ds_spec *spec, struct ds_sequence *s, bool speculates, uint32_t *found, struct ds_error *err) {
+ds_status ds_spec_adopt(const struct ds_spec *spec, struct ds_sequence *s, bool follows, uint32_t *found, struct ds_error *err) {
     *found = 0;
     if (!spec->prefix->capacity || s->computed || s->length < 3) return DS_OK;
     ds_os_mutex_lock(spec->lock);
-    const uint32_t usable = usable_prefix(spec, s, speculates);
+    const uint32_t usable = usable_prefix(spec, s, follows);
     ds_status status = DS_OK;
     if (usable) {
         ds_pager_truncate(spec->pager, s->slot, 0);
         ds_pager_adopt(spec->pager, s->slot, spec->prefix->path, (usable + DS_PAGE - 1) / DS_PAGE);
         s->computed = usable;
-        s->drafted_context = speculates ? usable : 0;
+        s->drafted_context = follows ? usable : 0;
         s->stored = 0;
         status = make_private(spec, s, err); /* at once: the pages this takes are promised */
         if (status != DS_OK) {
@@ -86,13 +86,15 @@ ds_status ds_spec_adopt(const struct ds_spec *spec, struct ds_sequence *s, bool 
     return status;
 }
 
-void ds_spec_keep(const struct ds_spec *spec, const struct ds_sequence *s, bool speculates, bool over) {
-    const uint32_t known = DS_MIN(speculates ? DS_MIN(s->computed, s->drafted_context) : s->computed, s->length);
+void ds_spec_keep(const struct ds_spec *spec, const struct ds_sequence *s, bool follows, bool over) {
+    const uint32_t computed = DS_MIN(s->computed, s->length), drafted = DS_MIN(computed, s->drafted_context);
+    const uint32_t known = follows ? drafted : computed;
     /* A page that is written again would have to be copied first: of a sequence that goes on, those in front of it are kept. */
     const uint32_t n = over ? known : DS_MIN(known, first_written(s));
     if (!spec->prefix->capacity || !n) return;
     ds_os_mutex_lock(spec->lock);
-    ds_prefix_insert(spec->prefix, s->slot, s->tokens, n, speculates, over);
+    if (!follows && drafted) ds_prefix_insert(spec->prefix, s->slot, s->tokens, DS_MIN(drafted, n), true, false);
+    ds_prefix_insert(spec->prefix, s->slot, s->tokens, n, follows, over);
     ds_os_mutex_unlock(spec->lock);
 }
 

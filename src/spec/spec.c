@@ -237,8 +237,8 @@ static ds_status make_room(const struct ds_spec *spec, struct ds_turn *t, struct
     struct ds_sequence *s = t->sequence;
     DS_TRY(ds_sequence_reserve(spec, s, first_position(t) + t->rows, err));
     DS_TRY(ds_sequence_tell(spec, s, false, err));
-    const bool feeds = t->round && t->plan.taps == DS_TAPS_FEED;
-    return t->round && s->stored && (feeds || s->stored + t->rows > DS_STORED_TAPS) ? ds_sequence_catch_up(spec, s, err) : DS_OK;
+    if (!t->round || t->plan.taps == DS_TAPS_IGNORE || !s->stored || !ds_sequence_can_draft(s)) return DS_OK;
+    return t->plan.taps == DS_TAPS_FEED || s->stored + t->rows > DS_STORED_TAPS ? ds_sequence_catch_up(spec, s, err) : DS_OK;
 }
 
 /* --- what came of it --- */

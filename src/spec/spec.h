@@ -30,14 +30,12 @@ struct ds_spec {
     struct ds_prefix *prefix; /* pages kept of past sequences; of capacity 0: none */
 };
 
-enum { DS_STORED_TAPS = 64 }; /* positions: a batch that the drafter takes in efficiently */
-
 /*
  * tokens[0..length): the sequence. Positions below `computed` are in the target's cache, those below `drafted_context` (never
  * more) in the drafter's. Between rounds computed == length - 1: the last token, the anchor, has not run yet.
  *
  * While speculation is parked the drafter's context does not follow; the features of the `stored` positions behind drafted_context
- * wait in `taps` until it does (ds_spec_catch_up).
+ * wait in `taps` until it does (ds_spec_catch_up). Where it has been given up, it ends somewhere in front, and what is stored with it.
  */
 struct ds_sequence {
     int32_t slot; /* row of the page table */
@@ -68,10 +66,10 @@ ds_status ds_sequence_tell(const struct ds_spec *spec, struct ds_sequence *seque
 /* Pages for positions below `positions`, those that are written from here on the sequence's own. */
 ds_status ds_sequence_reserve(const struct ds_spec *spec, const struct ds_sequence *sequence, uint32_t positions, struct ds_error *err);
 
-/* An empty cache begins with what the prefix cache has of its tokens, the last two excepted. *found: positions. */
-ds_status ds_spec_adopt(const struct ds_spec *spec, struct ds_sequence *sequence, bool speculates, uint32_t *found, struct ds_error *err);
-/* Keeps what has been computed for others; `over`: the sequence will not go on from its last page. */
-void ds_spec_keep(const struct ds_spec *spec, const struct ds_sequence *sequence, bool speculates, bool over);
+/* An empty cache begins with what the prefix cache has of its tokens, the last two excepted; `follows`: with a drafter's context. *found: positions. */
+ds_status ds_spec_adopt(const struct ds_spec *spec, struct ds_sequence *sequence, bool follows, uint32_t *found, struct ds_error *err);
+/* Keeps what has been computed for others; `follows`: the drafter's context does; `over`: the sequence will not go on from its last page. */
+void ds_spec_keep(const struct ds_spec *spec, const struct ds_sequence *sequence, bool follows, bool over);
 
 /* Takes the stored features into the drafter's context. */
 ds_status ds_spec_catch_up(const struct ds_spec *spec, struct ds_sequence *sequence, struct ds_error *err);
@@ -103,7 +101,7 @@ struct ds_round_result {
 
 /* What becomes of the tapped features of a round's rows. */
 enum ds_round_taps {
-    DS_TAPS_IGNORE, /* the session does not speculate */
+    DS_TAPS_IGNORE, /* the session does not speculate, or not any more */
     DS_TAPS_STORE,  /* they wait: speculation is parked */
     DS_TAPS_FEED,   /* the drafter's context follows at once */
 };

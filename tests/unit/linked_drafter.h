@@ -26,7 +26,7 @@ static void keep_warning(void *user, ds_log_level level, const char *message) {
     if (level == DS_LOG_WARNING) snprintf(warning, sizeof warning, "%s", message);
 }
 
-static ds_engine *open_pair(void) {
+static inline ds_engine *open_pair(void) {
     ds_engine_params params = ds_engine_defaults();
     params.target = PAIR_TARGET;
     params.drafter = folder;

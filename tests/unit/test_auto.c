@@ -200,7 +200,9 @@ static void fewer_slots_give_the_first_drafts_of_the_block(void **state) {
 static void rewinding_a_parked_session_keeps_its_context_usable(void **state) {
     (void)state;
     ds_engine *engine = open_pair(NULL);
-    believe(engine, 5, 50);
+    believe(engine, 0.3, 0.5);
+    engine->scheduling.learned.parked = true;
+    engine->scheduling.learned.wait = 1000;
     const ds_session_params params = params_of(0, DS_SPEC_AUTO), fixed = {.size = sizeof fixed, .ignore_stop = true, .spec = DS_SPEC_FIXED, .spec_length = 7};
     struct last_draft last[2] = {{.position = 0}};
     struct ds_error err;

@@ -88,6 +88,7 @@ struct sequence {
     enum ds_pace_step step;
     struct block block;
     uint32_t slots, length;
+    bool keep;
 };
 
 struct world {
@@ -116,6 +117,7 @@ static uint32_t plan(struct world *w, uint32_t prompt_rows, double *time) {
             const struct ds_pace_plan p = ds_pace_next(&s->pace, s->done, s->stored, BLOCK);
             s->step = p.step;
             s->slots = p.slots;
+            s->keep = p.keep;
         }
         if (!s->slots) continue;
         drafting++;
@@ -168,10 +170,11 @@ static void finish(struct world *w, struct sequence *s, uint32_t rows, uint32_t 
         s->probe_right = s->block.right;
     }
     if (automatic) ds_pace_plain(&s->pace, context, 0);
-    if (automatic && ++s->stored == 64) {
+    if (automatic && s->keep && s->stored == DS_STORED_TAPS) {
         *fed += s->stored;
         s->stored = 0;
     }
+    s->stored += automatic && s->keep;
     commit(s, automatic);
 }
 

@@ -154,14 +154,14 @@ static double run_auto(const struct task *t, struct ds_pace *pace) {
             probe_at = done;
             probe_right = b.right;
         }
-        time += m->pass[0];
-        ds_pace_plain(pace, done, m->pass[0]);
-        stored++;
-        commit(pace, &done, probe_right, probe_at);
-        if (stored == 64) {
+        if (plan.keep && stored == DS_STORED_TAPS) {
             time += feed_time(m, stored);
             stored = 0;
         }
+        time += m->pass[0];
+        ds_pace_plain(pace, done, m->pass[0]);
+        stored += plan.keep;
+        commit(pace, &done, probe_right, probe_at);
     }
     return time / done;
 }
