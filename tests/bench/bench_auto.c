@@ -1,22 +1,23 @@
 /*
- * Does `auto` ever lose? For each cell of {text} x {temperature} x {context}: plain decoding by an engine without a drafter, `auto`, and
- * fixed lengths, in turns and in an order shuffled anew each turn, so that a slow moment of the machine hits all alike. Printed are
- * ratios of medians with their 95 % intervals (bootstrap over turns) as a table in Markdown. A cell fails where the whole
- * interval lies below its bound: 0.98 of plain decoding, 0.97 of the best fixed length.
+ * Does `auto` ever lose? For each cell of {text} x {temperature} x {context} x {sequences at once}: plain decoding by an engine without a
+ * drafter, `auto`, and fixed lengths, in turns and in an order shuffled anew each turn, so that a slow moment of the machine hits all alike.
+ * Printed are ratios of medians with their 95 % intervals (bootstrap over turns) as a table in Markdown. A cell fails where the whole interval
+ * lies below its bound: 0.98 of plain decoding, 0.97 of the best fixed length.
  *
- * What is timed is decoding, the prefill's token not counted. The drafter's engine keeps what it learns from one answer to the next,
- * as in a server. Both engines are in memory at once.
+ * What is timed is decoding, of all sequences together, from the step in which the last one has its first token to that in which the first one
+ * is through. The drafter's engine keeps what it learns from one answer to the next, as in a server. Both engines are in memory at once.
  */
 #include "dspark.h"
 
-#include <math.h>
+#include "intervals.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { MOST_LIST = 8, MOST_WAYS = 2 + MOST_LIST, MOST_TURNS = 1000, LEAST_TURNS = 4, RESAMPLES = 2000 };
+enum { MOST_LIST = 8, MOST_WAYS = 2 + MOST_LIST, LEAST_TURNS = 4, MOST_TOGETHER = 16 };
 
 static _Noreturn void quit(const char *format, ...) {
     va_list args;
@@ -38,13 +39,6 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The same sequence every run. */
-static uint64_t state = 1;
-static uint32_t draw(uint32_t below) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(((state >> 33) * below) >> 31);
-}
-
 /* --- options --- */
 
 struct list {
@@ -56,9 +50,9 @@ static struct {
     const char *target, *drafter, *device, *cache;
     uint32_t threads, tokens;
     double seconds;
-    struct list temperatures, contexts, fixed;
+    struct list temperatures, contexts, fixed, at_once;
     bool text[3];
-} options = {.tokens = 96, .seconds = 480, .temperatures = {3, {0, 0.6, 1}}, .contexts = {2, {128, 2048}}, .text = {true, true, true}};
+} options = {.tokens = 96, .seconds = 480, .temperatures = {3, {0, 0.6, 1}}, .contexts = {2, {128, 2048}}, .at_once = {4, {1, 2, 4, 8}}, .text = {true, true, true}};
 
 static struct list read_list(const char *name, const char *text) {
     struct list list = {.n = 0};
@@ -82,12 +76,13 @@ static const struct {
 };
 static const char filler[] = "The harbour lies an hour north of the town. In winter the road is closed and everything comes by boat. ";
 
-/* The question behind so much text that its answer starts at about `context` positions. */
-static ds_token *make_prompt(ds_engine *engine, const char *question, uint32_t context, size_t *count) {
-    char *text = calloc(1, strlen(question) + (size_t)context * sizeof filler + 1);
+/* The question, another one for each sequence, behind so much text that its answer starts at about `context` positions. */
+static ds_token *make_prompt(ds_engine *engine, const char *question, uint32_t which, uint32_t context, size_t *count) {
+    enum { MOST_NUMBER = 32 };
+    char *text = calloc(1, strlen(question) + (size_t)context * sizeof filler + MOST_NUMBER);
     ds_token *tokens = NULL;
     if (!text) quit("memory is out");
-    strcpy(text, question);
+    sprintf(text, which ? "%s This is question %u." : "%s", question, which);
     for (size_t last = 0;;) {
         const ds_message message = {.role = "user", .content = text, .length = strlen(text)};
         must(ds_chat_tokenize(engine, &message, 1, &tokens, count, &err));
@@ -104,11 +99,14 @@ static ds_token *make_prompt(ds_engine *engine, const char *question, uint32_t c
 /* --- ways to decode --- */
 
 struct way {
-    ds_session *session;
+    ds_engine *engine;
+    ds_session *sessions[MOST_TOGETHER];
+    size_t prompt[MOST_TOGETHER]; /* tokens of each one's */
+    uint32_t n_sessions;
     char name[16];
     size_t n;
     double ms[MOST_TURNS]; /* a token */
-    double tau, drafted;   /* sums, of the last answer alone: tokens a round, drafts verified a round */
+    double tau;            /* of the last answers: tokens a round */
 };
 
 static ds_engine *open_engine(const char *drafter, uint32_t sessions) {
@@ -130,124 +128,162 @@ static ds_engine *open_engine(const char *drafter, uint32_t sessions) {
     return engine;
 }
 
-static void answer(struct way *way, size_t prompt, bool counts) {
-    ds_stats stats = {.size = sizeof stats};
-    must(ds_session_rewind(way->session, prompt, &err));
-    ds_session_reset_stats(way->session);
-    must(ds_session_generate(way->session, options.tokens, NULL, NULL, NULL, &err));
-    ds_session_get_stats(way->session, &stats);
-    way->tau = (double)stats.committed_in_rounds / (double)(stats.rounds ? stats.rounds : 1);
-    way->drafted = (double)stats.verified / (double)(stats.rounds ? stats.rounds : 1);
-    if (counts && way->n < MOST_TURNS) way->ms[way->n++] = 1e3 * stats.decode_seconds / (double)(stats.generated - 1);
+static bool count_token(void *user, ds_token token) {
+    (void)token;
+    ++*(size_t *)user;
+    return true;
 }
 
-static void start(struct way *way, ds_engine *engine, ds_spec_mode spec, uint32_t length, double temperature, const ds_token *prompt, size_t count) {
+/* One step more; how many tokens there are, and whether each sequence has one. */
+static bool step(ds_batch *batch, const size_t *counts, uint32_t n, size_t *left, size_t *all) {
+    bool answering = true;
+    must(ds_batch_step(batch, left, &err));
+    *all = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        *all += counts[i];
+        answering &= counts[i] > 0;
+    }
+    return answering;
+}
+
+/* When the first sequence is through the others would be in smaller company: they are taken out. */
+static void answer(struct way *way, bool counts) {
+    size_t made[MOST_TOGETHER] = {0}, left = way->n_sessions, before = 0, all = 0;
+    ds_batch *batch;
+    const ds_batch_params params = ds_batch_defaults();
+    must(ds_batch_create(way->engine, &params, &batch, &err));
+    for (uint32_t i = 0; i < way->n_sessions; i++) {
+        const ds_batch_request request = {.size = sizeof request, .max_tokens = options.tokens, .token = count_token, .user = &made[i]};
+        must(ds_session_rewind(way->sessions[i], way->prompt[i], &err));
+        ds_session_reset_stats(way->sessions[i]);
+        must(ds_batch_add(batch, way->sessions[i], &request, &err));
+    }
+    double begin = 0;
+    while (left == way->n_sessions) {
+        if (!step(batch, made, way->n_sessions, &left, &all) || begin > 0) continue;
+        begin = now();
+        before = all;
+    }
+    const double seconds = now() - begin;
+    ds_batch_destroy(batch);
+    double tokens = 0, rounds = 0;
+    for (uint32_t i = 0; i < way->n_sessions; i++) {
+        ds_stats stats = {.size = sizeof stats};
+        ds_session_get_stats(way->sessions[i], &stats);
+        tokens += (double)stats.committed_in_rounds;
+        rounds += (double)stats.rounds;
+    }
+    way->tau = rounds > 0 ? tokens / rounds : 0;
+    if (counts && way->n < MOST_TURNS) way->ms[way->n++] = 1e3 * seconds / (double)(all - before);
+}
+
+struct cell {
+    size_t text;
+    double temperature;
+    uint32_t context, at_once;
+};
+
+static void start(struct way *way, ds_engine *engine, ds_spec_mode spec, uint32_t length, const struct cell *cell) {
     ds_session_params params = ds_session_defaults();
     params.spec = spec;
     params.spec_length = length;
     params.ignore_stop = true;
-    params.sampling = (ds_sampling){.temperature = (float)temperature, .seed = 1};
+    way->engine = engine;
     way->n = 0;
-    must(ds_session_create(engine, &params, &way->session, &err));
-    must(ds_session_append(way->session, prompt, count, &err));
-}
-
-/* --- statistics --- */
-
-static int by_value(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-static double median(const double *values, size_t n) {
-    double sorted[MOST_TURNS];
-    memcpy(sorted, values, n * sizeof *values);
-    qsort(sorted, n, sizeof *sorted, by_value);
-    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
-
-struct ratio {
-    double value, low, high;
-};
-/* Speed of b over that of a: the ratio of medians, and its interval over turns drawn anew, pairs kept. */
-static struct ratio speed_over(const struct way *b, const struct way *a) {
-    static double ratios[RESAMPLES], x[MOST_TURNS], y[MOST_TURNS];
-    const size_t n = a->n < b->n ? a->n : b->n;
-    for (size_t i = 0; i < RESAMPLES; i++) {
-        for (size_t j = 0; j < n; j++) {
-            const uint32_t k = draw((uint32_t)n);
-            x[j] = a->ms[k];
-            y[j] = b->ms[k];
-        }
-        ratios[i] = median(x, n) / median(y, n);
+    way->n_sessions = cell->at_once;
+    snprintf(way->name, sizeof way->name, "%u", length);
+    for (uint32_t i = 0; i < cell->at_once; i++) {
+        params.sampling = (ds_sampling){.temperature = (float)cell->temperature, .seed = 1 + i};
+        ds_token *prompt = make_prompt(engine, texts[cell->text].question, i, cell->context, &way->prompt[i]);
+        must(ds_session_create(engine, &params, &way->sessions[i], &err));
+        must(ds_session_append(way->sessions[i], prompt, way->prompt[i], &err));
+        ds_free(prompt);
     }
-    qsort(ratios, RESAMPLES, sizeof *ratios, by_value);
-    return (struct ratio){median(a->ms, n) / median(b->ms, n), ratios[RESAMPLES / 40], ratios[RESAMPLES - RESAMPLES / 40 - 1]};
+}
+
+static void finish(struct way *way) {
+    for (uint32_t i = 0; i < way->n_sessions; i++) ds_session_destroy(way->sessions[i]);
 }
 
 /* --- a cell --- */
 
-static void take_turns(struct way *ways, size_t n, size_t prompt, double seconds) {
-    for (size_t i = 0; i < n; i++) answer(&ways[i], prompt, false); /* the prompt is taken in, and costs are known */
+static void take_turns(struct way *ways, size_t n, double seconds) {
+    for (size_t i = 0; i < n; i++) answer(&ways[i], false); /* prompts are taken in, and costs are known */
     const double end = now() + seconds;
     for (size_t turn = 0; turn < MOST_TURNS && (turn < LEAST_TURNS || now() < end); turn++) {
         size_t order[MOST_WAYS];
-        for (size_t i = 0; i < n; i++) order[i] = i;
-        for (size_t i = n; i > 1; i--) {
-            const size_t j = draw((uint32_t)i), other = order[j];
-            order[j] = order[i - 1];
-            order[i - 1] = other;
-        }
-        for (size_t i = 0; i < n; i++) answer(&ways[order[i]], prompt, true);
+        shuffle(order, n);
+        for (size_t i = 0; i < n; i++) answer(&ways[order[i]], true);
     }
 }
 
 /* The fixed length with the least median. */
-static size_t best_fixed(const struct way *ways, size_t n) {
+static const struct way *best_fixed(const struct way *ways, size_t n) {
     size_t best = 2;
     for (size_t i = 3; i < n; i++)
         if (median(ways[i].ms, ways[i].n) < median(ways[best].ms, ways[best].n)) best = i;
-    return best;
+    return &ways[best];
 }
 
-static bool run_cell(ds_engine *plain, ds_engine *spec, size_t text, double temperature, uint32_t context, double seconds) {
-    static struct way ways[MOST_WAYS];
-    size_t n = 2, count;
-    ds_token *prompt = make_prompt(plain, texts[text].question, context, &count);
-    start(&ways[0], plain, DS_SPEC_OFF, 0, temperature, prompt, count);
-    start(&ways[1], spec, DS_SPEC_AUTO, 0, temperature, prompt, count);
-    for (uint32_t i = 0; i < options.fixed.n; i++, n++) {
-        snprintf(ways[n].name, sizeof ways[n].name, "%u", (unsigned)options.fixed.value[i]);
-        start(&ways[n], spec, DS_SPEC_FIXED, (uint32_t)options.fixed.value[i], temperature, prompt, count);
-    }
-    take_turns(ways, n, count, seconds);
-    const size_t best = best_fixed(ways, n);
-    const struct ratio over_plain = speed_over(&ways[1], &ways[0]), over_fixed = speed_over(&ways[1], &ways[best]);
+static bool print_cell(const struct cell *cell, const struct way *ways, size_t n) {
+    const struct way *const plain = &ways[0], *const automatic = &ways[1], *const best = best_fixed(ways, n);
+    const struct ratio over_plain = ratio_of(plain->ms, automatic->ms, plain->n), over_fixed = ratio_of(best->ms, automatic->ms, plain->n);
     const bool good = over_plain.high >= 0.98 && over_fixed.high >= 0.97;
-    printf("| %s | %g | %zu | %.1f | %.1f | %.2f (%.2f to %.2f) | %s: %.2f (%.2f to %.2f) | %.2f | %zu | %s |\n", texts[text].name, temperature, count,
-           1e3 / median(ways[0].ms, ways[0].n), 1e3 / median(ways[1].ms, ways[1].n), over_plain.value, over_plain.low, over_plain.high, ways[best].name,
-           over_fixed.value, over_fixed.low, over_fixed.high, ways[1].tau, ways[1].n, good ? "" : "below");
+    printf("| %s | %g | %zu | %u | %.1f | %.1f | %.3f (%.3f to %.3f) | %s: %.2f (%.2f to %.2f) | %.2f | %zu | %s |\n", texts[cell->text].name,
+           cell->temperature, plain->prompt[0], cell->at_once, 1e3 / median(plain->ms, plain->n), 1e3 / median(automatic->ms, automatic->n), over_plain.value,
+           over_plain.low, over_plain.high, best->name, over_fixed.value, over_fixed.low, over_fixed.high, automatic->tau, plain->n, good ? "" : "below");
     fflush(stdout);
-    for (size_t i = 0; i < n; i++) ds_session_destroy(ways[i].session);
-    ds_free(prompt);
     return good;
 }
 
+static bool run_cell(ds_engine *plain, ds_engine *spec, const struct cell *cell, double seconds) {
+    static struct way ways[MOST_WAYS];
+    size_t n = 2;
+    start(&ways[0], plain, DS_SPEC_OFF, 0, cell);
+    start(&ways[1], spec, DS_SPEC_AUTO, 0, cell);
+    for (uint32_t i = 0; i < options.fixed.n; i++, n++) start(&ways[n], spec, DS_SPEC_FIXED, (uint32_t)options.fixed.value[i], cell);
+    take_turns(ways, n, seconds);
+    const bool good = print_cell(cell, ways, n);
+    for (size_t i = 0; i < n; i++) finish(&ways[i]);
+    return good;
+}
+
+/* --- all cells --- */
+
+static uint32_t list_cells(struct cell *cells) {
+    uint32_t n = 0;
+    for (uint32_t c = 0; c < options.contexts.n; c++)
+        for (uint32_t s = 0; s < options.at_once.n; s++)
+            for (size_t t = 0; t < 3; t++)
+                for (uint32_t k = 0; options.text[t] && k < options.temperatures.n; k++)
+                    cells[n++] = (struct cell){t, options.temperatures.value[k], (uint32_t)options.contexts.value[c], (uint32_t)options.at_once.value[s]};
+    return n;
+}
+
+static uint32_t most_at_once(void) {
+    uint32_t most = 1;
+    for (uint32_t i = 0; i < options.at_once.n; i++) {
+        const double n = options.at_once.value[i];
+        if (!(n >= 1 && n <= MOST_TOGETHER)) quit("--at-once: %g sequences; expected 1 to %d", n, MOST_TOGETHER);
+        if ((uint32_t)n > most) most = (uint32_t)n;
+    }
+    return most;
+}
+
 static int run(void) {
-    ds_engine *const plain = open_engine(NULL, 1), *const spec = open_engine(options.drafter, 2 + MOST_LIST);
+    static struct cell cells[3 * MOST_LIST * MOST_LIST * MOST_LIST];
+    const uint32_t together = most_at_once(), n = list_cells(cells), n_fixed = options.fixed.n ? options.fixed.n : 3;
+    ds_engine *const plain = open_engine(NULL, together), *const spec = open_engine(options.drafter, together * (1 + n_fixed));
     ds_engine_info info = {.size = sizeof info};
     ds_engine_get_info(spec, &info);
     if (!options.fixed.n) options.fixed = (struct list){3, {1, (info.block_size + 1) / 2, info.block_size}};
-    uint32_t n_texts = 0, bad = 0, cells;
-    for (size_t t = 0; t < 3; t++) n_texts += options.text[t];
-    cells = n_texts * options.temperatures.n * options.contexts.n;
     printf("%s, %s, %u threads; answers of %u tokens; ratios of medians with 95 %% intervals\n\n", info.device, info.drafter, info.threads, options.tokens);
-    printf("| text | T | context | plain tokens/s | auto | auto / plain | auto / best fixed K | tokens a round | turns | |\n|---|---|---|---|---|---|---|---|---|---|\n");
+    printf("| text | T | context | at once | plain tokens/s | auto | auto / plain | auto / best fixed K | tokens a round | turns | |\n"
+           "|---|---|---|---|---|---|---|---|---|---|---|\n");
     const double end = now() + options.seconds;
-    for (uint32_t c = 0; c < options.contexts.n; c++)
-        for (size_t t = 0; t < 3; t++)
-            for (uint32_t k = 0; options.text[t] && k < options.temperatures.n; k++, cells--)
-                bad += !run_cell(plain, spec, t, options.temperatures.value[k], (uint32_t)options.contexts.value[c], (end - now()) / cells);
-    printf("\n%u cells below their bound\n", bad);
+    uint32_t bad = 0;
+    for (uint32_t i = 0; i < n; i++) bad += !run_cell(plain, spec, &cells[i], (end - now()) / (n - i));
+    printf("\n%u of %u cells below their bound\n", bad, n);
     ds_engine_destroy(spec);
     ds_engine_destroy(plain);
     return bad ? 1 : 0;
@@ -255,7 +291,7 @@ static int run(void) {
 
 static const char usage[] =
     "usage: bench_auto -m TARGET -d DRAFTER [--device D] [--threads N] [--cache FOLDER] [--seconds S] [-n TOKENS]\n"
-    "                  [--texts maths,code,chat] [--temps 0,0.6,1] [--contexts 128,2048] [--fixed K,K,..]\n";
+    "                  [--texts maths,code,chat] [--temps 0,0.6,1] [--contexts 128,2048] [--at-once 1,2,4,8] [--fixed K,K,..]\n";
 
 int main(int argc, char **argv) {
     for (int i = 1; i < argc; i += 2) {
@@ -270,6 +306,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(name, "--seconds")) options.seconds = strtod(value, NULL);
         else if (!strcmp(name, "--temps")) options.temperatures = read_list(name, value);
         else if (!strcmp(name, "--contexts")) options.contexts = read_list(name, value);
+        else if (!strcmp(name, "--at-once")) options.at_once = read_list(name, value);
         else if (!strcmp(name, "--fixed")) options.fixed = read_list(name, value);
         else if (!strcmp(name, "--texts"))
             for (size_t t = 0; t < 3; t++) options.text[t] = strstr(value, texts[t].name) != NULL;
