@@ -121,7 +121,7 @@ struct ds_vk_sets {
 };
 void ds_vk_sets_destroy(struct ds_vk_device *device, struct ds_vk_sets *sets);
 
-enum { DS_VK_BINDINGS = 12, DS_VK_PUSH_BYTES = 128, DS_VK_CONSTANTS = 12, DS_VK_RANGES = 48 };
+enum { DS_VK_BINDINGS = 13, DS_VK_PUSH_BYTES = 128, DS_VK_CONSTANTS = 12, DS_VK_RANGES = 48 };
 
 /* Bytes that work since the last barrier touches. */
 struct ds_vk_range {
@@ -248,5 +248,6 @@ extern const struct ds_vk_op ds_vk_ops[DS_OP_COUNT];
 #undef DS_OP
 bool ds_vk_can_expert_linear(const struct ds_vk_device *device, const union ds_op_params *params);
 bool ds_vk_can_attention(const struct ds_vk_device *device, const union ds_op_params *params);
+bool ds_vk_can_heads(const struct ds_vk_device *device, const union ds_op_params *params);
 
 #endif

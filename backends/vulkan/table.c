@@ -20,4 +20,7 @@ const struct ds_vk_op ds_vk_ops[DS_OP_COUNT] = {
     [DS_OP_scatter] = {.record = ds_vk_op_scatter},
     [DS_OP_adjust] = {.record = ds_vk_op_adjust},
     [DS_OP_reject] = {.record = ds_vk_op_reject},
+    [DS_OP_norm_quantize] = {.record = ds_vk_op_norm_quantize},
+    [DS_OP_glu_quantize] = {.record = ds_vk_op_glu_quantize},
+    [DS_OP_heads] = {.record = ds_vk_op_heads, .can_run = ds_vk_can_heads},
 };

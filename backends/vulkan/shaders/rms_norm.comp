@@ -13,22 +13,16 @@ MEMORY(1, outputs)
 MEMORY(2, weight)
 MEMORY(3, residual)
 MEMORY(4, count)
+#define NORM_INPUT(i) F32(x, i)
+#include "norm.glsl"
 
 void main() {
     const uint r = gl_WorkGroupID.y, lane = gl_LocalInvocationIndex % 32u, group = gl_WorkGroupID.x * DS_TEAMS + gl_LocalInvocationIndex / 32u;
     if (r >= ACTIVE_ROWS(args.rows)) return; /* all of the workgroup */
     const bool there = group < args.groups; /* else: a lane that only takes part in the sums */
     const uint first = r * args.x_stride + group * args.dim;
-    ds_f32 sum = 0.0f;
-    for (uint c = lane; there && c < args.dim; c += DS_LANES) {
-        const ds_f32 v = F32(x, first + c);
-        const ds_f32 square = v * v;
-        sum = sum + square;
-    }
-    sum = ds_tree_sum(sum);
+    const ds_f32 factor = ds_norm_factor(first, args.dim, args.eps, there);
     if (!there) return;
-    const ds_f32 mean = ds_div(sum, float(args.dim));
-    const ds_f32 factor = ds_div(1.0f, ds_sqrt(mean + args.eps));
     for (uint c = lane; c < args.dim; c += DS_LANES) {
         ds_f32 y = F32(x, first + c) * factor;
         if (PRESENT(weight)) y = y * F32(weight, c);
