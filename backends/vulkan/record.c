@@ -106,9 +106,11 @@ static VkResult bind_operands(struct ds_vk_recorder *r) {
     r->sets->left--;
     VkDescriptorBufferInfo buffers[DS_VK_BINDINGS];
     VkWriteDescriptorSet writes[DS_VK_BINDINGS];
-    for (uint32_t i = 0; i < DS_VK_BINDINGS; i++) { /* what is absent shows the first operand, which the shader does not look at */
+    uint32_t any = 0;
+    while (!r->bindings[any].buffer) any++;
+    for (uint32_t i = 0; i < DS_VK_BINDINGS; i++) { /* what is absent shows one that is there, which the shader does not look at */
         const bool present = i < r->n_bindings && r->bindings[i].buffer;
-        const struct ds_slice slice = r->bindings[present ? i : 0];
+        const struct ds_slice slice = r->bindings[present ? i : any];
         const uint64_t first = slice.offset / device->features.align * device->features.align;
         const uint64_t bytes = DS_ALIGN_UP(DS_MAX(slice.buffer->bytes, 1), (uint64_t)DS_ALIGN) - first;
         buffers[i] = (VkDescriptorBufferInfo){ds_vk_buffer_of(&slice)->memory.buffer, first, DS_MIN(bytes, device->features.max_range)};
