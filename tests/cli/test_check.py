@@ -120,6 +120,36 @@ class Check(CliTest):
         for command in ["check"], ["run", "--tokens", "5", "-n", "1"]:
             self.expect(1, *command, "-m", target, "-d", path, says=["tokenizer.ggml.tokens", "the target's is", "made for another tokenizer"])
 
+    def test_a_gguf_drafter_without_a_key_that_it_needs_is_refused_by_that_key(self):
+        sizes = ["attention.head_count", "attention.layer_norm_rms_epsilon", "block_count", "context_length", "embedding_length", "feed_forward_length"]
+        cases = [("random-dspark-vanilla", "dflash", ["dflash." + key for key in sizes + ["block_size", "target_layers"]] + ["tokenizer.ggml.mask_token_id"]),
+                 ("random-eagle3", "eagle3", ["eagle3.target_layers"])]
+        for name, arch, keys in cases:
+            pair, path = os.path.join(ROOT, "tests", "golden", name), os.path.join(self.folder, name + ".gguf")
+            self.expect(0, "convert", os.path.join(pair, "draft"), path, "--type", "bf16")
+            with open(path, "rb") as file:
+                data = file.read()
+            for key in keys:
+                with self.subTest(key=key), open(path, "wb") as file:
+                    old = len(key).to_bytes(8, "little") + key.encode()  # the key's name is a text: its length first
+                    self.assertEqual(data.count(old), 1)
+                    file.write(data.replace(old, old[:-1] + b"X"))
+                    file.flush()
+                    self.expect(1, "check", "-m", os.path.join(pair, "target"), "-d", path, says=f"key '{key}' is missing: expected")
+
+    def test_a_gguf_drafter_for_another_hidden_size_or_layer_is_refused_with_what_was_expected(self):
+        pair, path = os.path.join(ROOT, "tests", "golden", "random-eagle3"), os.path.join(self.folder, "eagle3.gguf")
+        self.expect(0, "convert", os.path.join(pair, "draft"), path, "--type", "bf16")
+        with open(path, "rb") as file:
+            data = file.read()
+        for key, at, value, says in [("eagle3.target_hidden_size", 4, 96, ["target_hidden_size is 96", "64"]),
+                                     ("eagle3.target_layers", 16, 1000, ["eagle3.target_layers taps layer 1000", "its last cannot be tapped", "expected at most"])]:
+            with self.subTest(key=key), open(path, "wb") as file:
+                at += data.index(key.encode()) + len(key)  # behind the type of the value, and of a list's elements and their number
+                file.write(data[:at] + value.to_bytes(4, "little") + data[at + 4:])
+                file.flush()
+                self.expect(1, "check", "-m", os.path.join(pair, "target"), "-d", path, says=says)
+
     def test_a_target_is_not_a_drafter(self):
         self.expect(1, "check", "-m", TARGET, "-d", TARGET, says="not a drafter")
         self.expect(0, "check", "-m", TARGET)

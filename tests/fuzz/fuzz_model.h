@@ -23,6 +23,8 @@ enum { MOST_DATA = 1 << 20, MOST_MEMORY = 16 << 20, MOST_WORK = 1 << 16, NAME_BY
 
 static char root[64];
 
+unsigned fuzz_used; /* models that opened and generated: replay.c holds the corpus to it */
+
 static void remove_files(void) {
     static const char *const names[] = {"target/config.json", "target/model.safetensors", "target",     "target.gguf",
                                         "draft/config.json",  "draft/model.safetensors",  "draft",      "draft.gguf", ""};
@@ -130,6 +132,7 @@ static inline void use(ds_engine *engine) {
     const ds_status status = ds_session_generate(session, 3, NULL, NULL, NULL, &err);
     if (status != DS_OK && status != DS_ERROR_NUMERIC) abort();
     ds_session_destroy(session);
+    fuzz_used++;
 }
 
 /* Opens what the input describes; what opens is used. */

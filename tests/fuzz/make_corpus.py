@@ -163,6 +163,14 @@ def eagle3(head_rows=24):
                   ("layers.0.hidden_norm.weight", "blk.0.attn_norm_2.weight", [32])] + layer
 
 
+def gemma_layer(inputs=32):
+    """A global layer of Gemma 4, whose V is made of K; under Hugging Face's names alone."""
+    shapes = {"self_attn.q_proj": [32, inputs], "self_attn.k_proj": [16, inputs], "self_attn.o_proj": [32, 32], "self_attn.q_norm": [16],
+              "self_attn.k_norm": [16], "mlp.gate_proj": [32, 32], "mlp.up_proj": [32, 32], "mlp.down_proj": [32, 32],
+              **{name: [32] for name in ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")}}
+    return [("layers.0.%s.weight" % name, "", shape) for name, shape in shapes.items()] + [("layers.0.layer_scalar", "", [1])]
+
+
 def speculators(kind, all_tensors, dtype="BF16", **more):
     """As folder(), with the layers' keys in an object of their own."""
     config = {"speculators_model_type": kind, "speculators_config": {"algorithm": kind},
@@ -190,7 +198,20 @@ def drafters():
     write("drafter", "eagle3_gguf", model_gguf("eagle3", eagle3(8), 1, [
         ("eagle3.target_layers", ARRAY, (I32, [1, 2, 5])), ("eagle3.target_hidden_size", U32, 32), ("eagle3.norm_before_residual", BOOL, 1)],
         [("d2t", 27, [8], ids)]))
-    write("drafter", "older_gguf", model_gguf("dspark", tensors(TOP + BODY, 1), 1))
+    for name, arch in (("older_gguf", "dspark"), ("older_draft_gguf", "dflash-draft")):
+        write("drafter", name, model_gguf(arch, tensors(TOP + BODY, 1), 1))
+    write("drafter", "vanilla_confidence", folder("Qwen3DSparkModel", "", tensors(TOP + BODY + HEADS["vanilla"], 1) + [
+        (hf, short, [1, 36] if len(shape) > 1 else shape) for hf, short, shape in CONFIDENCE], 1, enable_confidence_head=True,
+        confidence_head_with_markov=True, markov_rank=4, markov_head_type="vanilla", **block))
+    write("drafter", "dflash_speculators", speculators("dflash", tensors(TOP + BODY, 1), block_size=4, mask_token_id=23,
+                                                       aux_hidden_state_layer_ids=[1, 5], draft_vocab_size=24, layer_types=["sliding_attention"],
+                                                       sliding_window=4))
+    gemma = {"attention_k_eq_v": True, "global_head_dim": 16, "num_global_key_value_heads": 1, "hidden_activation": "gelu_pytorch_tanh",
+             "final_logit_softcapping": 8.0, "layer_types": ["full_attention"], "model_type": "gemma4_text"}
+    write("drafter", "gemma4", folder("Gemma4DSparkModel", "", TOP + BODY + HEADS["vanilla"] + gemma_layer(), 1, markov_rank=4, markov_head_type="vanilla",
+                                      **gemma, **block))
+    write("drafter", "eagle3_gemma4", folder("Gemma4Eagle3Model", "", eagle3()[:5] + gemma_layer(64), 1, ttt_length=3, target_layer_ids=[0, 1, 4],
+                                             num_target_layers=6, **gemma))
     write("drafter", "eagle3_steps_gguf", model_gguf("eagle3", eagle3(), 1, [
         ("eagle3.target_layers", ARRAY, (I32, [1, 2, 5])), ("eagle3.target_hidden_size", U32, 32), ("dspark.ttt_length", U32, 4)]))
     write("drafter", "gemma4_gguf", model_gguf("dflash", TOP + BODY + layers_of(LAYER + GEMMA, 1), 1, [
