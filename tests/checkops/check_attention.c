@@ -11,6 +11,7 @@ struct shape {
     uint32_t sequences, rows_each; /* the last rows of each sequence */
     uint32_t context;              /* positions of the first sequence; each next one is 37 shorter */
     bool f16;
+    bool runs;  /* a sequence's rows lie side by side, as in a verification; else sequences take turns */
     bool block; /* every row sees its sequence's last position, as a block drafter's do; else its own and those before */
     uint32_t window;
     float softcap;
@@ -25,7 +26,8 @@ struct sight {
 static struct sight look(const struct shape *s) {
     struct sight sight = {.rows = s->sequences * s->rows_each, .pages_each = s->context / DS_PAGE + 1};
     for (uint32_t r = 0; r < sight.rows; r++) {
-        const uint32_t sequence = r % s->sequences, back = s->rows_each - 1 - r / s->sequences;
+        const uint32_t sequence = s->runs ? r / s->rows_each : r % s->sequences;
+        const uint32_t back = s->rows_each - 1 - (s->runs ? r % s->rows_each : r / s->sequences);
         const uint32_t length = s->context > 37 * sequence + s->rows_each ? s->context - 37 * sequence : s->rows_each;
         sight.sequence[r] = (int32_t)sequence;
         sight.position[r] = (int32_t)(length - 1 - back);
@@ -78,9 +80,9 @@ static struct ds_kv cache(struct check *c, const struct shape *s, const struct s
 }
 
 static void attend(struct check *c, const struct shape *s, enum fill fill) {
-    if (!check_case(c, "%s, %u heads on %u of %u, %u sequences of %u, %u rows each%s, window %u, softcap %g, %s",
+    if (!check_case(c, "%s, %u heads on %u of %u, %u sequences of %u, %u rows each%s%s, window %u, softcap %g, %s",
                     s->f16 ? "f16" : "f32", s->heads, s->kv_heads, s->head_dim, s->sequences, s->context, s->rows_each,
-                    s->block ? ", block" : "", s->window, (double)s->softcap, fill_name(fill)))
+                    s->runs ? ", side by side" : "", s->block ? ", block" : "", s->window, (double)s->softcap, fill_name(fill)))
         return;
     if (!check_affordable(c, (uint64_t)2 * s->sequences * s->rows_each * s->heads * s->head_dim * s->context)) return;
     const struct sight sight = look(s);
@@ -169,6 +171,30 @@ static void cases(struct check *c) {
            FILL_NORMAL);
 }
 
+/* Rows of one sequence that lie side by side may share what is read: groups that are full and that are not, a row alone, heads in two groups. */
+static void runs(struct check *c) {
+    static const struct shape shapes[] = {
+        {.heads = 8, .kv_heads = 2, .head_dim = 128, .sequences = 2, .rows_each = 5, .context = 600},
+        {.heads = 6, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = 9, .context = 530},
+        {.heads = 4, .kv_heads = 2, .head_dim = 80, .sequences = 3, .rows_each = 3, .context = 700, .window = 100},
+        {.heads = 2, .kv_heads = 1, .head_dim = 66, .sequences = 1, .rows_each = 4, .context = 300, .softcap = 20.0f},
+        {.heads = 4, .kv_heads = 1, .head_dim = 64, .sequences = 2, .rows_each = 8, .context = 520, .block = true, .window = 300},
+        {.heads = 4, .kv_heads = 1, .head_dim = 32, .sequences = 4, .rows_each = 1, .context = 400},
+    };
+    for (size_t i = 0; i < DS_COUNT(shapes); i++) {
+        struct shape s = shapes[i];
+        s.runs = s.f16 = true;
+        attend(c, &s, FILL_NORMAL);
+    }
+    for (enum fill fill = FILL_INTEGERS; fill < FILL_COUNT; fill++)
+        attend(c, &(struct shape){.heads = 4, .kv_heads = 1, .head_dim = 64, .sequences = 1, .rows_each = 6, .context = 290, .f16 = true, .runs = true}, fill);
+}
+
+static void all_cases(struct check *c) {
+    cases(c);
+    runs(c);
+}
+
 static void slice(union ds_op_params *params, uint32_t first, uint32_t n) {
     slice_view(&params->attention.q, first, n);
     slice_view(&params->attention.out, first, n);
@@ -177,4 +203,4 @@ static void slice(union ds_op_params *params, uint32_t first, uint32_t n) {
     slice_rows(&params->attention.visible, first, 4);
 }
 
-const struct check_op check_attention = {.cases = cases, .slice = slice};
+const struct check_op check_attention = {.cases = all_cases, .slice = slice};

@@ -3,8 +3,8 @@
  * thread is a key (scores of the four heads, the chunk's maximum, weights), then a dimension of two heads (the weighted values).
  *
  * With few rows each chunk is a block of its own, so that a long context is read by the whole device: `attend`, or `attend_staged` where a
- * multiprocessor has the shared memory for it, leaves every chunk's m, l and o in scratch and `join` goes through them in ascending order. With many rows, or where the scratch would be too
- * large, a block goes through the chunks of its row itself.
+ * multiprocessor has the shared memory for it, or `attend_rows` for rows of one sequence (attention_rows.h), leaves every chunk's m, l and o in scratch
+ * and `join` goes through them in ascending order. With many rows, or where the scratch would be too large, a block goes through the chunks of its row itself.
  */
 #include "common.h"
 
@@ -316,22 +316,18 @@ GPU_FN void leave_values(const struct attention &p, const struct staged &s, cons
     }
 }
 
-GPU_KERNEL(STAGED_THREADS) attend_staged(struct attention p, struct active active) {
-    GPU_DYNAMIC_SHARED(memory);
-    gpu_begin();
-    const uint32_t queries = p.heads / p.kv_heads, groups = (queries + HEADS - 1) / HEADS, r = gpu_block_y(), dim = p.head_dim;
-    const struct place at = {r, gpu_block_x() / groups, gpu_block_x() / groups * queries + gpu_block_x() % groups * HEADS,
-                             least(queries - gpu_block_x() % groups * HEADS, HEADS)};
+/* All chunks of one row that are this block's. */
+GPU_FN void staged_row(const struct attention &p, const struct place &at, unsigned char *memory) {
+    const uint32_t dim = p.head_dim;
     unsigned char *const keys = memory, *const values = keys + DS_CHUNK * dim * 2;
     struct staged &s = *reinterpret_cast<struct staged *>(values + DS_CHUNK * dim * 2);
-    if (r >= active.get() || p.paging.positions[r] < 0) return;
-    const uint32_t first = p.first_key(r), end = p.end_key(r);
+    const uint32_t first = p.first_key(at.row), end = p.end_key(at.row);
     const uint32_t end_chunk = first < end ? (end + DS_CHUNK - 1) / DS_CHUNK : 0;
     for (uint32_t chunk = first / DS_CHUNK + gpu_block_z(); chunk < end_chunk; chunk += gpu_blocks_z()) {
         const uint32_t base = chunk * DS_CHUNK, from = first > base ? first - base : 0, to = least(end - base, DS_CHUNK);
         bring(p, at, p.k, base, from, to, keys);
         bring(p, at, p.v, base, from, to, values);
-        const float *const q = p.q.row(r) + static_cast<size_t>(at.first_head) * dim;
+        const float *const q = p.q.row(at.row) + static_cast<size_t>(at.first_head) * dim;
         for (uint32_t i = gpu_thread(); i < HEADS * dim; i += STAGED_THREADS) s.q[i / dim][i % dim] = i < at.heads * dim ? cache<uint16_t>::round(q[i]) : 0.0f;
         gpu_copy_wait_but_last();
         gpu_barrier();
@@ -342,6 +338,20 @@ GPU_KERNEL(STAGED_THREADS) attend_staged(struct attention p, struct active activ
         leave_values(p, s, at, chunk, reinterpret_cast<const uint32_t *>(values), from, to);
         gpu_barrier(); /* all of it is written again */
     }
+}
+
+/* The block's heads of row r. */
+GPU_FN struct place place_of(const struct attention &p, uint32_t r) {
+    const uint32_t queries = p.heads / p.kv_heads, groups = (queries + HEADS - 1) / HEADS, kv_head = gpu_block_x() / groups, group = gpu_block_x() % groups;
+    return {r, kv_head, kv_head * queries + group * HEADS, least(queries - group * HEADS, HEADS)};
+}
+
+GPU_KERNEL(STAGED_THREADS) attend_staged(struct attention p, struct active active) {
+    GPU_DYNAMIC_SHARED(memory);
+    gpu_begin();
+    const uint32_t r = gpu_block_y();
+    if (r >= active.get() || p.paging.positions[r] < 0) return;
+    staged_row(p, place_of(p, r), memory);
 }
 
 /* The chunks of one head of one row, ascending. */
@@ -374,6 +384,8 @@ GPU_KERNEL(128) join(struct attention p, struct active active) {
     }
 }
 
+#include "attention_rows.h"
+
 uint32_t chunks_of(const struct ds_op_attention &p) { return ceil_div(static_cast<uint64_t>(p.paging.pages_per_sequence) * DS_PAGE, DS_CHUNK); }
 
 } // namespace
@@ -403,9 +415,8 @@ gpuError_t GPU_OP(attention)(const struct ds_gpu_launch *launch, const union ds_
     const size_t room = static_cast<size_t>(2) * DS_CHUNK * p.kv.head_dim * 2 + sizeof(struct staged);
     gpuError_t error;
     if (p.kv.f16 && p.kv.head_dim <= STAGED_DIM && room <= launch->shared_most) {
-        error = gpu_allow_shared(attend_staged, room);
-        if (error == gpuSuccess)
-            error = gpu_launch(attend_staged, gpu_grid_of(blocks, p.q.rows, splits), STAGED_THREADS, room, where_of(launch), attention, active);
+        const uint32_t together = rows_together(p.q.rows, p.kv.head_dim, static_cast<uint64_t>(blocks) * splits, launch);
+        error = launch_staged(together, gpu_grid_of(blocks, p.q.rows, splits), room, launch, attention, active);
     } else {
         error = gpu_launch(p.kv.f16 ? attend<uint16_t, true> : attend<float, true>, gpu_grid_of(blocks, p.q.rows, splits), THREADS, 0, where_of(launch),
                            attention, active);
