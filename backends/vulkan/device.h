@@ -19,7 +19,7 @@ struct ds_os_mutex;
 struct ds_vk_counts {
     uint64_t submissions, waits, dispatches, barriers;
     uint64_t allocations, pipelines, descriptor_updates; /* device memory, pipelines made, writes to descriptor sets */
-    uint64_t bytes_to_device, bytes_to_host;
+    uint64_t writes, reads, bytes_to_device, bytes_to_host; /* as the device's functions were called */
 };
 
 /* What the device offers and the options leave. Bits DS_VK_* are the variant of a shader (shader.h). */
@@ -90,6 +90,8 @@ bool ds_vk_injected(struct ds_vk_device *device);
 ds_status ds_vk_fail(const struct ds_vk_device *device, VkResult result, const char *what, uint64_t bytes, struct ds_error *err);
 
 /* --- memory --- */
+
+extern int64_t ds_vk_allocations_alive; /* of all devices, for tests */
 
 struct ds_vk_memory {
     VkBuffer buffer;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+int64_t ds_vk_allocations_alive;
+
 bool ds_vk_injected(struct ds_vk_device *device) {
     const uint64_t call = __atomic_add_fetch(&device->calls, 1, __ATOMIC_RELAXED);
     return device->fail_at != 0 && call == device->fail_at;
@@ -60,6 +62,7 @@ static VkResult allocate(struct ds_vk_device *device, enum ds_vk_place place, st
     VkResult result = DS_VK_CALL(device, device->api.AllocateMemory(device->handle, &info, NULL, &out->memory));
     if (result != VK_SUCCESS) return result;
     device->counts.allocations++;
+    (void)__atomic_add_fetch(&ds_vk_allocations_alive, 1, __ATOMIC_RELAXED);
     result = DS_VK_CALL(device, device->api.BindBufferMemory(device->handle, out->buffer, out->memory, 0));
     const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     const bool visible = (device->memory.memoryTypes[type].propertyFlags & host) == host;
@@ -94,7 +97,10 @@ ds_status ds_vk_memory_create(struct ds_vk_device *device, enum ds_vk_place plac
 
 void ds_vk_memory_destroy(struct ds_vk_device *device, struct ds_vk_memory *memory) {
     if (memory->buffer) device->api.DestroyBuffer(device->handle, memory->buffer, NULL);
-    if (memory->memory) device->api.FreeMemory(device->handle, memory->memory, NULL);
+    if (memory->memory) {
+        device->api.FreeMemory(device->handle, memory->memory, NULL);
+        (void)__atomic_sub_fetch(&ds_vk_allocations_alive, 1, __ATOMIC_RELAXED);
+    }
     *memory = (struct ds_vk_memory){0};
 }
 

@@ -230,6 +230,7 @@ ds_status ds_vk_write(struct ds_stream *stream, struct ds_slice to, const void *
     if (bytes == 0) return DS_OK;
     struct ds_vk_device *device = ds_vk_device_of(stream);
     const struct ds_vk_memory *memory = &ds_vk_buffer_of(&to)->memory;
+    device->counts.writes++;
     device->counts.bytes_to_device += bytes;
     if (memory->mapped && idle(stream)) {
         memcpy(memory->mapped + to.offset, from, (size_t)bytes);
@@ -257,6 +258,7 @@ ds_status ds_vk_read(struct ds_stream *stream, struct ds_slice from, void *to, u
     struct ds_vk_device *device = ds_vk_device_of(stream);
     const struct ds_vk_memory *memory = &ds_vk_buffer_of(&from)->memory;
     const uint64_t room = (uint64_t)DS_VK_PARTS * DS_VK_PART_BYTES;
+    device->counts.reads++;
     device->counts.bytes_to_host += bytes;
     if (memory->mapped || bytes == 0) {
         DS_TRY(ds_vk_stream_sync(stream, err));

@@ -7,6 +7,7 @@ DS_MODULE_EXPORT void ds_vk_fail_at(uint64_t call, int result);
 DS_MODULE_EXPORT uint64_t ds_vk_calls(const struct ds_device *device);
 DS_MODULE_EXPORT void ds_vk_fail_next(struct ds_device *device, uint64_t call, int result);
 DS_MODULE_EXPORT struct ds_vk_counts ds_vk_get_counts(const struct ds_device *device);
+DS_MODULE_EXPORT int64_t ds_vk_alive(void);
 
 static struct {
     uint64_t call;
@@ -30,6 +31,9 @@ void ds_vk_fail_next(struct ds_device *base, uint64_t call, int result) {
 uint64_t ds_vk_calls(const struct ds_device *device) { return ((const struct ds_vk_device *)device)->calls; }
 
 struct ds_vk_counts ds_vk_get_counts(const struct ds_device *device) { return ((const struct ds_vk_device *)device)->counts; }
+
+/* Allocations of device memory that are there, of all devices. */
+int64_t ds_vk_alive(void) { return __atomic_load_n(&ds_vk_allocations_alive, __ATOMIC_RELAXED); }
 
 void ds_vk_take_failure(struct ds_vk_device *device) {
     device->fail_at = wanted.call;

@@ -147,8 +147,8 @@ static ds_status plan(struct ds_drafter *d, struct ds_error *err) {
     const uint32_t n = d->most_sequences, g = d->model->block_size * n, rows = d->target->params.rows;
     ds_page_table_plan(&d->pages, d->params.device, pager);
     const struct ds_slice table = ds_page_table_slice(&d->pages);
-    DS_TRY(ds_rows_plan(&d->context, d->params.device, rows, 1, table, pager->sequences, pager->pages_per_sequence, err));
-    DS_TRY(ds_rows_plan(&d->block, d->params.device, d->model->block_rows * n, g, table, pager->sequences, pager->pages_per_sequence, err));
+    DS_TRY(ds_rows_plan(&d->context, d->params.device, rows, 1, table, pager->sequences, pager->pages_per_sequence, 0, err));
+    DS_TRY(ds_rows_plan(&d->block, d->params.device, d->model->block_rows * n, g, table, pager->sequences, pager->pages_per_sequence, 0, err));
     const struct ds_kv_shape shape = ds_config_kv_shape(c, 0); /* all layers are alike */
     DS_TRY(ds_cache_plan(&d->cache, d->params.device, c->layers, shape.kv_heads, shape.head_dim, pager->pages, d->params.kv_f16, err));
     lay_out_outputs(d, &d->planned_outputs);
@@ -406,17 +406,51 @@ static ds_status carry_over(struct ds_drafter *d, struct ds_error *err) {
     return DS_OK;
 }
 
-ds_status ds_drafter_run(struct ds_drafter *d, struct ds_error *err) {
+ds_status ds_drafter_begin_run(struct ds_drafter *d, struct ds_error *err) {
     const uint32_t slots = d->slots * d->width;
     *d->block.in_count = d->model->block_rows * d->width;
     *d->block.in_out_count = slots;
     DS_TRY(ds_page_table_sync(&d->pages, d->target->params.pager, d->params.stream, err));
     DS_TRY(ds_rows_write(&d->block, d->params.stream, err));
     if (d->model->arch->steps) DS_TRY(carry_over(d, err));
-    DS_TRY(ds_graph_run(d->drafting_graph, d->params.stream, err));
+    return ds_graph_run(d->drafting_graph, d->params.stream, err);
+}
+
+static void keep_confidences(struct ds_drafter *d) {
+    if (d->model->has_confidence) memcpy(d->confidence, d->block.out_scores, d->slots * d->width * sizeof *d->confidence);
+}
+
+ds_status ds_drafter_run(struct ds_drafter *d, struct ds_error *err) {
+    DS_TRY(ds_drafter_begin_run(d, err));
     DS_TRY(ds_rows_read(&d->block, d->params.stream, err));
-    if (d->model->has_confidence) memcpy(d->confidence, d->block.out_scores, slots * sizeof *d->confidence);
+    keep_confidences(d);
     return DS_OK;
+}
+
+/* --- drafts that go to the target on the device --- */
+
+uint64_t ds_drafter_results_bytes(const struct ds_draft_model *model, uint32_t sequences) {
+    return ds_rows_results_bytes(model->block_size * DS_MAX(sequences, 1));
+}
+
+/* Drafts of one sequence lie `width` apart. */
+ds_status ds_drafter_copy_tokens(const struct ds_drafter *d, uint32_t s, uint32_t n, struct ds_slice to, struct ds_error *err) {
+    const struct ds_slice from = ds_slice_add(d->block.at.out_tokens, 4 * (uint64_t)s);
+    if (d->width == 1) return n ? d->params.device->fns->copy(d->params.stream, to, from, 4 * (uint64_t)n, err) : DS_OK;
+    for (uint32_t k = 0; k < n; k++) {
+        const struct ds_slice token = ds_slice_add(from, 4 * (uint64_t)k * d->width);
+        DS_TRY(d->params.device->fns->copy(d->params.stream, ds_slice_add(to, 4 * (uint64_t)k), token, 4, err));
+    }
+    return DS_OK;
+}
+
+ds_status ds_drafter_pass_on(const struct ds_drafter *d, struct ds_slice to, struct ds_error *err) {
+    return ds_rows_pass_on(&d->block, d->params.stream, to, err);
+}
+
+void ds_drafter_take(struct ds_drafter *d, const uint8_t *results) {
+    ds_rows_take(&d->block, results);
+    keep_confidences(d);
 }
 
 ds_status ds_drafter_block(struct ds_drafter *d, int32_t sequence, uint32_t position, int32_t anchor, const struct ds_sample_row *sample,

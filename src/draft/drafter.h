@@ -93,7 +93,7 @@ ds_status ds_drafter_context_run(struct ds_drafter *drafter, struct ds_error *er
 /*
  * Where launches count (a GPU that replays recordings) and one device has both models, a pass of the target may take all its rows in at once: one launch in the
  * place of two. Rows that are rejected afterwards leave keys and values behind the sequence's end, where nobody looks before they are written
- * again. The graph for ds_target_run_graph, NULL: there is none for a pass of so many rows and outputs; a pass that begins with
+ * again. The graph for ds_target_end_graph, NULL: there is none for a pass of so many rows and outputs; a pass that begins with
  * `outputs` == `rows` gives logits in the order of its rows. Then, in the place of ds_drafter_context_run: ds_drafter_context_joined.
  */
 struct ds_graph *ds_drafter_joined_graph(const struct ds_drafter *drafter, uint32_t rows, uint32_t outputs);
@@ -114,6 +114,16 @@ struct ds_sample_row *ds_drafter_sample(struct ds_drafter *drafter, uint32_t s, 
 void ds_drafter_use_extended(struct ds_drafter *drafter);
 struct ds_adjust_row *ds_drafter_adjust(struct ds_drafter *drafter, uint32_t s, uint32_t slot);
 ds_status ds_drafter_run(struct ds_drafter *drafter, struct ds_error *err);
+/*
+ * Where the drafter is on the target's stream, drafts may go to the target without the host having seen them: begin_run instead of run, then
+ * copy_tokens of the first n drafts of sequence s to `to` (i32 [n]), pass_on of all that the pass has found to `to` (ds_drafter_results_bytes),
+ * and take, once that has been read.
+ */
+ds_status ds_drafter_begin_run(struct ds_drafter *drafter, struct ds_error *err);
+uint64_t ds_drafter_results_bytes(const struct ds_draft_model *model, uint32_t sequences);
+ds_status ds_drafter_copy_tokens(const struct ds_drafter *drafter, uint32_t s, uint32_t n, struct ds_slice to, struct ds_error *err);
+ds_status ds_drafter_pass_on(const struct ds_drafter *drafter, struct ds_slice to, struct ds_error *err);
+void ds_drafter_take(struct ds_drafter *drafter, const uint8_t *results);
 /* What came of it: the draft of a slot, -1 where its logits were not finite, and its confidence, before the sigmoid. */
 ds_token ds_drafter_token(const struct ds_drafter *drafter, uint32_t s, uint32_t slot);
 float ds_drafter_confidence(const struct ds_drafter *drafter, uint32_t s, uint32_t slot);

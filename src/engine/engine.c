@@ -145,6 +145,7 @@ static ds_status plan_memory(ds_engine *engine, struct ds_error *err) {
     if (engine->draft_model) {
         target.tap_layers = engine->draft_model->tap_layers;
         target.n_taps = engine->draft_model->n_taps;
+        target.beside_bytes = ds_drafter_results_bytes(engine->draft_model, DS_MIN(p->max_sessions, (uint32_t)DS_MOST_DRAFTING));
         target.out_rows = DS_MAX(target.out_rows, engine->draft_model->block_size + 1);
         DS_TRY(ds_draft_load(engine->draft_model, engine->model, draft->loader, positions, err));
     }

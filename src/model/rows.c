@@ -44,13 +44,14 @@ static void lay_out(struct ds_rows_buffer *b, struct ds_buffer *device_buffer) {
     b->out_tokens = take(&cursor, &b->at.out_tokens, 4 * out_rows);
     b->out_flags = take(&cursor, &b->at.out_flags, 4 * out_rows);
     b->out_scores = take(&cursor, &b->at.out_scores, 4 * out_rows);
+    b->out_beside = take(&cursor, &b->at.out_beside, b->beside_bytes);
     b->planned.bytes = b->host_bytes = cursor.total;
     b->flags_bytes = cursor.total - b->at.flags.offset;
 }
 
 ds_status ds_rows_plan(struct ds_rows_buffer *b, struct ds_device *device, uint32_t rows, uint32_t out_rows, struct ds_slice page_table,
-                       uint32_t sequences_max, uint32_t pages_per_sequence, struct ds_error *err) {
-    *b = (struct ds_rows_buffer){.device = device};
+                       uint32_t sequences_max, uint32_t pages_per_sequence, uint64_t beside, struct ds_error *err) {
+    *b = (struct ds_rows_buffer){.device = device, .beside_bytes = beside};
     b->at = (struct ds_rows){.rows = rows, .out_rows = out_rows, .page_table = page_table, .sequences_max = sequences_max,
                              .pages_per_sequence = pages_per_sequence};
     lay_out(b, &b->planned);
@@ -81,4 +82,15 @@ ds_status ds_rows_write(struct ds_rows_buffer *b, struct ds_stream *stream, stru
 
 ds_status ds_rows_read(struct ds_rows_buffer *b, struct ds_stream *stream, struct ds_error *err) {
     return b->device->fns->read(stream, b->at.flags, b->host + b->at.flags.offset, b->flags_bytes, err);
+}
+
+/* The three lie side by side. */
+uint64_t ds_rows_results_bytes(uint32_t out_rows) { return 3 * DS_ALIGN_UP(4 * (uint64_t)out_rows, (uint64_t)DS_ALIGN); }
+
+ds_status ds_rows_pass_on(const struct ds_rows_buffer *b, struct ds_stream *stream, struct ds_slice to, struct ds_error *err) {
+    return b->device->fns->copy(stream, to, b->at.out_tokens, ds_rows_results_bytes(b->at.out_rows), err);
+}
+
+void ds_rows_take(struct ds_rows_buffer *b, const uint8_t *results) {
+    memcpy(b->host + b->at.out_tokens.offset, results, (size_t)ds_rows_results_bytes(b->at.out_rows));
 }

@@ -25,6 +25,7 @@ struct ds_rows {
     struct ds_slice out_tokens; /* [out_rows], written by the pass */
     struct ds_slice out_flags;  /* u32 [out_rows], written by the pass */
     struct ds_slice out_scores; /* f32 [out_rows], written by passes that have a number to tell beside each token (drafters) */
+    struct ds_slice out_beside; /* read with all that: what an earlier pass passed on (ds_rows_pass_on) */
     struct ds_slice page_table; /* [sequences_max][pages_per_sequence] */
     uint32_t sequences_max, pages_per_sequence;
 };
@@ -42,6 +43,7 @@ struct ds_rows_buffer {
     struct ds_buffer *buffer; /* owned; NULL: not allocated */
     uint8_t *host;            /* owned */
     uint64_t host_bytes;      /* the part that is written before a run */
+    uint64_t beside_bytes;    /* of out_beside */
     uint64_t flags_bytes;     /* the part that is zeroed before and read after a run, behind the host part */
     uint32_t *in_count, *in_out_count;
     int32_t *in_ids, *in_positions, *in_sequences, *in_visible, *in_causal, *in_out_index;
@@ -51,15 +53,24 @@ struct ds_rows_buffer {
     int32_t *out_tokens;
     uint32_t *out_flags;
     float *out_scores;
+    uint8_t *out_beside;
 };
 
-/* Lays out for `rows` and `out_rows`; the page table is somebody else's slice. Nothing is allocated on the device yet. */
+/* Lays out for `rows` and `out_rows`, with `beside` bytes of out_beside; the page table is somebody else's slice. Nothing is allocated on the device yet. */
 ds_status ds_rows_plan(struct ds_rows_buffer *buffer, struct ds_device *device, uint32_t rows, uint32_t out_rows,
-                       struct ds_slice page_table, uint32_t sequences_max, uint32_t pages_per_sequence, struct ds_error *err);
+                       struct ds_slice page_table, uint32_t sequences_max, uint32_t pages_per_sequence, uint64_t beside, struct ds_error *err);
 ds_status ds_rows_allocate(struct ds_rows_buffer *buffer, struct ds_slice page_table, struct ds_error *err);
 void ds_rows_free(struct ds_rows_buffer *buffer); /* accepts a zeroed struct */
 
 ds_status ds_rows_write(struct ds_rows_buffer *buffer, struct ds_stream *stream, struct ds_error *err);
 ds_status ds_rows_read(struct ds_rows_buffer *buffer, struct ds_stream *stream, struct ds_error *err);
+
+/*
+ * A pass whose results are wanted together with those of a later one on the same stream: out_tokens, out_flags and out_scores are copied on the
+ * device to `to` (ds_rows_results_bytes of it), and taken from there once they have been read.
+ */
+uint64_t ds_rows_results_bytes(uint32_t out_rows);
+ds_status ds_rows_pass_on(const struct ds_rows_buffer *buffer, struct ds_stream *stream, struct ds_slice to, struct ds_error *err);
+void ds_rows_take(struct ds_rows_buffer *buffer, const uint8_t *results);
 
 #endif

@@ -124,7 +124,7 @@ static ds_status plan(struct ds_target *target, struct ds_error *err) {
     const struct ds_target_params *p = &target->params;
     ds_page_table_plan(&target->pages, p->device, p->pager);
     DS_TRY(ds_rows_plan(&target->rows, p->device, p->rows, p->out_rows, ds_page_table_slice(&target->pages), p->pager->sequences,
-                        p->pager->pages_per_sequence, err));
+                        p->pager->pages_per_sequence, p->beside_bytes, err));
     DS_TRY(plan_cache(target, err));
     lay_out_outputs(target, &target->planned_outputs);
     target->n_buckets = ds_row_buckets(p->rows, target->buckets);
@@ -222,23 +222,26 @@ static uint32_t bucket_of(const struct ds_target *target, uint32_t n_rows) {
 
 const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows) { return target->graphs[bucket_of(target, n_rows)]; }
 
-static ds_status write_inputs(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err) {
-    assert(n_rows >= 1 && n_rows <= target->params.rows && n_out <= target->params.out_rows);
+ds_status ds_target_begin(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err) {
+    assert(n_rows >= 1 && n_rows <= target->params.rows && n_out <= DS_MIN(target->params.out_rows, target->buckets[bucket_of(target, n_rows)]));
     *target->rows.in_count = n_rows;
     *target->rows.in_out_count = n_out;
     DS_TRY(ds_page_table_sync(&target->pages, target->params.pager, target->params.stream, err));
     return ds_rows_write(&target->rows, target->params.stream, err);
 }
 
-ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err) {
-    return ds_target_run_graph(target, (extended ? target->extended : target->graphs)[bucket_of(target, n_rows)], n_rows, n_out, err);
+ds_status ds_target_end(struct ds_target *target, uint32_t n_rows, bool extended, struct ds_error *err) {
+    return ds_target_end_graph(target, (extended ? target->extended : target->graphs)[bucket_of(target, n_rows)], err);
 }
 
-ds_status ds_target_run_graph(struct ds_target *target, struct ds_graph *graph, uint32_t n_rows, uint32_t n_out, struct ds_error *err) {
-    assert(n_out <= DS_MIN(target->params.out_rows, target->buckets[bucket_of(target, n_rows)]));
-    DS_TRY(write_inputs(target, n_rows, n_out, err));
+ds_status ds_target_end_graph(struct ds_target *target, struct ds_graph *graph, struct ds_error *err) {
     DS_TRY(ds_graph_run(graph, target->params.stream, err));
     return ds_rows_read(&target->rows, target->params.stream, err);
+}
+
+ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err) {
+    DS_TRY(ds_target_begin(target, n_rows, n_out, err));
+    return ds_target_end(target, n_rows, extended, err);
 }
 
 ds_status ds_target_read_logits(struct ds_target *target, uint32_t first, uint32_t n, float *logits, struct ds_error *err) {
@@ -259,7 +262,7 @@ static ds_status run_hidden(struct ds_target *target, uint32_t n_rows, struct ds
     DS_TRY(ds_graph_plan(graph, &bytes, err));
     DS_TRY(fns->buffer_create(target->params.device, DS_MAX(bytes, 1), scratch, err));
     DS_TRY(ds_graph_place(graph, *scratch, err));
-    DS_TRY(write_inputs(target, n_rows, 0, err));
+    DS_TRY(ds_target_begin(target, n_rows, 0, err));
     DS_TRY(ds_graph_run(graph, target->params.stream, err));
     return fns->read(target->params.stream, (struct ds_slice){states, 0}, hidden, states->bytes, err);
 }

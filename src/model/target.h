@@ -24,6 +24,7 @@ struct ds_target_params {
     bool kv_f16;
     const int32_t *tap_layers; /* copied; NULL: no drafter */
     uint32_t n_taps;
+    uint64_t beside_bytes; /* of rows.out_beside */
 };
 
 struct ds_target {
@@ -78,11 +79,17 @@ ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const flo
  */
 ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err);
 /*
- * A pass of `bucket` rows, not extended, that others append to, plan, place and own: for ds_target_run_graph, which is ds_target_run by that
- * graph, its bucket being the one for n_rows. NULL when memory is out.
+ * Its halves: rows.in_* go to the device; then the pass runs and is read. In between the caller may put tokens that the host does not know yet
+ * in their places, on the device (rows.at.ids).
+ */
+ds_status ds_target_begin(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err);
+ds_status ds_target_end(struct ds_target *target, uint32_t n_rows, bool extended, struct ds_error *err);
+/*
+ * A pass of `bucket` rows, not extended, that others append to, plan, place and own: for ds_target_end_graph, which is ds_target_end by that
+ * graph, its bucket being the one for the pass. NULL when memory is out.
  */
 struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket);
-ds_status ds_target_run_graph(struct ds_target *target, struct ds_graph *graph, uint32_t n_rows, uint32_t n_out, struct ds_error *err);
+ds_status ds_target_end_graph(struct ds_target *target, struct ds_graph *graph, struct ds_error *err);
 /* The graph that ds_target_run uses for a pass of n_rows that is not extended: for measurements. */
 const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows);
 /* Logits of output rows [first, first + n) of the last run. */

@@ -9,6 +9,7 @@ void ds_turn_begin_round(struct ds_turn *turn, struct ds_sequence *s, const stru
     assert(s->computed + 1 == s->length);
     turn->sequence = s;
     turn->round = true;
+    turn->unseen = false;
     turn->plan = *plan;
     turn->status = DS_OK;
     struct ds_round_result *r = &turn->result;
@@ -22,7 +23,7 @@ void ds_turn_begin_round(struct ds_turn *turn, struct ds_sequence *s, const stru
 void ds_turn_begin_extend(struct ds_turn *turn, struct ds_sequence *s, const struct ds_extend *how, uint32_t rows, uint32_t outputs) {
     assert(!how->feed_drafter || s->drafted_context == s->computed);
     turn->sequence = s;
-    turn->round = false;
+    turn->round = turn->unseen = false;
     turn->extend = *how;
     turn->status = DS_OK;
     turn->next = -1;
@@ -45,6 +46,7 @@ static bool is_last_chunk(const struct ds_turn *t) { return t->sequence->compute
 /* The s-th block of the drafter's pass. */
 static void read_block(const struct ds_spec *spec, uint32_t s, uint32_t slots, struct ds_round_result *r) {
     const struct ds_drafter *d = spec->drafter;
+    r->n_draft = 0;
     /* A slot whose logits were not finite has no token: the block ends there. */
     for (uint32_t k = 0; k < slots; k++) {
         const ds_token token = ds_drafter_token(d, s, k);
@@ -87,8 +89,8 @@ static ds_status keep_sampled(struct ds_drafter *d, uint32_t s, struct ds_turn *
     return ds_drafter_cross(d, s, slots, err);
 }
 
-/* One pass of the drafter over some turns. */
-static ds_status draft_together(const struct ds_spec *spec, struct ds_turn *const *turns, uint32_t n, struct ds_error *err) {
+/* The rows of one pass of the drafter over some turns; returns its slots. */
+static uint32_t set_drafting_rows(const struct ds_spec *spec, struct ds_turn *const *turns, uint32_t n) {
     struct ds_drafter *d = spec->drafter;
     uint32_t most = 0;
     for (uint32_t s = 0; s < n; s++) most = DS_MAX(most, slots_of(spec, turns[s]));
@@ -100,6 +102,12 @@ static ds_status draft_together(const struct ds_spec *spec, struct ds_turn *cons
             *ds_drafter_sample(d, s, k) = ds_sample_row_of(&t->sequence->sampling, t->result.position + 1 + k);
         if (ds_shaping_extends(&t->sequence->shaping)) shape_drafts(d, s, t, most);
     }
+    return most;
+}
+
+static ds_status draft_together(const struct ds_spec *spec, struct ds_turn *const *turns, uint32_t n, struct ds_error *err) {
+    struct ds_drafter *d = spec->drafter;
+    const uint32_t most = set_drafting_rows(spec, turns, n);
     const double start = ds_os_seconds();
     DS_TRY(ds_drafter_run(d, err));
     const double seconds = ds_os_seconds() - start;
@@ -114,6 +122,31 @@ static ds_status draft_together(const struct ds_spec *spec, struct ds_turn *cons
 
 static bool drafts(const struct ds_spec *spec, const struct ds_turn *t) {
     return t->status == DS_OK && t->round && spec->drafter && t->plan.draft && ds_sequence_can_draft(t->sequence);
+}
+
+/* Nothing of the drafts is wanted before the target has seen them, and one pass drafts them all. */
+static bool fuses(const struct ds_spec *spec, const struct ds_turn *turns, uint32_t n) {
+    const struct ds_drafter *d = spec->drafter;
+    struct ds_device_limits limits;
+    d->params.device->fns->limits(d->params.device, &limits);
+    if (d->bridged || limits.host_memory) return false;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!drafts(spec, &turns[i])) continue;
+        const struct ds_sequence *s = turns[i].sequence;
+        if (!turns[i].plan.fused || s->shaping.rejects || s->bias) return false;
+        count++;
+    }
+    return count <= d->most_sequences;
+}
+
+/* They draft in `run`: as many as the pass has slots, for all that is known yet. */
+static void leave_unseen(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (!drafts(spec, &turns[i])) continue;
+        turns[i].unseen = true;
+        turns[i].result.n_draft = slots_of(spec, &turns[i]);
+    }
 }
 
 /*
@@ -147,7 +180,9 @@ ds_status ds_spec_draft(const struct ds_spec *spec, struct ds_turn *turns, uint3
     const double start = ds_os_seconds();
     bool any = false;
     for (uint32_t i = 0; i < n; i++) any |= drafts(spec, &turns[i]);
-    if (any) {
+    if (any && fuses(spec, turns, n)) {
+        leave_unseen(spec, turns, n);
+    } else if (any) {
         ds_os_mutex_lock(spec->lock);
         const ds_status status = draft_all(spec, turns, n, err);
         ds_os_mutex_unlock(spec->lock);
@@ -157,7 +192,7 @@ ds_status ds_spec_draft(const struct ds_spec *spec, struct ds_turn *turns, uint3
     for (uint32_t i = 0; i < n; i++) {
         if (!turns[i].round || turns[i].status != DS_OK) continue;
         turns[i].result.verified = ds_spec_most_drafts(spec, &turns[i]);
-        turns[i].result.draft_seconds = turns[i].result.n_draft ? seconds : 0;
+        turns[i].result.draft_seconds = turns[i].result.n_draft && !turns[i].unseen ? seconds : 0;
     }
     return DS_OK;
 }
@@ -215,7 +250,7 @@ static ds_status set_rows(const struct ds_spec *spec, struct ds_turn *t, struct 
     t->first_out = pass->outputs;
     for (uint32_t i = 0; i < t->rows; i++) {
         const uint32_t row = t->first_row + i;
-        rows->in_ids[row] = !t->round ? t->sequence->tokens[first + i] : i ? t->result.draft[i - 1] : t->result.anchor;
+        rows->in_ids[row] = !t->round ? t->sequence->tokens[first + i] : !i ? t->result.anchor : t->unseen ? 0 : t->result.draft[i - 1];
         rows->in_positions[row] = (int32_t)(first + i);
         rows->in_sequences[row] = t->sequence->slot;
         rows->in_visible[row] = (int32_t)(first + i + 1);
@@ -324,8 +359,64 @@ static struct ds_graph *joined_graph(const struct ds_spec *spec, const struct ds
     return spec->drafter && any && !pass->extended ? ds_drafter_joined_graph(spec->drafter, pass->rows, pass->outputs) : NULL;
 }
 
+/* --- the pass --- */
+
+/* One pass of the drafter whose drafts the host does not wait for. */
+static ds_status draft_unseen(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+    struct ds_turn *together[DS_MOST_DRAFTING];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct ds_turn *t = &turns[i];
+        if (t->status != DS_OK || !t->unseen) continue;
+        t->status = ready_to_draft(spec, t, &t->error);
+        if (t->status != DS_OK) continue;
+        t->drafting_as = count;
+        together[count++] = t;
+    }
+    if (!count) return DS_OK;
+    for (uint32_t s = 0; s < count; s++) together[s]->result.drafting = count;
+    (void)set_drafting_rows(spec, together, count);
+    return ds_drafter_begin_run(spec->drafter, err);
+}
+
+/* Drafts that the host has not seen go to their rows on the device, and all that the drafter found to where it is read with the target's results. */
+static ds_status hand_over_drafts(const struct ds_spec *spec, const struct ds_turn *turns, uint32_t n, bool *any, struct ds_error *err) {
+    const struct ds_rows *at = &spec->target->rows.at;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ds_turn *t = &turns[i];
+        if (t->status != DS_OK || !t->unseen) continue;
+        DS_TRY(ds_drafter_copy_tokens(spec->drafter, t->drafting_as, t->rows - 1, ds_slice_add(at->ids, 4 * (uint64_t)(t->first_row + 1)), err));
+        *any = true;
+    }
+    return *any ? ds_drafter_pass_on(spec->drafter, at->out_beside, err) : DS_OK;
+}
+
+/* What was drafted is known now; where the block ended early, fewer drafts have been verified than rows were run. */
+static void see_drafts(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n) {
+    ds_drafter_take(spec->drafter, spec->target->rows.out_beside);
+    for (uint32_t i = 0; i < n; i++) {
+        struct ds_turn *t = &turns[i];
+        if (t->status != DS_OK || !t->unseen) continue;
+        read_block(spec, t->drafting_as, slots_of(spec, t), &t->result);
+        t->result.verified = DS_MIN(t->result.verified, t->result.n_draft);
+        t->unseen = false;
+    }
+}
+
+static ds_status run_target(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, const struct pass *pass, struct ds_graph *joined,
+                            struct ds_error *err) {
+    bool unseen = false;
+    DS_TRY(ds_target_begin(spec->target, pass->rows, pass->outputs, err));
+    DS_TRY(hand_over_drafts(spec, turns, n, &unseen, err));
+    if (joined) DS_TRY(ds_target_end_graph(spec->target, joined, err));
+    else DS_TRY(ds_target_end(spec->target, pass->rows, pass->extended, err));
+    if (unseen) see_drafts(spec, turns, n);
+    return DS_OK;
+}
+
 static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
     struct pass pass = {.rows = 0};
+    DS_TRY(draft_unseen(spec, turns, n, err));
     for (uint32_t i = 0; i < n; i++) {
         struct ds_turn *t = &turns[i];
         if (t->status == DS_OK) t->status = make_room(spec, t, &t->error);
@@ -334,8 +425,7 @@ static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t
     if (!pass.rows) return DS_OK;
     const double start = ds_os_seconds();
     struct ds_graph *const joined = joined_graph(spec, turns, n, &pass);
-    if (joined) DS_TRY(ds_target_run_graph(spec->target, joined, pass.rows, pass.outputs, err));
-    else DS_TRY(ds_target_run(spec->target, pass.rows, pass.outputs, pass.extended, err));
+    DS_TRY(run_target(spec, turns, n, &pass, joined, err));
     const double seconds = ds_os_seconds() - start;
     for (uint32_t i = 0; i < n; i++) {
         struct ds_turn *t = &turns[i];

@@ -111,6 +111,11 @@ struct ds_round_plan {
     uint32_t slots;       /* of the block to draft, from the first; 0: all */
     uint32_t verify_most; /* drafts */
     enum ds_round_taps taps;
+    /*
+     * Lengths do not depend on what is drafted: where drafter and target share a device with memory of its own, the drafts go from one to the
+     * other there, and the host reads them with the target's tokens. A round is then one submission, whose time is all the target's.
+     */
+    bool fused;
 };
 
 /*
@@ -127,6 +132,8 @@ struct ds_turn {
     ds_token next;     /* of an extension that has come to its end and samples; else -1 */
     ds_status status;
     struct ds_error error;
+    bool unseen;          /* it drafts in `run`, and is verified there before the host has seen what: result.draft holds nothing yet */
+    uint32_t drafting_as; /* its number in the drafter's pass, while unseen */
     uint32_t sampled_row, sampled_stride; /* a draft's logits: row sampled_row + k * sampled_stride of the drafter's (rejection sampling) */
     /* Its place in the pass. */
     uint32_t first_row, first_out, outputs;
@@ -142,7 +149,7 @@ void ds_turn_begin_extend(struct ds_turn *turn, struct ds_sequence *sequence, co
  * The steps of a pass over many turns, in this order; turns whose status is not DS_OK are passed over. The status returned is of what
  * all share (a device that fails); nothing is allocated.
  *
- *   draft    one pass of the drafter over the rounds that draft (several where they are more than it takes at once)
+ *   draft    one pass of the drafter over the rounds that draft (several where they are more than it takes at once); nothing where they are fused
  *   limit    most drafts of a round that can be verified; between this and `run` the caller may lower result.verified
  *   run      one pass of the target over all rows; accepts, and takes features in
  *

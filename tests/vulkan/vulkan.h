@@ -1,0 +1,138 @@
+/* What the tests of the Vulkan module's host side share: its counters and injected failures, and a pair of models of a few kilobytes. */
+#ifndef DSPARK_TESTS_VULKAN_H
+#define DSPARK_TESTS_VULKAN_H
+
+#include "../unit/check.h"
+#include "../unit/tiny_model.h"
+#include "device.h"
+#include "engine/engine_internal.h"
+
+/* Exported by testing.c. */
+static struct {
+    void (*fail_at)(uint64_t call, int result);
+    void (*fail_next)(struct ds_device *device, uint64_t call, int result);
+    uint64_t (*calls)(const struct ds_device *device);
+    struct ds_vk_counts (*counts)(const struct ds_device *device);
+    int64_t (*alive)(void);
+} vulkan;
+
+static char *target_folder, *drafter_folder;
+
+static inline void *vulkan_symbol(struct ds_os_module *module, const char *name) {
+    void *const found = ds_os_module_symbol(module, name);
+    if (!found) fail_msg("the Vulkan module has no %s", name);
+    return found;
+}
+
+/* Exit status 77, which skips all, where there is no device. */
+static inline int vulkan_begin(void **state) {
+    (void)state;
+    struct ds_os_module *module;
+    struct ds_error err;
+    const char *names[32];
+    bool found = false;
+    const uint32_t count = DS_MIN(ds_device_names(VULKAN_FOLDER, names, DS_COUNT(names)), (uint32_t)DS_COUNT(names));
+    for (uint32_t i = 0; i < count; i++) found |= strcmp(names[i], "vulkan:0") == 0;
+    if (!found) {
+        puts("1..0 # SKIP no Vulkan device: install mesa-vulkan-drivers for one in software");
+        exit(77);
+    }
+    char *path = ds_os_join(VULKAN_FOLDER, "dspark_vulkan.so");
+    check_ok(ds_os_module_open(path, true, &module, &err), &err); /* stays open: the functions are its own */
+    free(path);
+    *(void **)(void *)&vulkan.fail_at = vulkan_symbol(module, "ds_vk_fail_at");
+    *(void **)(void *)&vulkan.fail_next = vulkan_symbol(module, "ds_vk_fail_next");
+    *(void **)(void *)&vulkan.calls = vulkan_symbol(module, "ds_vk_calls");
+    *(void **)(void *)&vulkan.counts = vulkan_symbol(module, "ds_vk_get_counts");
+    *(void **)(void *)&vulkan.alive = vulkan_symbol(module, "ds_vk_alive");
+    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
+    target_folder = tiny_write(&target);
+    drafter_folder = tiny_write(&drafter);
+    return 0;
+}
+
+static inline int vulkan_end(void **state) {
+    (void)state;
+    check_remove_folder(target_folder);
+    check_remove_folder(drafter_folder);
+    return 0;
+}
+
+/* --- engines --- */
+
+struct vulkan_engine {
+    const char *device, *draft_device; /* draft_device NULL: the target's */
+    bool alone;                        /* no drafter */
+    const char *cache;
+    uint32_t sessions;                 /* 0: 1 */
+};
+
+static inline ds_engine_params engine_params(const struct vulkan_engine *e) {
+    ds_engine_params params = ds_engine_defaults();
+    params.target = target_folder;
+    params.drafter = e->alone ? NULL : drafter_folder;
+    params.device = e->device ? e->device : "vulkan:0";
+    params.draft_device = e->draft_device;
+    params.modules = VULKAN_FOLDER;
+    params.cache = e->cache;
+    params.threads = 1;
+    params.context = 256;
+    params.max_rows = 8;
+    params.max_sessions = e->sessions;
+    params.log_level = DS_LOG_ERROR;
+    return params;
+}
+
+static inline ds_status try_to_open(const struct vulkan_engine *e, ds_engine **out, struct ds_error *err) {
+    const ds_engine_params params = engine_params(e);
+    DS_TRY(ds_engine_open(&params, out, err));
+    const ds_status status = ds_engine_prepare(*out, NULL, NULL, err);
+    if (status != DS_OK) {
+        ds_engine_destroy(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+static inline ds_engine *open_engine(const struct vulkan_engine *e) {
+    ds_engine *engine;
+    struct ds_error err;
+    check_ok(try_to_open(e, &engine, &err), &err);
+    return engine;
+}
+
+static const ds_token tiny_prompt[] = {3, 17, 42, 5, 61};
+
+/* `length`: drafts that are verified; 0: no speculation. */
+static inline ds_session *open_session(ds_engine *engine, float temperature, uint32_t length) {
+    ds_session_params params = ds_session_defaults();
+    params.sampling = (ds_sampling){.temperature = temperature, .seed = 3};
+    params.ignore_stop = true;
+    params.spec = length ? DS_SPEC_FIXED : DS_SPEC_OFF;
+    params.spec_length = length;
+    ds_session *session;
+    struct ds_error err;
+    check_ok(ds_session_create(engine, &params, &session, &err), &err);
+    check_ok(ds_session_append(session, tiny_prompt, DS_COUNT(tiny_prompt), &err), &err);
+    return session;
+}
+
+enum { TINY_LENGTH = 40 };
+
+/* The first TINY_LENGTH tokens behind the prompt. */
+static inline void tokens_of(const struct vulkan_engine *e, float temperature, uint32_t length, ds_token out[TINY_LENGTH]) {
+    struct ds_error err;
+    ds_engine *engine = open_engine(e);
+    ds_session *session = open_session(engine, temperature, length);
+    check_ok(ds_session_generate(session, TINY_LENGTH, NULL, NULL, NULL, &err), &err);
+    memcpy(out, ds_session_tokens(session) + DS_COUNT(tiny_prompt), TINY_LENGTH * sizeof *out);
+    ds_session_destroy(session);
+    ds_engine_destroy(engine);
+}
+
+static inline void check_same_tokens(const ds_token a[TINY_LENGTH], const ds_token b[TINY_LENGTH], const char *what) {
+    for (uint32_t i = 0; i < TINY_LENGTH; i++)
+        if (a[i] != b[i]) fail_msg("%s: token %u is %d, expected %d", what, i, (int)a[i], (int)b[i]);
+}
+
+#endif
