@@ -162,6 +162,7 @@ static void destroy(struct ds_device *base) {
     ds_os_mutex_destroy(device->mutex);
     ds_os_mutex_destroy(device->own_mutex);
     ds_os_mutex_destroy(device->pack_mutex);
+    ds_os_mutex_destroy(device->slab_mutex);
     free(device);
 }
 
@@ -222,7 +223,8 @@ static ds_status open_device(struct ds_vk_device *device, const char *name, cons
     device->mutex = ds_os_mutex_create();
     device->own_mutex = ds_os_mutex_create();
     device->pack_mutex = ds_os_mutex_create();
-    if (!device->mutex || !device->own_mutex || !device->pack_mutex) return ds_fail_memory(err, sizeof(void *), "a lock of a device");
+    device->slab_mutex = ds_os_mutex_create();
+    if (!device->mutex || !device->own_mutex || !device->pack_mutex || !device->slab_mutex) return ds_fail_memory(err, sizeof(void *), "a lock of a device");
     if (ds_vk_api_open(&device->api, err) != DS_OK) return ds_fail_context(err, "device %s", name);
     DS_TRY(choose(device, name, err));
     DS_TRY(ds_vk_features_open(device, err));

@@ -18,7 +18,7 @@ struct ds_os_mutex;
 /* What has happened, for tests. */
 struct ds_vk_counts {
     uint64_t submissions, waits, dispatches, barriers;
-    uint64_t allocations, pipelines, descriptor_updates; /* device memory, pipelines made, writes to descriptor sets */
+    uint64_t allocations, buffers, pipelines, descriptor_updates; /* slabs of device memory, buffers and pipelines made, writes to descriptor sets */
     uint64_t writes, reads, bytes_to_device, bytes_to_host; /* as the device's functions were called */
 };
 
@@ -29,7 +29,7 @@ struct ds_vk_features {
     bool rte, denormals, specials; /* float controls for 32 bits that a module may ask for */
     bool sized;        /* the size of subgroups can be asked for */
     uint32_t subgroup; /* lanes of a subgroup */
-    uint64_t max_buffer, max_range; /* bytes of a buffer; of what a descriptor shows */
+    uint64_t max_buffer, max_memory, max_range; /* bytes of a buffer; of an allocation; of what a descriptor shows */
     uint32_t align;    /* of a descriptor's offset */
     uint32_t invocations, shared_bytes; /* of a workgroup */
 };
@@ -66,8 +66,12 @@ struct ds_vk_device {
     struct ds_stream *own;     /* for zeroing and the self-test; under own_mutex */
     struct ds_os_mutex *own_mutex;
     struct ds_os_mutex *pack_mutex; /* around the pool; taken before `mutex` */
+    struct ds_vk_slab *slabs;
+    struct ds_os_mutex *slab_mutex; /* around them; taken last */
+    VkResult lost;                  /* why recorded work is gone, so that nothing more can be trusted; VK_SUCCESS: it is not */
     struct ds_vk_counts counts;
     uint64_t calls, fail_at; /* injected failures: ds_vk_fail_at */
+    uint64_t allocating_calls, fail_allocation_at; /* of calls that ask for memory alone */
     VkResult fail_with;
     uint64_t memory_bytes;
     uint8_t driver_uuid[VK_UUID_SIZE];
@@ -86,16 +90,32 @@ void ds_vk_take_failure(struct ds_vk_device *device);
 /* Whether this call is to fail, for tests. */
 bool ds_vk_injected(struct ds_vk_device *device);
 #define DS_VK_CALL(device, call) (ds_vk_injected(device) ? (device)->fail_with : (call))
+/* The same for calls that ask for memory of buffers, which are counted once more. */
+bool ds_vk_injected_allocation(struct ds_vk_device *device);
+#define DS_VK_ALLOCATE(device, call) (ds_vk_injected_allocation(device) ? (device)->fail_with : (call))
 /* DS_ERROR_MEMORY with what was asked for, or DS_ERROR_DEVICE. `bytes` 0: it was not about memory of that size. */
 ds_status ds_vk_fail(const struct ds_vk_device *device, VkResult result, const char *what, uint64_t bytes, struct ds_error *err);
+ds_status ds_vk_fail_lost(const struct ds_vk_device *device, const char *what, struct ds_error *err);
 
 /* --- memory --- */
 
-extern int64_t ds_vk_allocations_alive; /* of all devices, for tests */
+/* What a piece of device memory must be (slab.c). */
+struct ds_vk_room {
+    uint64_t bytes, align;
+    uint32_t type;
+    bool address, mapped;
+};
+struct ds_vk_piece;
+/* Thread-safe. */
+VkResult ds_vk_piece_take(struct ds_vk_device *device, const struct ds_vk_room *room, struct ds_vk_piece **out);
+void ds_vk_piece_drop(struct ds_vk_device *device, struct ds_vk_piece *piece); /* accepts NULL */
+VkDeviceMemory ds_vk_piece_memory(const struct ds_vk_piece *piece, uint64_t *offset);
+uint8_t *ds_vk_piece_mapped(const struct ds_vk_piece *piece); /* NULL: not mapped */
+extern int64_t ds_vk_slabs_alive, ds_vk_buffers_alive; /* of all devices, for tests */
 
 struct ds_vk_memory {
     VkBuffer buffer;
-    VkDeviceMemory memory;
+    struct ds_vk_piece *piece;
     VkDeviceAddress address; /* 0: addresses are not used */
     uint8_t *mapped;         /* NULL: not mapped */
 };

@@ -1,4 +1,4 @@
-/* Device memory: one allocation a buffer, mapped where the device shares the host's memory. */
+/* Buffers in pieces of device memory (slab.c), mapped where the device shares the host's memory. */
 #include "device.h"
 
 #include "base/os.h"
@@ -7,11 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-int64_t ds_vk_allocations_alive;
+int64_t ds_vk_buffers_alive;
 
 bool ds_vk_injected(struct ds_vk_device *device) {
     const uint64_t call = __atomic_add_fetch(&device->calls, 1, __ATOMIC_RELAXED);
     return device->fail_at != 0 && call == device->fail_at;
+}
+
+bool ds_vk_injected_allocation(struct ds_vk_device *device) {
+    const uint64_t call = __atomic_add_fetch(&device->allocating_calls, 1, __ATOMIC_RELAXED);
+    return ds_vk_injected(device) || (device->fail_allocation_at != 0 && call == device->fail_allocation_at);
+}
+
+ds_status ds_vk_fail_lost(const struct ds_vk_device *device, const char *what, struct ds_error *err) {
+    return ds_fail(err, DS_ERROR_DEVICE, "device %s is lost (%s): what was under way is gone. Close the engine and open it again; if this repeats, use "
+                   "device cpu", device->name, what);
 }
 
 ds_status ds_vk_fail(const struct ds_vk_device *device, VkResult result, const char *what, uint64_t bytes, struct ds_error *err) {
@@ -21,6 +31,7 @@ ds_status ds_vk_fail(const struct ds_vk_device *device, VkResult result, const c
         return ds_fail(err, DS_ERROR_MEMORY, "out of memory on %s: %" PRIu64 " bytes for %s, of %" PRIu64 " that the device has: %s", device->name, bytes,
                        what, device->memory_bytes, ds_vk_result_name(result));
     if (memory) return ds_fail(err, DS_ERROR_MEMORY, "out of memory on %s: %s: %s", device->name, what, ds_vk_result_name(result));
+    if (result == VK_ERROR_DEVICE_LOST) return ds_vk_fail_lost(device, what, err);
     return ds_fail(err, DS_ERROR_DEVICE, "%s failed: %s: %s (%d); if this repeats, open the device anew", device->name, what,
                    ds_vk_result_name(result), (int)result);
 }
@@ -55,22 +66,17 @@ static VkResult allocate(struct ds_vk_device *device, enum ds_vk_place place, st
     device->api.GetBufferMemoryRequirements(device->handle, out->buffer, &needs);
     const int type = type_for(device, place, needs.memoryTypeBits);
     if (type < 0) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
-    const VkMemoryAllocateFlagsInfo flags = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO, .flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT};
-    const bool address = place == DS_VK_DEVICE_MEMORY && device->features.variant & DS_VK_ADDRESS;
-    const VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .pNext = address ? &flags : NULL,
-                                       .allocationSize = needs.size, .memoryTypeIndex = (uint32_t)type};
-    VkResult result = DS_VK_CALL(device, device->api.AllocateMemory(device->handle, &info, NULL, &out->memory));
-    if (result != VK_SUCCESS) return result;
-    device->counts.allocations++;
-    (void)__atomic_add_fetch(&ds_vk_allocations_alive, 1, __ATOMIC_RELAXED);
-    result = DS_VK_CALL(device, device->api.BindBufferMemory(device->handle, out->buffer, out->memory, 0));
     const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     const bool visible = (device->memory.memoryTypes[type].propertyFlags & host) == host;
-    if (result == VK_SUCCESS && visible && (place != DS_VK_DEVICE_MEMORY || device->features.unified)) {
-        void *mapped = NULL;
-        result = DS_VK_CALL(device, device->api.MapMemory(device->handle, out->memory, 0, VK_WHOLE_SIZE, 0, &mapped));
-        out->mapped = mapped;
-    }
+    const bool address = place == DS_VK_DEVICE_MEMORY && device->features.variant & DS_VK_ADDRESS;
+    const struct ds_vk_room room = {.bytes = needs.size, .align = needs.alignment, .type = (uint32_t)type, .address = address,
+                                    .mapped = visible && (place != DS_VK_DEVICE_MEMORY || device->features.unified)};
+    VkResult result = ds_vk_piece_take(device, &room, &out->piece);
+    if (result != VK_SUCCESS) return result;
+    uint64_t offset;
+    const VkDeviceMemory memory = ds_vk_piece_memory(out->piece, &offset);
+    result = DS_VK_CALL(device, device->api.BindBufferMemory(device->handle, out->buffer, memory, offset));
+    if (room.mapped) out->mapped = ds_vk_piece_mapped(out->piece);
     if (result == VK_SUCCESS && address)
         out->address = device->api.GetBufferDeviceAddress(device->handle, &(VkBufferDeviceAddressInfo){
                                                                               .sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO, .buffer = out->buffer});
@@ -88,19 +94,23 @@ ds_status ds_vk_memory_create(struct ds_vk_device *device, enum ds_vk_place plac
     /* Whole words: shaders read nothing smaller. */
     const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = DS_ALIGN_UP(DS_MAX(bytes, 1), (uint64_t)DS_ALIGN),
                                      .usage = usage};
-    VkResult result = DS_VK_CALL(device, device->api.CreateBuffer(device->handle, &info, NULL, &out->buffer));
-    if (result == VK_SUCCESS) result = allocate(device, place, out);
+    VkResult result = DS_VK_ALLOCATE(device, device->api.CreateBuffer(device->handle, &info, NULL, &out->buffer));
+    if (result == VK_SUCCESS) {
+        device->counts.buffers++;
+        (void)__atomic_add_fetch(&ds_vk_buffers_alive, 1, __ATOMIC_RELAXED);
+        result = allocate(device, place, out);
+    }
     if (result == VK_SUCCESS) return DS_OK;
     ds_vk_memory_destroy(device, out);
     return ds_vk_fail(device, result, what, bytes, err);
 }
 
 void ds_vk_memory_destroy(struct ds_vk_device *device, struct ds_vk_memory *memory) {
-    if (memory->buffer) device->api.DestroyBuffer(device->handle, memory->buffer, NULL);
-    if (memory->memory) {
-        device->api.FreeMemory(device->handle, memory->memory, NULL);
-        (void)__atomic_sub_fetch(&ds_vk_allocations_alive, 1, __ATOMIC_RELAXED);
+    if (memory->buffer) {
+        device->api.DestroyBuffer(device->handle, memory->buffer, NULL);
+        (void)__atomic_sub_fetch(&ds_vk_buffers_alive, 1, __ATOMIC_RELAXED);
     }
+    ds_vk_piece_drop(device, memory->piece);
     *memory = (struct ds_vk_memory){0};
 }
 
@@ -132,6 +142,7 @@ ds_status ds_vk_buffer_create(struct ds_device *base, uint64_t bytes, struct ds_
     ds_status status = ds_vk_memory_create(device, DS_VK_DEVICE_MEMORY, bytes, "a buffer", &buffer->memory, err);
     if (status == DS_OK) status = zero(device, buffer, err);
     if (status != DS_OK) {
+        (void)device->api.DeviceWaitIdle(device->handle); /* zeroing may be under way although waiting for it failed */
         ds_vk_memory_destroy(device, &buffer->memory);
         free(buffer);
         return status;

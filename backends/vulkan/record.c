@@ -144,10 +144,12 @@ ds_status ds_vk_dispatch(struct ds_vk_recorder *r, const struct ds_vk_dispatch *
         if (pipeline != r->bound) device->api.CmdBindPipeline(r->commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
         r->bound = pipeline;
         if (!(device->features.variant & DS_VK_ADDRESS)) result = bind_operands(r);
+        r->n_bindings = 0;
+        if (result != VK_SUCCESS) return ds_vk_fail(device, result, dispatch->code->name, 0, err);
         device->api.CmdPushConstants(r->commands, device->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, dispatch->bytes, dispatch->args);
         device->api.CmdDispatch(r->commands, dispatch->groups[0], dispatch->groups[1], dispatch->groups[2]);
         device->counts.dispatches++;
     }
     r->n_bindings = 0;
-    return result == VK_SUCCESS ? DS_OK : ds_vk_fail(device, result, dispatch->code->name, 0, err);
+    return DS_OK;
 }

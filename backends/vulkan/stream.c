@@ -8,8 +8,19 @@
 
 /* --- submitting --- */
 
+/* Work that was recorded is gone: buffers do not hold what their owner believes, so nothing goes on from here. */
+static ds_status lose(struct ds_vk_device *device, VkResult result, const char *what, struct ds_error *err) {
+    if (device->lost == VK_SUCCESS) device->lost = result;
+    return ds_vk_fail(device, result, what, 0, err);
+}
+
+static ds_status require_device(const struct ds_vk_device *device, struct ds_error *err) {
+    return device->lost == VK_SUCCESS ? DS_OK : ds_vk_fail_lost(device, ds_vk_result_name(device->lost), err);
+}
+
 static ds_status wait_for(struct ds_stream *stream, uint64_t value, struct ds_error *err) {
     struct ds_vk_device *device = ds_vk_device_of(stream);
+    DS_TRY(require_device(device, err));
     uint64_t reached = 0;
     VkResult result = DS_VK_CALL(device, device->api.GetSemaphoreCounterValue(device->handle, stream->timeline, &reached));
     if (result == VK_SUCCESS && reached >= value) return DS_OK;
@@ -17,7 +28,7 @@ static ds_status wait_for(struct ds_stream *stream, uint64_t value, struct ds_er
                                       .pValues = &value};
     device->counts.waits++;
     if (result == VK_SUCCESS) result = DS_VK_CALL(device, device->api.WaitSemaphores(device->handle, &info, UINT64_MAX));
-    return result == VK_SUCCESS ? DS_OK : ds_vk_fail(device, result, "waiting for work", 0, err);
+    return result == VK_SUCCESS ? DS_OK : lose(device, result, "waiting for work", err);
 }
 
 static VkResult close_slot(struct ds_stream *stream) {
@@ -35,6 +46,7 @@ static VkResult close_slot(struct ds_stream *stream) {
 
 ds_status ds_vk_flush(struct ds_stream *stream, struct ds_error *err) {
     struct ds_vk_device *device = ds_vk_device_of(stream);
+    DS_TRY(require_device(device, err));
     VkResult result = close_slot(stream);
     if (result == VK_SUCCESS && stream->n_pending == 0) return DS_OK;
     const uint64_t value = stream->submitted + 1;
@@ -49,10 +61,7 @@ ds_status ds_vk_flush(struct ds_stream *stream, struct ds_error *err) {
         ds_os_mutex_unlock(device->mutex);
     }
     stream->n_pending = stream->n_graphs = 0;
-    if (result != VK_SUCCESS) {
-        for (uint32_t i = 0; i < DS_VK_SLOTS; i++) stream->slots[i].value = DS_MIN(stream->slots[i].value, stream->submitted);
-        return ds_vk_fail(device, result, "handing work to the queue", 0, err);
-    }
+    if (result != VK_SUCCESS) return lose(device, result, "handing work to the queue", err);
     stream->submitted = value;
     return DS_OK;
 }
@@ -74,6 +83,7 @@ static void reuse_sets(struct ds_vk_device *device, struct ds_vk_sets *sets) {
 ds_status ds_vk_stream_recorder(struct ds_stream *stream, struct ds_vk_recorder **out, struct ds_error *err) {
     struct ds_vk_device *device = ds_vk_device_of(stream);
     *out = &stream->recorder;
+    DS_TRY(require_device(device, err));
     if (stream->open) return DS_OK;
     struct ds_vk_slot *slot = &stream->slots[stream->slot];
     if (slot->value > stream->submitted || stream->n_pending >= DS_VK_PENDING - 2) DS_TRY(ds_vk_flush(stream, err));
@@ -81,6 +91,7 @@ ds_status ds_vk_stream_recorder(struct ds_stream *stream, struct ds_vk_recorder 
     reuse_sets(device, &slot->sets);
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO, .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     const VkResult result = DS_VK_CALL(device, device->api.BeginCommandBuffer(slot->commands, &begin));
+    if (result == VK_ERROR_DEVICE_LOST) return lose(device, result, "a command buffer", err);
     if (result != VK_SUCCESS) return ds_vk_fail(device, result, "a command buffer", 0, err);
     stream->recorder.commands = slot->commands;
     stream->recorder.sets = &slot->sets;
@@ -93,7 +104,7 @@ ds_status ds_vk_stream_append(struct ds_stream *stream, VkCommandBuffer commands
     enum { GRAPHS_AT_ONCE = 8 };
     if (stream->n_pending >= DS_VK_PENDING - 2 || stream->n_graphs >= GRAPHS_AT_ONCE) DS_TRY(ds_vk_flush(stream, err));
     const VkResult result = close_slot(stream);
-    if (result != VK_SUCCESS) return ds_vk_fail(ds_vk_device_of(stream), result, "a command buffer", 0, err);
+    if (result != VK_SUCCESS) return lose(ds_vk_device_of(stream), result, "a command buffer", err);
     stream->pending[stream->n_pending++] = commands;
     stream->n_graphs++;
     return DS_OK;
@@ -181,7 +192,11 @@ void ds_vk_settle(struct ds_vk_device *device) {
     struct ds_stream *stream = device->streams;
     ds_os_mutex_unlock(device->mutex);
     for (; stream; stream = stream->next)
-        if (stream != device->own) (void)ds_vk_stream_sync(stream, &err); /* `own` waits for all that it does */
+        if (stream != device->own) (void)ds_vk_stream_sync(stream, &err);
+    ds_os_mutex_lock(device->own_mutex); /* `own` waits for all that it does, unless that failed */
+    if (device->own) (void)ds_vk_stream_sync(device->own, &err);
+    ds_os_mutex_unlock(device->own_mutex);
+    if (device->lost != VK_SUCCESS) (void)device->api.DeviceWaitIdle(device->handle); /* waiting has failed, perhaps not what was waited for */
 }
 
 void ds_vk_stream_destroy(struct ds_stream *stream) {
@@ -189,7 +204,7 @@ void ds_vk_stream_destroy(struct ds_stream *stream) {
     struct ds_vk_device *device = ds_vk_device_of(stream);
     take_out(stream);
     struct ds_error err;
-    if (stream->timeline && stream->pool) (void)ds_vk_stream_sync(stream, &err);
+    if (stream->timeline && stream->pool && ds_vk_stream_sync(stream, &err) != DS_OK) (void)device->api.DeviceWaitIdle(device->handle);
     for (uint32_t i = 0; i < DS_VK_SLOTS; i++) ds_vk_sets_destroy(device, &stream->slots[i].sets);
     if (stream->pool) device->api.DestroyCommandPool(device->handle, stream->pool, NULL);
     if (stream->timeline) device->api.DestroySemaphore(device->handle, stream->timeline, NULL);

@@ -13,7 +13,7 @@ struct spent {
 static struct ds_vk_counts less(struct ds_vk_counts a, const struct ds_vk_counts *b) {
     return (struct ds_vk_counts){
         .submissions = a.submissions - b->submissions, .waits = a.waits - b->waits, .dispatches = a.dispatches - b->dispatches,
-        .barriers = a.barriers - b->barriers, .allocations = a.allocations - b->allocations, .pipelines = a.pipelines - b->pipelines,
+        .barriers = a.barriers - b->barriers, .allocations = a.allocations - b->allocations, .buffers = a.buffers - b->buffers, .pipelines = a.pipelines - b->pipelines,
         .descriptor_updates = a.descriptor_updates - b->descriptor_updates, .writes = a.writes - b->writes, .reads = a.reads - b->reads,
         .bytes_to_device = a.bytes_to_device - b->bytes_to_device, .bytes_to_host = a.bytes_to_host - b->bytes_to_host,
     };
@@ -34,6 +34,7 @@ static struct spent spend(ds_engine *engine, ds_session *session) {
                   (int)spent.counts.writes, (int)spent.counts.bytes_to_device, (int)spent.counts.reads, (int)spent.counts.bytes_to_host);
     assert_true(spent.rounds >= 8);
     assert_int_equal(spent.counts.allocations, 0);
+    assert_int_equal(spent.counts.buffers, 0);
     assert_int_equal(spent.counts.pipelines, 0);
     assert_int_equal(spent.counts.descriptor_updates, 0);
     return spent;

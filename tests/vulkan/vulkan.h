@@ -14,6 +14,9 @@ static struct {
     uint64_t (*calls)(const struct ds_device *device);
     struct ds_vk_counts (*counts)(const struct ds_device *device);
     int64_t (*alive)(void);
+    void (*fail_allocation)(uint64_t call, int result);
+    void (*fail_next_allocation)(struct ds_device *device, uint64_t call, int result);
+    uint64_t (*allocating_calls)(const struct ds_device *device);
 } vulkan;
 
 static char *target_folder, *drafter_folder;
@@ -45,6 +48,9 @@ static inline int vulkan_begin(void **state) {
     *(void **)(void *)&vulkan.calls = vulkan_symbol(module, "ds_vk_calls");
     *(void **)(void *)&vulkan.counts = vulkan_symbol(module, "ds_vk_get_counts");
     *(void **)(void *)&vulkan.alive = vulkan_symbol(module, "ds_vk_alive");
+    *(void **)(void *)&vulkan.fail_allocation = vulkan_symbol(module, "ds_vk_fail_allocation");
+    *(void **)(void *)&vulkan.fail_next_allocation = vulkan_symbol(module, "ds_vk_fail_next_allocation");
+    *(void **)(void *)&vulkan.allocating_calls = vulkan_symbol(module, "ds_vk_allocating_calls");
     struct tiny_model target = tiny_target(), drafter = tiny_drafter();
     target_folder = tiny_write(&target);
     drafter_folder = tiny_write(&drafter);
@@ -64,7 +70,7 @@ struct vulkan_engine {
     const char *device, *draft_device; /* draft_device NULL: the target's */
     bool alone;                        /* no drafter */
     const char *cache;
-    uint32_t sessions;                 /* 0: 1 */
+    uint32_t sessions, rows;           /* 0: 1; 8 */
 };
 
 static inline ds_engine_params engine_params(const struct vulkan_engine *e) {
@@ -77,7 +83,7 @@ static inline ds_engine_params engine_params(const struct vulkan_engine *e) {
     params.cache = e->cache;
     params.threads = 1;
     params.context = 256;
-    params.max_rows = 8;
+    params.max_rows = e->rows ? e->rows : 8;
     params.max_sessions = e->sessions;
     params.log_level = DS_LOG_ERROR;
     return params;
