@@ -49,12 +49,12 @@ static void check_fused(float temperature, size_t n) {
         ds_engine *engine = open_engine(&(struct vulkan_engine){.device = "vulkan:0"});
         ds_session *session = open_session(engine, temperature, TINY_BLOCK);
         const struct spent s = spend(engine, session);
-        const struct ds_rows_buffer *pass = &engine->target.rows, *block = &engine->drafter.block, *context = &engine->drafter.context;
+        const struct ds_rows_buffer *pass = &engine->target.rows, *block = &engine->drafter.block;
         assert_int_equal(s.counts.submissions, s.rounds);
         assert_int_equal(s.counts.reads, s.rounds);
-        assert_int_equal(s.counts.writes, 3 * s.rounds);
+        assert_int_equal(s.counts.writes, 2 * s.rounds);
         assert_int_equal(s.counts.bytes_to_host, s.rounds * pass->flags_bytes);
-        assert_int_equal(s.counts.bytes_to_device, s.rounds * (pass->host_bytes + block->host_bytes + context->host_bytes));
+        assert_int_equal(s.counts.bytes_to_device, s.rounds * (pass->host_bytes + block->host_bytes));
         ds_session_destroy(session);
         ds_engine_destroy(engine);
     }
