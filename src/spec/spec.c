@@ -127,9 +127,7 @@ static bool drafts(const struct ds_spec *spec, const struct ds_turn *t) {
 /* Nothing of the drafts is wanted before the target has seen them, and one pass drafts them all. */
 static bool fuses(const struct ds_spec *spec, const struct ds_turn *turns, uint32_t n) {
     const struct ds_drafter *d = spec->drafter;
-    struct ds_device_limits limits;
-    d->params.device->fns->limits(d->params.device, &limits);
-    if (d->bridged || limits.host_memory) return false;
+    if (d->bridged || d->params.device->fns->host) return false; /* in host memory nothing is won, and times of halves would be lost */
     uint32_t count = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (!drafts(spec, &turns[i])) continue;
