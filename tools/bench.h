@@ -29,7 +29,9 @@ struct ds_bench_result {
     double pass[DS_BENCH_MOST_ROWS + 1]; /* [w], NAN for those not wanted */
     double draft;
     double prefill_rate, decode_rate, spec_rate, tau;
-    double load;
+    double load, placing; /* all of it, and of that the weights' way to where they are used */
+    uint64_t placed_bytes; /* in the files; 0: they are used where they lie */
+    uint64_t load_peak;    /* bytes, as peak_rss, when the weights were in place */
     uint64_t peak_rss; /* bytes, of loading and working, the measurement of the limits apart; 0: unknown */
     uint32_t profiled_rows[2]; /* 1 and the most rows; 0: none */
     ds_dev_profile profiles[2];
@@ -41,7 +43,7 @@ double ds_bench_least(const struct ds_bench_result *result, uint32_t w);
 /* All ops of a pass together. */
 double ds_bench_seconds(const ds_dev_profile *profile);
 
-/* Measures all but `load`, which the caller knows. Explains a failure and returns an exit code, or DS_CLI_GO. */
+/* Measures all but how the model was loaded, which the caller knows. Explains a failure and returns an exit code, or DS_CLI_GO. */
 int ds_bench_measure(ds_engine *engine, const ds_engine_info *info, const struct ds_bench_plan *plan, struct ds_bench_result *out);
 
 struct ds_bench_report {

@@ -77,6 +77,11 @@ static void print_ops(const struct ds_bench_result *result, const char *key, boo
     putchar(']');
 }
 
+/* Bytes of the files' matrices a second; NAN where none were moved. */
+static double load_rate(const struct ds_bench_result *result) {
+    return result->placed_bytes > 0 && result->placing > 0 ? (double)result->placed_bytes / result->placing : NAN;
+}
+
 void ds_bench_print_json(const struct ds_bench_report *report) {
     const struct ds_bench_result *const r = report->result;
     const ds_dev_roofline *const limits = &r->limits;
@@ -97,6 +102,8 @@ void ds_bench_print_json(const struct ds_bench_report *report) {
     number_member("spec_tps", r->spec_rate);
     number_member("tau", r->tau);
     number_member("load_s", r->load);
+    number_member("load_gbs", load_rate(r) * 1e-9);
+    count_member("load_peak_rss", r->load_peak);
     count_member("peak_rss", r->peak_rss);
     print_ops(r, "linears", true);
     print_ops(r, "others", false);
@@ -135,7 +142,11 @@ void ds_bench_print_table(const struct ds_bench_report *report) {
     ds_cli_print_escaped(report->model, strlen(report->model));
     printf(": %s%s%s, device %s, %" PRIu32 " thread%s\n", report->info->architecture, limits->type ? " " : "",
            limits->type ? limits->type : "", report->info->device, report->info->threads, report->info->threads == 1 ? "" : "s");
-    printf("loaded in %.2f s, peak memory %.1f MiB\n", r->load, (double)r->peak_rss / (1 << 20));
+    printf("loaded in %.2f s", r->load);
+    if (r->placed_bytes)
+        printf(", %.1f MB of matrices at %.2f GB/s; peak memory then %.1f MiB, %.2f of them", (double)r->placed_bytes * 1e-6, load_rate(r) * 1e-9,
+               (double)r->load_peak / (1 << 20), (double)r->load_peak / (double)r->placed_bytes);
+    printf("; in the end %.1f MiB\n", (double)r->peak_rss / (1 << 20));
     if (limits->isa)
         printf("limits: %.1f GB/s, %.1f GMAC/s (%s); the linears have %.1f MB, and %.3f GMAC a row\n", limits->read * 1e-9,
                limits->peak * 1e-9, limits->isa, (double)limits->weight_bytes * 1e-6, (double)limits->macs * 1e-9);

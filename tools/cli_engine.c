@@ -232,16 +232,24 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
     return DS_CLI_GO;
 }
 
+struct loading {
+    struct ds_cli_progress shown;
+    uint64_t bytes;
+};
+
 static bool show_progress(void *user, uint64_t done, uint64_t total) {
-    return ds_cli_progress(user, done, total) && !ds_cli_interrupted();
+    struct loading *const loading = user;
+    loading->bytes = total;
+    return ds_cli_progress(&loading->shown, done, total) && !ds_cli_interrupted();
 }
 
-int ds_cli_prepare(ds_engine *engine) {
-    struct ds_cli_progress progress = {.what = "loading"};
+int ds_cli_prepare(ds_engine *engine, uint64_t *bytes) {
+    struct loading loading = {.shown = {.what = "loading"}};
     struct ds_error err;
-    ds_cli_progress(&progress, 0, 0); /* the clock starts */
-    const ds_status status = ds_engine_prepare(engine, show_progress, &progress, &err);
-    ds_cli_progress_end(&progress);
+    ds_cli_progress(&loading.shown, 0, 0); /* the clock starts */
+    const ds_status status = ds_engine_prepare(engine, show_progress, &loading, &err);
+    ds_cli_progress_end(&loading.shown);
+    if (bytes) *bytes = loading.bytes;
     if (status == DS_OK) return DS_CLI_GO;
     return ds_cli_interrupted() ? DS_CLI_INTERRUPTED : ds_cli_fail(&err);
 }

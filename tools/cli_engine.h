@@ -62,8 +62,8 @@ extern const struct ds_cli_option ds_cli_stop_options[]; /* of struct ds_cli_sto
 int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine *options, const struct ds_cli_draft *draft,
                 ds_engine **out, ds_engine_info *info);
 
-/* Places the weights, with a progress bar. Ctrl-C gives up. */
-int ds_cli_prepare(ds_engine *engine);
+/* Places the weights, with a progress bar. Ctrl-C gives up. *bytes (NULL: not wanted) are those of the files' matrices that were placed. */
+int ds_cli_prepare(ds_engine *engine, uint64_t *bytes);
 
 /* Fills sampling and speculation (its lists are those of the options); checks fixed:K against the drafter's block. Draws the seed when none was given and it matters. */
 int ds_cli_session_params(const struct ds_cli_command *command, const struct ds_cli_draft *draft,

@@ -133,8 +133,11 @@ static int measure(const struct bench_options *options, ds_engine **engine, stru
     const double started = ds_cli_seconds();
     int code = ds_cli_open(&ds_command_bench, &open, &draft, engine, &info);
     if (code == DS_CLI_GO) code = make_plan(options, &info, &plan);
-    if (code == DS_CLI_GO) code = ds_cli_prepare(*engine);
+    const double opened = ds_cli_seconds();
+    if (code == DS_CLI_GO) code = ds_cli_prepare(*engine, &result->placed_bytes);
     result->load = ds_cli_seconds() - started;
+    result->placing = ds_cli_seconds() - opened;
+    result->load_peak = ds_dev_peak_rss();
     if (code == DS_CLI_GO) code = ds_bench_measure(*engine, &info, &plan, result);
     if (code != DS_CLI_GO) return code;
     const struct ds_bench_report report = {.model = options->target, .info = &info, .plan = &plan, .result = result};

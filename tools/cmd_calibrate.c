@@ -98,7 +98,7 @@ static int start(struct calibrate *c) {
         !(err.status == DS_ERROR_UNSUPPORTED && c->options.shortlist)) /* a list needs no confidences */
         return ds_cli_fail(&err);
     if (code == DS_CLI_GO && !ds_shortlist_start(&c->shortlist, c->info.vocabulary)) return ds_cli_failf("out of memory");
-    if (code == DS_CLI_GO) code = ds_cli_prepare(c->engine);
+    if (code == DS_CLI_GO) code = ds_cli_prepare(c->engine, NULL);
     if (code != DS_CLI_GO) return code;
     params.spec = DS_SPEC_FIXED; /* whole blocks, so that every slot's fate is known */
     params.spec_length = c->info.block_size;

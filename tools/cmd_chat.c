@@ -192,7 +192,7 @@ static int start_chat(struct chat *chat) {
     params.n_stops = options->stops.count;
     if (code != DS_CLI_GO) return code;
     ds_cli_catch_interrupt();
-    code = ds_cli_prepare(chat->engine);
+    code = ds_cli_prepare(chat->engine, NULL);
     ds_cli_release_interrupt();
     if (code != DS_CLI_GO) return code;
     if (!options->sampling.seed_given && options->sampling.temperature > 0) ds_cli_note("seed: %" PRIu64, params.sampling.seed);

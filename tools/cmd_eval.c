@@ -243,7 +243,7 @@ static int start(struct eval *e) {
         e->params.spec = DS_SPEC_FIXED; /* tau is comparable with others' where blocks are verified whole */
         e->params.spec_length = e->info.block_size;
     }
-    if (code == DS_CLI_GO) code = ds_cli_prepare(e->engine);
+    if (code == DS_CLI_GO) code = ds_cli_prepare(e->engine, NULL);
     if (code != DS_CLI_GO) return code;
     return ds_session_create(e->engine, &e->params, &e->session, &err) == DS_OK ? DS_CLI_GO : ds_cli_fail(&err);
 }

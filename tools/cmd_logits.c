@@ -90,7 +90,7 @@ static int compute(const struct logits_options *options, ds_engine *engine, cons
     if (code != DS_CLI_GO) return code;
     if (count > info->context)
         return ds_cli_failf("%zu tokens were given, the context holds %" PRIu32 ": give fewer or raise --ctx", count, info->context);
-    code = ds_cli_prepare(engine);
+    code = ds_cli_prepare(engine, NULL);
     if (code != DS_CLI_GO) return code;
 
     const bool last = options->rows == ROWS_LAST;

@@ -159,7 +159,7 @@ static int start_session(struct run *run) {
     const struct run_options *const options = &run->options;
     ds_session_params params;
     int code = ds_cli_session_params(&ds_command_run, &options->draft, &options->sampling, &run->info, &params);
-    if (code == DS_CLI_GO) code = ds_cli_prepare(run->engine);
+    if (code == DS_CLI_GO) code = ds_cli_prepare(run->engine, NULL);
     if (code != DS_CLI_GO) return code;
     params.ignore_stop = options->ignore_eos;
     params.stops = options->stops.list;

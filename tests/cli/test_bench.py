@@ -8,8 +8,8 @@ from cli import DRAFTER, TARGET, CliTest, dspark, main
 
 QUICK = ["--widths", "3..4", "--repeat", "2", "-n", "6", "--ctx", "40"]
 MEMBERS = ["model", "type", "device", "threads", "isa", "context", "logits", "read_gbs", "peak_gmacs", "rows", "draft_ms", "prefill_tps",
-           "decode_tps", "spec_tps", "tau", "load_s", "peak_rss", "linears", "others"]
-NUMBERS = ["read_gbs", "peak_gmacs", "draft_ms", "prefill_tps", "decode_tps", "spec_tps", "load_s"]
+           "decode_tps", "spec_tps", "tau", "load_s", "load_gbs", "load_peak_rss", "peak_rss", "linears", "others"]
+NUMBERS = ["read_gbs", "peak_gmacs", "draft_ms", "prefill_tps", "decode_tps", "spec_tps", "load_s", "load_gbs"]
 LINEARS = ["q", "k", "v", "gate", "up", "down", "o", "head"]
 
 
@@ -33,6 +33,7 @@ class Bench(CliTest):
         self.assertEqual([result[key] for key in ("model", "type", "device", "threads", "context")], [TARGET, "bf16", "cpu", 2, 40])
         self.assertIsInstance(result["isa"], str)
         self.assertIsInstance(result["peak_rss"], int)
+        self.assertTrue(0 < result["load_peak_rss"] <= result["peak_rss"])
         for key in NUMBERS:
             self.assertIsInstance(result[key], float, key)
             self.assertTrue(math.isfinite(result[key]) and result[key] > 0, key)
