@@ -59,9 +59,9 @@ static ds_status build_context_graph(struct ds_drafter *d, uint32_t bucket, stru
  * The rows' positions, sequences and pages are the target's own. What is quantised on the way raises no flag of the target's: a drafter's overflow
  * is not its failure. A drafter in steps pairs a row with the token drawn behind it, which is the draft it was accepted with or the one in its place.
  */
-static ds_status build_joined_graph(struct ds_drafter *d, uint32_t bucket, struct ds_error *err) {
+static ds_status build_joined_graph(struct ds_drafter *d, uint32_t bucket, bool extended, struct ds_graph **out, struct ds_error *err) {
     const struct ds_cache cache = {d->cache.layers, d->cache.n};
-    struct ds_graph *graph = ds_target_begin_graph(d->target, d->buckets[bucket]);
+    struct ds_graph *graph = (extended ? ds_target_begin_extended : ds_target_begin_graph)(d->target, d->buckets[bucket]);
     if (!graph) return ds_fail_memory(err, 0, "a graph");
     struct ds_rows rows = d->target->rows.at;
     rows.rows = d->buckets[bucket];
@@ -69,7 +69,7 @@ static ds_status build_joined_graph(struct ds_drafter *d, uint32_t bucket, struc
     if (d->model->arch->steps) rows.ids = rows.out_tokens;
     d->model->arch->build_context(d->model, graph, &rows, &cache, ds_view_first_rows(d->target->taps, rows.rows),
                                   ds_view_first_rows(d->feature_out, rows.rows));
-    return finish_graph(d, graph, &d->joined_graphs[bucket], err);
+    return finish_graph(d, graph, out, err);
 }
 
 /* Where a launch costs nothing (a processor, a device without recordings) rows that are rejected would cost more than is gained. */
@@ -108,7 +108,8 @@ static ds_status build_block_graph(struct ds_drafter *d, uint32_t w, uint32_t l,
 
 static ds_status build_graphs(struct ds_drafter *d, struct ds_error *err) {
     for (uint32_t i = 0; i < d->n_buckets; i++) DS_TRY(build_context_graph(d, i, err));
-    for (d->n_joined = 0; d->n_joined < d->n_buckets && joins(d, d->buckets[d->n_joined]); d->n_joined++) DS_TRY(build_joined_graph(d, d->n_joined, err));
+    for (d->n_joined = 0; d->n_joined < d->n_buckets && joins(d, d->buckets[d->n_joined]); d->n_joined++)
+        DS_TRY(build_joined_graph(d, d->n_joined, false, &d->joined_graphs[d->n_joined], err));
     for (uint32_t w = 0; w < d->n_widths; w++)
         for (uint32_t l = 0; l < d->n_lengths; l++) DS_TRY(build_block_graph(d, w, l, 0, &d->block_graphs[w][l], err));
     return DS_OK;
@@ -249,8 +250,28 @@ ds_status ds_drafter_extend(struct ds_drafter *d, uint32_t extensions, struct ds
     return DS_OK;
 }
 
+static void destroy_joined(struct ds_graph *graphs[DS_MAX_BUCKETS]) {
+    for (size_t i = 0; i < DS_MAX_BUCKETS; i++) ds_graph_destroy(graphs[i]);
+}
+
+ds_status ds_drafter_join_extended(struct ds_drafter *d, struct ds_error *err) {
+    struct ds_graph *graphs[DS_MAX_BUCKETS] = {0};
+    ds_status status = DS_OK;
+    if (d->joined_extensions == d->target->extensions) return DS_OK;
+    for (uint32_t i = 0; status == DS_OK && i < d->n_joined; i++) status = build_joined_graph(d, i, true, &graphs[i], err);
+    if (status != DS_OK) {
+        destroy_joined(graphs);
+        return status;
+    }
+    destroy_joined(d->joined_extended);
+    memcpy(d->joined_extended, graphs, sizeof graphs);
+    d->joined_extensions = d->target->extensions;
+    return DS_OK;
+}
+
 void ds_drafter_free(struct ds_drafter *d) {
     destroy_graphs(d);
+    destroy_joined(d->joined_extended);
     destroy_block_graphs(d->extended);
     ds_buffer_drop(&d->sampled);
     ds_buffer_drop(&d->crossed);
@@ -324,11 +345,11 @@ ds_status ds_drafter_context_run(struct ds_drafter *d, struct ds_error *err) {
     return keep_carries(d, err);
 }
 
-struct ds_graph *ds_drafter_joined_graph(const struct ds_drafter *d, uint32_t rows, uint32_t outputs) {
+struct ds_graph *ds_drafter_joined_graph(const struct ds_drafter *d, uint32_t rows, uint32_t outputs, bool extended) {
     uint32_t bucket = 0;
     if (d->model->arch->steps && outputs != rows) return NULL;
     while (bucket < d->n_joined && d->buckets[bucket] < rows) bucket++;
-    return bucket < d->n_joined ? d->joined_graphs[bucket] : NULL;
+    return bucket < d->n_joined ? (extended ? d->joined_extended : d->joined_graphs)[bucket] : NULL;
 }
 
 ds_status ds_drafter_context_joined(struct ds_drafter *d, struct ds_error *err) { return keep_carries(d, err); }

@@ -39,6 +39,8 @@ struct ds_drafter {
     struct ds_graph *context_graphs[DS_MAX_BUCKETS];
     uint32_t n_joined; /* the first buckets have one of these: the target's pass, then the same rows as context */
     struct ds_graph *joined_graphs[DS_MAX_BUCKETS];
+    uint32_t joined_extensions; /* of the target's that these have: */
+    struct ds_graph *joined_extended[DS_MAX_BUCKETS];
     uint32_t most_sequences;
     uint32_t n_widths, widths[DS_DRAFT_WIDTHS];    /* sequences: 1, 2, 3, 4, 6, .. */
     uint32_t n_lengths, lengths[DS_DRAFT_LENGTHS]; /* slots: 1, 2, 4, .., the block's */
@@ -77,6 +79,8 @@ void ds_drafter_free(struct ds_drafter *drafter); /* accepts a zeroed struct */
  * finds the logits that drafts were drawn from.
  */
 ds_status ds_drafter_extend(struct ds_drafter *drafter, uint32_t extensions, struct ds_view *drafted, struct ds_error *err);
+/* Behind ds_target_extend: joined passes (ds_drafter_joined_graph) that are extended as the target's are. */
+ds_status ds_drafter_join_extended(struct ds_drafter *drafter, struct ds_error *err);
 /* Where the histories of sequences lie that drafts look at. */
 const struct ds_history *ds_drafter_history(const struct ds_drafter *drafter);
 
@@ -96,7 +100,7 @@ ds_status ds_drafter_context_run(struct ds_drafter *drafter, struct ds_error *er
  * again. The graph for ds_target_end_graph, NULL: there is none for a pass of so many rows and outputs; a pass that begins with
  * `outputs` == `rows` gives logits in the order of its rows. Then, in the place of ds_drafter_context_run: ds_drafter_context_joined.
  */
-struct ds_graph *ds_drafter_joined_graph(const struct ds_drafter *drafter, uint32_t rows, uint32_t outputs);
+struct ds_graph *ds_drafter_joined_graph(const struct ds_drafter *drafter, uint32_t rows, uint32_t outputs, bool extended);
 ds_status ds_drafter_context_joined(struct ds_drafter *drafter, struct ds_error *err);
 /* All of it for rows 0..n_rows-1, of one sequence. */
 ds_status ds_drafter_context(struct ds_drafter *drafter, int32_t sequence, uint32_t first, uint32_t n_rows, const ds_token *following,

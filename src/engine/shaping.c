@@ -54,7 +54,8 @@ static ds_status extend(ds_engine *engine, uint32_t extensions, struct ds_error 
     DS_TRY(ds_target_extend_memory(&engine->target, extensions, err));
     const uint32_t of_drafts = (engine->target.extensions | extensions) & (DS_EXTENDS_ADJUST | DS_EXTENDS_REJECT);
     if (engine->draft_model && of_drafts) DS_TRY(ds_drafter_extend(&engine->drafter, of_drafts, &drafted, err));
-    return ds_target_extend(&engine->target, extensions, drafted, err);
+    DS_TRY(ds_target_extend(&engine->target, extensions, drafted, err));
+    return engine->draft_model ? ds_drafter_join_extended(&engine->drafter, err) : DS_OK;
 }
 
 ds_status ds_engine_extend(ds_engine *engine, uint32_t extensions, struct ds_error *err) {

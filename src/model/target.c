@@ -62,6 +62,10 @@ static struct ds_graph *begin_graph(const struct ds_target *target, uint32_t buc
 
 struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket) { return begin_graph(target, bucket, &(struct ending){0}); }
 
+struct ds_graph *ds_target_begin_extended(const struct ds_target *target, uint32_t bucket) {
+    return begin_graph(target, bucket, &(struct ending){.extensions = target->extensions, .drafted = target->drafted});
+}
+
 static ds_status build_graph(struct ds_target *target, uint32_t bucket, const struct ending *ending, struct ds_graph **out, uint64_t *scratch,
                              struct ds_error *err) {
     struct ds_graph *graph = begin_graph(target, bucket, ending);
@@ -206,6 +210,7 @@ ds_status ds_target_extend(struct ds_target *target, uint32_t extensions, struct
     destroy_graphs(target->extended);
     memcpy(target->extended, graphs, sizeof graphs);
     target->extensions = ending.extensions;
+    target->drafted = drafted;
     return DS_OK;
 }
 

@@ -42,6 +42,7 @@ struct ds_target {
     /* What most sessions never use, there after ds_target_extend. */
     uint32_t extensions;
     struct ds_graph *extended[DS_MAX_BUCKETS];
+    struct ds_view drafted;       /* the logits of drafts, as ds_target_extend was told */
     struct ds_buffer *bias;       /* f32 [out_rows, vocabulary] */
     struct ds_history history;    /* of as many positions as the pager's sequences have */
     struct ds_buffer *adjusted;   /* f32 [out_rows, vocabulary]: logits after penalties and biases */
@@ -69,6 +70,8 @@ enum ds_extension {
  */
 ds_status ds_target_extend_memory(struct ds_target *target, uint32_t extensions, struct ds_error *err);
 ds_status ds_target_extend(struct ds_target *target, uint32_t extensions, struct ds_view drafted, struct ds_error *err);
+/* As ds_target_begin_graph, but extended by what there is so far. */
+struct ds_graph *ds_target_begin_extended(const struct ds_target *target, uint32_t bucket);
 /* Row `row` of the bias matrix, f32[vocabulary]. */
 ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const float *bias, struct ds_error *err);
 

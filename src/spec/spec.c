@@ -354,7 +354,7 @@ static ds_status keep_taps(const struct ds_spec *spec, struct ds_turn *turns, ui
 static struct ds_graph *joined_graph(const struct ds_spec *spec, const struct ds_turn *turns, uint32_t n, const struct pass *pass) {
     bool any = false;
     for (uint32_t i = 0; i < n; i++) any |= turns[i].status == DS_OK && feeds(&turns[i]);
-    return spec->drafter && any && !pass->extended ? ds_drafter_joined_graph(spec->drafter, pass->rows, pass->outputs) : NULL;
+    return spec->drafter && any ? ds_drafter_joined_graph(spec->drafter, pass->rows, pass->outputs, pass->extended) : NULL;
 }
 
 /* --- the pass --- */
