@@ -14,6 +14,7 @@
 
 static const char *const kv_names[] = {[DS_KV_F16] = "f16", [DS_KV_F32] = "f32", NULL};
 static const char *const weights_names[] = {[DS_WEIGHTS_FILE] = "file", [DS_WEIGHTS_F32] = "f32", NULL};
+static const char *const numerics_names[] = {[DS_NUMERICS_EXACT] = "exact", [DS_NUMERICS_FAST] = "fast", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", "trace", NULL};
 static const char *const sampling_names[] = {[DS_COUPLED] = "coupled", [DS_REJECTION] = "rejection", NULL};
 
@@ -35,6 +36,8 @@ const struct ds_cli_option ds_cli_engine_options[] = {
      .help = "type of the cache; f32 is for comparisons with references (default: f16)"},
     {.name = "weights", .kind = DS_CLI_ENUM, AT(weights), .choices = weights_names,
      .help = "weights as stored in the file, or widened to f32 when loaded, for comparisons with references (default: file)"},
+    {.name = "numerics", .kind = DS_CLI_ENUM, AT(numerics), .choices = numerics_names,
+     .help = "fast also takes a device that is named and fails its self-test (`dspark devices`); its tokens may be other ones (default: exact)"},
     {.name = "memory", .value = "SIZE", .kind = DS_CLI_SIZE, AT(memory), .min = 1,
      .help = "budget for weights, cache and scratch, such as 512M or 2G; what does not fit is refused before anything is "
              "allocated (default: what the machine has)"},
@@ -216,6 +219,7 @@ int ds_cli_open(const struct ds_cli_command *command, const struct ds_cli_engine
     params.max_rows = options->chunk;
     params.kv = (ds_kv_type)options->kv;
     params.weights = (ds_weights)options->weights;
+    params.numerics = (ds_numerics)options->numerics;
     params.memory_budget = options->memory;
     params.require_manifest = options->trust.require_manifest;
     params.trust = options->trust.key;

@@ -9,7 +9,7 @@
 struct ds_cli_engine {
     const char *target, *device, *modules;
     uint32_t threads, context, chunk;
-    int kv, weights, log; /* ds_kv_type, ds_weights, ds_log_level */
+    int kv, weights, numerics, log; /* ds_kv_type, ds_weights, ds_numerics, ds_log_level */
     uint64_t memory;
     struct ds_cli_trust {
         bool require_manifest;

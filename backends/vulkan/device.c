@@ -23,7 +23,7 @@ struct ds_vk_options ds_vk_options_get(void) {
         const char *word;
         bool *flag;
     } words[] = {{"no-address", &options.no_address}, {"no-half", &options.no_half}, {"no-dot", &options.no_dot}, {"no-unified", &options.no_unified},
-                 {"twice", &options.twice}, {"no-cache", &options.no_cache}};
+                 {"twice", &options.twice}, {"no-cache", &options.no_cache}, {"no-exact", &options.no_exact}};
     const char *text = getenv("DSPARK_VULKAN");
     while (text && *text) {
         const size_t n = strcspn(text, ",");

@@ -84,6 +84,9 @@ typedef struct ds_session ds_session;
 typedef enum ds_kv_type { DS_KV_F16 = 0, DS_KV_F32 } ds_kv_type;
 typedef enum ds_weights { DS_WEIGHTS_FILE = 0, /* as stored */ DS_WEIGHTS_F32 /* widened when loaded, for comparisons */ } ds_weights;
 
+/* What a device must be that fails its self-test of the numerics contract (docs/numerics.md): there, tokens may be other ones than elsewhere. */
+typedef enum ds_numerics { DS_NUMERICS_EXACT = 0, /* refused */ DS_NUMERICS_FAST /* used where it is named, with a warning */ } ds_numerics;
+
 typedef struct ds_engine_params {
     size_t size;
     const char *target;       /* a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json */
@@ -128,6 +131,7 @@ typedef struct ds_engine_params {
      * as many as the drafter's vocabulary has: all. DS_ERROR_ARGUMENT for a drafter without such a head.
      */
     uint32_t draft_top_k;
+    ds_numerics numerics;
 } ds_engine_params;
 DS_API ds_engine_params ds_engine_defaults(void);
 

@@ -49,6 +49,22 @@ class Vulkan(CliTest):
         self.expect_same("vulkan:0", *self.SAMPLED, *self.PENALTIES, *self.BIASES)
         self.expect_same("vulkan:0", "--spec", "off", *self.PENALTIES, *self.BIASES)
 
+    def test_a_device_that_fails_its_self_test_is_used_only_with_fast_numerics(self):
+        """The test is told to expect something else of a device that is right, so that its tokens are the processor's all the same."""
+        inexact = {"DSPARK_VULKAN": "no-exact"}
+        options = ["run", "-m", TARGET, "--json", *MODULES, *LENGTH, "--spec", "off"]
+        says = "device 'vulkan:0' fails the self-test of the numerics contract (a product gives "
+        self.assertIn("a product gives ", self.expect(0, "devices", *MODULES, env=inexact).out)
+        self.expect(1, *options, "--device", "vulkan:0", env=inexact, says=says)
+        self.expect(1, *options, "--device", "vulkan:0", "--numerics", "exact", env=inexact, says="--numerics fast")
+        used = self.expect(0, *options, "--device", "vulkan:0", "--numerics", "fast", env=inexact)
+        self.assertIn("tokens may differ", used.err)
+        self.assertEqual(used.json()["tokens"], self.run_json("--device", "cpu", *LENGTH, "--spec", "off")["tokens"])
+        drafted = ["-d", DRAFTER, "--device", "cpu", "--draft-device", "vulkan:0"]
+        self.expect(1, "run", "-m", TARGET, "--json", *MODULES, *LENGTH, *drafted, env=inexact, says=says)
+        unasked = self.expect(0, *options, "--numerics", "fast", env=inexact)
+        self.assertNotIn("vulkan", unasked.json()["device"])
+
     def test_the_validation_layer_has_nothing_to_say(self):
         """It prints to standard output, where only the one object may be. Without the layer this shows less."""
         layer = {"VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation", "VK_LAYER_ENABLES": "VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT"}
