@@ -270,6 +270,7 @@ extern const struct ds_vk_op ds_vk_ops[DS_OP_COUNT];
 #undef DS_OP
 bool ds_vk_can_expert_linear(const struct ds_vk_device *device, const union ds_op_params *params);
 bool ds_vk_can_attention(const struct ds_vk_device *device, const union ds_op_params *params);
+uint64_t ds_vk_scratch_top_linear(const struct ds_vk_device *device, const union ds_op_params *params);
 bool ds_vk_can_heads(const struct ds_vk_device *device, const union ds_op_params *params);
 
 #endif

@@ -1,21 +1,11 @@
 /* linear and expert_linear: one shader. */
-#include "op.h"
+#include "linears.h"
 
 #include "../pack.h"
-#include "../shaders/linear.h"
 
 extern const struct ds_vk_code ds_vk_code_linear;
 
 enum { MOST_ROWS = 16 };
-
-/* Where rows of x begin and what is in them, in the units of the shader. */
-static void fill_input(const struct ds_view *x, struct linear_args *args) {
-    const uint32_t bytes = (uint32_t)ds_view_pitch(x);
-    args->inputs = x->cols;
-    args->x_pitch = x->elem == DS_ELEM_BF16 ? bytes / 2 : bytes / 4;
-    args->scale_at = ds_q8_scale_offset(x->cols) / 4;
-    args->sum_at = (x->elem == DS_ELEM_Q8_32 ? ds_q8_32_sum_offset(x->cols) : ds_q8_sum_offset(x->cols)) / 4;
-}
 
 ds_status ds_vk_op_linear(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
     const struct ds_op_linear *p = &params->linear;
@@ -24,7 +14,7 @@ ds_status ds_vk_op_linear(struct ds_vk_recorder *r, const union ds_op_params *pa
         .residual = ds_vk_at(r, 4, p->residual.at), .ids = ds_vk_at(r, 5, (struct ds_slice){0}), .count = ds_vk_at(r, 6, p->count),
         .rows = p->x.rows, .outputs = p->weight.rows, .y_stride = p->y.stride, .residual_stride = p->residual.stride, .slots = 1, .x_slots = 1,
     };
-    fill_input(&p->x, &args);
+    ds_vk_linear_input(&p->x, &args);
     uint32_t rows = 1;
     while (rows < args.rows && rows < MOST_ROWS) rows *= 2;
     struct ds_vk_dispatch dispatch = {.code = &ds_vk_code_linear, .args = &args, .bytes = sizeof args,
@@ -43,7 +33,7 @@ ds_status ds_vk_op_expert_linear(struct ds_vk_recorder *r, const union ds_op_par
         .rows = p->ids.rows, .outputs = p->outputs, .y_stride = p->y.stride, .slots = p->ids.cols, .ids_stride = p->ids.stride,
         .x_slots = p->x.rows / DS_MAX(p->ids.rows, 1),
     };
-    fill_input(&p->x, &args);
+    ds_vk_linear_input(&p->x, &args);
     struct ds_vk_dispatch dispatch = {.code = &ds_vk_code_linear, .args = &args, .bytes = sizeof args,
                                       .groups = {ds_vk_blocks(args.outputs, DS_VK_TILE), args.rows * args.slots, 1}};
     ds_vk_type_constants(p->weight.type, dispatch.constants);

@@ -1,7 +1,8 @@
 /*
  * A row of logits as the threads of a workgroup see it, and what its filters keep (cpu/ref/sample.c says what it means). Masses and counts are
- * integers of 64 bits, as uvec2 (low, high), so that it does not matter in which order they are added. Needs bias, and LOGIT(i): token i's.
+ * integers of 64 bits, as uvec2 (low, high), so that it does not matter in which order they are added. Needs LOGIT(i), token i's, and bias unless NO_BIAS.
  */
+#include "key.glsl"
 #define NONE 0xffffffffu
 #define THREADS 128u
 
@@ -17,11 +18,16 @@ float inverse_temperature, top; /* top: the largest biased logit */
 uint top_k, least_mass;
 uint logit_key_taken, logit_id_taken, mass_key_taken, mass_id_taken; /* the last element that a filter takes, in (key descending, id ascending) */
 
+#ifdef NO_BIAS
+bool forbidden(uint i) { return false; }
+ds_f32 biased(uint i) { return LOGIT(i); }
+#else
 bool forbidden(uint i) { return has_bias && U32(bias, bias_at + i) == 0xff800000u; }
 ds_f32 biased(uint i) {
     if (has_bias) return LOGIT(i) + F32(bias, bias_at + i);
     return LOGIT(i);
 }
+#endif
 
 /* --- 64 bits --- */
 
@@ -85,12 +91,7 @@ void best_of_all(inout float value, inout uint id) {
 
 /* --- selection --- */
 
-/* Logits as unsigned keys of the same order, the two zeros being one; 0 is no logit's key. */
-uint logit_key(uint i) {
-    const ds_f32 value = biased(i) + 0.0f;
-    const uint bits = (ds_bits(value) & 0x7fffffffu) == 0u ? 0u : ds_bits(value);
-    return bits ^ (bits >> 31 != 0u ? 0xffffffffu : 0x80000000u);
-}
+uint logit_key(uint i) { return ds_key(biased(i)); }
 ds_f32 heat(uint i) {
     const ds_f32 below = biased(i) - top;
     return below * inverse_temperature;

@@ -6,23 +6,26 @@
 #include "linear.h"
 #include "common.glsl"
 #include "weights.glsl"
+#include "key.glsl"
 /*
- * Meaning: cpu/ref/linear.c, cpu/ref/expert_linear.c. A workgroup has 32 outputs (a lane each) of up to 16 rows, whose weights it reads once. Its
+ * Meaning: cpu/ref/linear.c, cpu/ref/expert_linear.c, cpu/ref/top_linear.c. A workgroup has 32 outputs (a lane each) of up to 16 rows, whose weights it reads once. Its
  * four teams take runs in turn; the runs' sums meet in shared memory and are added in their order.
  */
 layout(local_size_x = 128) in;
 layout(constant_id = 8) const uint ROWS = 1;    /* rows of a workgroup, at most 16 */
 layout(constant_id = 9) const uint NARROW = 0;  /* activations with a scale for 32 */
 layout(constant_id = 10) const uint EXPERTS = 0; /* a workgroup has one (row, slot), whose expert it asks for */
+layout(constant_id = 11) const uint TOP = 0; /* of a workgroup's one row, the outputs up to the last one taken (choose.comp) alone */
 MEMORY(0, weight)
 MEMORY(1, x)
 MEMORY(2, y)
 MEMORY(3, bias)
 MEMORY(4, residual)
-MEMORY(5, ids)
+MEMORY(5, ids) /* of experts; or what choose.comp left */
 MEMORY(6, count)
 
 shared float run_sums[4][16][32];
+shared uint some_taken;
 
 float run_sum[16];
 uint x_at[16]; /* where the rows of x begin: words, or halves */
@@ -140,6 +143,23 @@ void small_block_run(uint record, uint lane, uint run) {
     for (uint i = 0; i < ROWS; i++) run_sum[i] = F32(x, x_at[i] + args.scale_at + run) * run_sum[i];
 }
 
+/* Whether an output of row r is one of those to be computed. */
+bool taken(uint r, uint output_) {
+    if (TOP == 0u) return true;
+    if (output_ >= args.outputs) return false;
+    const uint key = ds_key(F32(residual, r * args.residual_stride + output_)), last_key = U32(ids, 2u * r);
+    return key > last_key || (key == last_key && output_ <= U32(ids, 2u * r + 1u));
+}
+
+/* Whether one of the workgroup's outputs is; all threads reach it. */
+bool any_taken(bool mine) {
+    if (gl_LocalInvocationIndex == 0u) some_taken = 0u;
+    barrier();
+    if (mine) atomicOr(some_taken, 1u);
+    barrier();
+    return some_taken != 0u;
+}
+
 void main() {
     const uint lane = gl_LocalInvocationIndex % 32u, team = gl_LocalInvocationIndex / 32u, runs = (args.inputs + 255u) / 256u;
     const uint active_rows = ACTIVE_ROWS(args.rows);
@@ -152,6 +172,12 @@ void main() {
     if (EXPERTS != 0u) {
         tile += U32(ids, first * args.ids_stride + slot) * ((args.outputs + 63u) / 64u * 2u);
         column = slot * args.outputs;
+    }
+    const uint output_ = gl_WorkGroupID.x * 32u + lane;
+    const bool computed = taken(first, output_), there = output_ < args.outputs;
+    if (TOP != 0u && !any_taken(computed)) {
+        if (team == 0u && there) STORE_F32(y, first * args.y_stride + output_, args.fill);
+        return;
     }
     const uint base = tile * ds_tile_words(args.inputs);
     for (uint i = 0; i < ROWS; i++) { /* rows that are not there are computed from the last one, and not stored */
@@ -172,14 +198,13 @@ void main() {
             for (uint i = team; i < ROWS; i += 4u) sums[i / 4u] = sums[i / 4u] + run_sums[k][i][lane];
         barrier();
     }
-    const uint output_ = gl_WorkGroupID.x * 32u + lane;
-    if (output_ >= args.outputs) return;
+    if (!there) return;
     for (uint i = team; i < ROWS; i += 4u) {
         const uint r = first + i;
         if (r >= active_rows) return;
         ds_f32 sum = sums[i / 4u];
         if (PRESENT(bias)) sum = sum + F32(bias, output_);
         if (PRESENT(residual)) sum = sum + F32(residual, r * args.residual_stride + output_);
-        STORE_F32(y, r * args.y_stride + column + output_, sum);
+        STORE_F32(y, r * args.y_stride + column + output_, computed ? sum : args.fill);
     }
 }
