@@ -72,7 +72,7 @@ bool ds_learned_from_json(const ds_engine *engine, const json_t *root, struct ds
     l.passes = number(&r, "passes", 0, 1e6);
     l.seen = (uint32_t)number(&r, "seen", 0, UINT32_MAX);
     l.committed = number(&r, "committed", 0, many);
-    l.credit = number(&r, "credit", 0, DS_MAX_BLOCK);
+    l.credit = number(&r, "credit", -1, DS_MAX_BLOCK);
     l.wait = (uint32_t)number(&r, "wait", 1, 1 << 20);
     l.since = (uint32_t)number(&r, "since", 0, UINT32_MAX);
     l.parked = json_is_true(json_object_get(root, "parked"));

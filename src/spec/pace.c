@@ -14,7 +14,7 @@ static const double UNPARK_GAIN = 1.01;    /* parking and unparking in turns wou
    drafter that gains a tenth through its bad luck. */
 static const double FIRST_PATIENCE = 1, PATIENCE_SHARE = 0.02, MOST_PATIENCE = 8;
 enum {
-    FIRST_WAIT = 16, MOST_WAIT = 1024, /* tokens between probes: doubled each time one fails */
+    FIRST_WAIT = 16, MOST_WAIT = 64,  /* tokens between probes: doubled each time one fails; what they may cost is bounded apart */
     ROUNDS_TO_TRUST = 16,             /* having paid for so long, parking again starts with the first wait */
     PLAIN_EVERY = 24, PLAIN_RUN = 3,  /* rounds: as many, and more the more speculation gains; so many plain ones then */
     WHOLE_BLOCK_EVERY = 16,           /* rounds: what slots beyond the usual ones are worth is looked at again */
@@ -168,10 +168,17 @@ static bool probe_is_due(struct ds_pace *p, uint32_t context, uint32_t stored) {
     return spend(p, looking_costs(p, context, p->block, stored));
 }
 
-/* To store features costs next to nothing. When no more can wait, taking them in is paid for like a probe. */
+/*
+ * To store features costs next to nothing. When no more can wait, taking them in is paid for like a probe; where that is within the share of
+ * the tokens they are of, they are not forgone because a probe has just emptied the account: the next one waits for longer.
+ */
 static bool worth_keeping(struct ds_pace *p, uint32_t context, uint32_t stored) {
     if (stored < DS_STORED_TAPS) return true;
-    return !is_hopeless(p, context) && spend(p, looking_costs(p, context, 0, stored));
+    if (is_hopeless(p, context)) return false;
+    const double cost = looking_costs(p, context, 0, stored);
+    if (cost > LOOKING_SHARE * stored) return spend(p, cost);
+    p->learned.credit -= cost;
+    return true;
 }
 
 /* The cost of plain decoding is what speculation is judged by; rounds spent on it cost the more, the more speculation gains. */
@@ -287,7 +294,7 @@ static void finish_probe(struct ds_pace *p, uint32_t context) {
 }
 
 void ds_pace_committed(struct ds_pace *p, uint32_t position, int32_t token) {
-    static const double most_credit = DS_MAX_BLOCK; /* a draft that costs more passes is hopeless */
+    static const double most_credit = 16; /* a draft that costs more passes is hopeless */
     p->learned.committed++;
     p->learned.credit = DS_MIN(p->learned.credit + LOOKING_SHARE, most_credit);
     if (!p->pending) return;

@@ -41,7 +41,7 @@ struct ds_pace_learned {
     double committed;               /* tokens altogether */
     double use[DS_MAX_BLOCK];       /* mean worth of a slot: tokens it adds beyond the time its row costs */
     bool parked;
-    double credit;        /* plain passes that may be spent on looking while parked */
+    double credit;        /* plain passes that may be spent on looking while parked; below 0 by less than one: owed */
     uint32_t wait;        /* parked: tokens until the next probe */
     uint32_t since;       /* parked: tokens since the last probe, or since it parked, in whatever sequence */
     uint32_t rounds;      /* speculated since it unparked */

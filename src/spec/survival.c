@@ -37,4 +37,9 @@ void ds_reliability_observe(struct ds_reliability *r, const float *confidence, u
         r->shift[k] += (outcome - c) / (r->evidence[k] + r->prior);
         r->shift[k] = DS_MAX(DS_MIN(r->shift[k], most), -most);
     }
+    /* A slot that is not tried is thought of more and more like the one in front of it: bad luck of long ago should not keep it out for ever. */
+    for (uint32_t k = DS_MAX(known, 1); k < DS_MAX_BLOCK; k++) {
+        r->evidence[k] *= keep;
+        r->shift[k] += (1 - keep) * (r->shift[k - 1] - r->shift[k]);
+    }
 }

@@ -36,7 +36,7 @@ void ds_reliability_survival(const struct ds_reliability *reliability, const flo
 
 /*
  * Learns from one block: drafts 1..known were compared with the target's tokens, the first `accepted` of them equal. Slots behind
- * the first rejection were drafted behind a wrong token and teach nothing.
+ * the first rejection were drafted behind a wrong token and teach nothing. Slots beyond `known` become like the one in front of them.
  */
 void ds_reliability_observe(struct ds_reliability *reliability, const float *confidence, uint32_t known, uint32_t accepted);
 

@@ -204,6 +204,22 @@ static void without_a_head_each_slot_learns_its_own_rate(void **state) {
     assert_true(fabs(mean[0] - 0.9) < 0.03 && fabs(mean[1] - 0.63) < 0.04 && fabs(mean[2] - 0.252) < 0.04);
 }
 
+/* The fifth slot was tried a few times and failed. Left alone, it is taken to be as good as the fourth before long, and the ones behind it, too. */
+static void a_slot_given_up_after_bad_luck_is_believed_in_again(void **state) {
+    (void)state;
+    float c[7];
+    double survival[7];
+    struct ds_reliability r;
+    for (int k = 0; k < 7; k++) c[k] = DS_CONFIDENCE_UNKNOWN;
+    ds_reliability_start(&r, DS_CONFIDENCE_NONE);
+    for (int i = 0; i < 5; i++) ds_reliability_observe(&r, c, 5, 4);
+    ds_reliability_survival(&r, c, 7, survival);
+    assert_true(survival[4] < 0.4 * survival[3]);
+    for (int i = 0; i < 300; i++) ds_reliability_observe(&r, c, 4, 4);
+    ds_reliability_survival(&r, c, 7, survival);
+    for (int k = 4; k < 7; k++) assert_true(survival[k] > 0.95 * survival[k - 1]);
+}
+
 static void extreme_confidences_and_endless_outcomes_stay_finite(void **state) {
     (void)state;
     static const float extremes[] = {0, 1};
@@ -229,6 +245,7 @@ int main(void) {
         cmocka_unit_test(a_liar_is_found_out_in_a_few_rounds),
         cmocka_unit_test(an_honest_head_is_left_as_it_is_and_a_calibrated_one_the_more),
         cmocka_unit_test(without_a_head_each_slot_learns_its_own_rate),
+        cmocka_unit_test(a_slot_given_up_after_bad_luck_is_believed_in_again),
         cmocka_unit_test(extreme_confidences_and_endless_outcomes_stay_finite),
     };
     return cmocka_run_group_tests_name("cost", tests, NULL, NULL);

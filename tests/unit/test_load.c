@@ -28,22 +28,29 @@ static double bell(uint64_t *state) {
 
 static const struct machine {
     const char *name;
-    double row[9];                  /* a pass over 1, 2, 3, 4, 6, 8, 16, 32, 64 rows */
-    double draft, draft_sequence;   /* a block for one sequence, and for each further one in the same pass */
+    uint32_t widths[9]; /* rows of a pass; 0: no more */
+    double row[9];      /* and its time */
+    double draft, draft_sequence;   /* a block for one sequence, and for each further one in the same pass; 0: as much as the first */
     double feed, feed_row;          /* a row is about a fiftieth of a row of the target's arithmetic */
 } machines[] = {
     /* t(w)/t(1) of docs/performance.md's 4B shape on a CPU: 1.33 at 4, 2.03 at 8, beyond that arithmetic alone */
-    {"CPU", {188, 209, 230, 250, 316, 382, 740, 1460, 2900}, 60, 45, 1.43, 0.57},
+    {"CPU", {1, 2, 3, 4, 6, 8, 16, 32, 64}, {188, 209, 230, 250, 316, 382, 740, 1460, 2900}, 60, 45, 1.43, 0.57},
     /* passes cost little more by the row until arithmetic is the limit */
-    {"GPU", {10, 10.05, 10.1, 10.2, 10.3, 10.4, 10.9, 12.0, 15.0}, 1.2, 0.05, 0.03, 0.002},
+    {"GPU", {1, 2, 3, 4, 6, 8, 16, 32, 64}, {10, 10.05, 10.1, 10.2, 10.3, 10.4, 10.9, 12.0, 15.0}, 1.2, 0.05, 0.03, 0.002},
+    /*
+     * Measured by `dspark bench` with a pair of Qwen3-4B's shape in Q4_K_M (docs/performance.md, docs/gpu.md): two cores of a Zen 3, 16 threads of a
+     * Xeon, an H200. What a draft for several takes was not, nor context: a fiftieth of a row's arithmetic.
+     */
+    {"Zen 3", {1, 2, 4, 8}, {204, 245, 310, 503}, 119.5, 0, 1.5, 0.8},
+    {"Xeon", {1, 2, 4, 8, 16}, {46.9, 45.8, 49.8, 60.0, 95.3}, 14.3, 0, 0.3, 0.1},
+    {"H200", {1, 2, 4, 8, 12, 16}, {2.69, 2.90, 3.15, 3.77, 5.58, 6.34}, 1.27, 0, 0.03, 0.005},
 };
-static const uint32_t widths[9] = {1, 2, 3, 4, 6, 8, 16, 32, 64};
 
 static struct ds_costs costs_of(const struct machine *m) {
-    struct ds_cost_samples s = {.n = 9, .near_context = 1, .block = BLOCK, .draft_one = m->draft, .draft_whole = m->draft, .draft_sequences = 8,
-                                .draft_many = m->draft + 7 * m->draft_sequence, .feed_rows = 8, .feed_one = m->feed + m->feed_row,
+    struct ds_cost_samples s = {.near_context = 1, .block = BLOCK, .draft_one = m->draft, .draft_whole = m->draft,
+                                .draft_sequences = m->draft_sequence > 0 ? 8 : 0, .draft_many = m->draft + 7 * m->draft_sequence, .feed_rows = 8, .feed_one = m->feed + m->feed_row,
                                 .feed_many = m->feed + 8 * m->feed_row};
-    for (uint32_t i = 0; i < 9; i++) s.pass[i] = (struct ds_cost_sample){widths[i], m->row[i], 0};
+    for (; s.n < 9 && m->widths[s.n]; s.n++) s.pass[s.n] = (struct ds_cost_sample){m->widths[s.n], m->row[s.n], 0};
     struct ds_costs costs;
     ds_cost_fit(&s, &costs.table);
     ds_cost_tuning_start(&costs.tuning);

@@ -37,6 +37,17 @@ static const struct machine {
     {"a CPU bound by arithmetic", {27.8, 34.9, 47, 58, 68, 78, 87, 94.5}, 15, 30, 0.3},
     /* t(w)/t(1) of a better one: 1.33 at 4, 2.03 at 8 (docs/performance.md) */
     {"a CPU between the limits", {188, 209, 230, 250, 283, 316, 349, 382}, 60, 95, 2},
+    /*
+     * Measured by `dspark bench`, widths 1, 2, 4, 8, in between on a line (docs/performance.md, docs/gpu.md): a pair of Qwen3-4B's shape in Q4_K_M on two
+     * cores of a Zen 3, the same with later kernels, on 16 threads of a Xeon, on an H200. A draft of one slot was not: it is taken to cost as much as
+     * a block (the last of them: two thirds of it). Nor was context: a fiftieth of a pass.
+     */
+#define BETWEEN(a, b, c, d) {a, b, (b + c) / 2., c, c + (d - c) / 4., c + (d - c) / 2., c + 3 * (d - c) / 4., d}
+    {"4B, Zen 3", BETWEEN(204, 245, 310, 503), 119.5, 119.5, 4},
+    {"4B, Zen 3, later", BETWEEN(157, 203, 195, 315), 119.5, 119.5, 3},
+    {"4B, Xeon", BETWEEN(46.9, 45.8, 49.8, 60.0), 14.3, 14.3, 0.9},
+    {"4B, Xeon, cheap first slots", BETWEEN(46.9, 45.8, 49.8, 60.0), 9.5, 14.3, 0.9},
+    {"4B, H200", BETWEEN(2.69, 2.90, 3.15, 3.77), 1.27, 1.27, 0.05},
     /* `dspark bench` of models/tiny, 2 threads: passes, and a draft that costs two decodes */
     {"the tiny pair on a CPU", {1.43, 2.03, 2.67, 2.68, 3.27, 3.95, 4.60, 4.86}, 1.4, 2.77, 0.06},
 };
