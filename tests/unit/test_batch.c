@@ -364,6 +364,47 @@ static void an_error_of_one_session_ends_it_alone(void **state) {
     ds_engine_destroy(engine);
 }
 
+/* What its first page holds of a sequence becomes NaN in one layer: its next row's logits are no numbers. */
+static void poison(ds_engine *engine, const ds_session *session) {
+    const struct ds_kv *kv = &engine->target.cache.layers[0];
+    const uint64_t bytes = ds_cache_page_bytes(kv);
+    const int32_t page = engine->pager.table[(size_t)session->sequence.slot * engine->pager.pages_per_sequence];
+    const struct ds_target_params *target = &engine->target.params;
+    struct ds_error err;
+    char *ones = malloc((size_t)bytes);
+    assert_non_null(ones);
+    memset(ones, 0xff, (size_t)bytes);
+    check_ok(target->device->fns->write(target->stream, ds_slice_add(kv->v, (uint64_t)page * bytes), ones, bytes, &err), &err);
+    free(ones);
+}
+
+static void a_sequence_whose_numbers_are_none_ends_alone_whether_it_drafts_or_not(void **state) {
+    (void)state;
+    for (uint32_t index = 0; index < 3; index++) { /* plain, fixed:7, fixed:3 */
+        ds_engine *engine = open_pair("dspark", 0, 0);
+        ds_batch *batch = new_batch(engine, (ds_batch_params){.size = 0});
+        struct answer bad = {.session = session_with_prompt(engine, 0, index)}, good = {.session = session_with_prompt(engine, 0, 4)},
+                      other = {.session = session_with_prompt(engine, 0, 6)};
+        add(batch, &good, ANSWER);
+        add(batch, &bad, ANSWER);
+        add(batch, &other, ANSWER);
+        while (bad.tokens < 2) step(batch);
+        const size_t before = bad.tokens;
+        poison(engine, bad.session);
+        while (step(batch)) continue;
+        expect_alone(&good, 0, 4);
+        expect_alone(&other, 0, 6);
+        assert_true(bad.done && bad.status != DS_OK && bad.tokens == before);
+        check_contains(bad.err.message, "finite");
+        ds_session_destroy(bad.session);
+        ds_session_destroy(good.session);
+        ds_session_destroy(other.session);
+        ds_batch_destroy(batch);
+        expect_no_page_lost(engine);
+        ds_engine_destroy(engine);
+    }
+}
+
 /* --- callbacks --- */
 
 struct host {
@@ -463,6 +504,7 @@ int main(void) {
         cmocka_unit_test(what_will_never_fit_ends_with_a_limit_and_the_next_goes_on),
         cmocka_unit_test(ending_one_at_any_moment_leaves_the_others_alone_and_loses_no_page),
         cmocka_unit_test(an_error_of_one_session_ends_it_alone),
+        cmocka_unit_test(a_sequence_whose_numbers_are_none_ends_alone_whether_it_drafts_or_not),
         cmocka_unit_test(callbacks_may_add_remove_and_destroy),
         cmocka_unit_test(wrong_calls_are_refused),
     };
