@@ -29,6 +29,7 @@ struct ds_vk_options ds_vk_options_get(void) {
         const size_t n = strcspn(text, ",");
         for (size_t i = 0; i < DS_COUNT(words); i++)
             if (strlen(words[i].word) == n && strncmp(words[i].word, text, n) == 0) *words[i].flag = true;
+        if (strncmp(text, "buffer:", 7) == 0) options.most_buffer = strtoull(text + 7, NULL, 10);
         text += n + (text[n] == ',');
     }
     return options;

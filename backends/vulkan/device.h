@@ -37,6 +37,7 @@ struct ds_vk_features {
 /* DSPARK_VULKAN: words separated by commas that take features away, for tests. */
 struct ds_vk_options {
     bool no_address, no_half, no_dot, no_unified, twice, no_cache, no_exact;
+    uint64_t most_buffer; /* buffer:BYTES; 0: what the device takes */
 };
 struct ds_vk_options ds_vk_options_get(void);
 

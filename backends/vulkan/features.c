@@ -91,6 +91,7 @@ static ds_status decide(struct ds_vk_device *device, const struct offered *o, st
     const uint64_t reach = UINT64_C(8) << 30; /* word indices in shaders are below 2^31 */
     f->max_buffer = DS_MIN(o->properties11.maxMemoryAllocationSize, reach);
     if (o->has_maintenance && o->maintenance.maxBufferSize) f->max_buffer = DS_MIN(f->max_buffer, o->maintenance.maxBufferSize);
+    if (off->most_buffer) f->max_buffer = DS_MIN(f->max_buffer, off->most_buffer);
     f->max_memory = o->properties11.maxMemoryAllocationSize;
     f->max_range = p->limits.maxStorageBufferRange;
     f->align = (uint32_t)DS_MAX(p->limits.minStorageBufferOffsetAlignment, 16); /* pieces of 16 bytes stay whole */

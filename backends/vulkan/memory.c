@@ -86,7 +86,7 @@ static VkResult allocate(struct ds_vk_device *device, enum ds_vk_place place, st
 ds_status ds_vk_memory_create(struct ds_vk_device *device, enum ds_vk_place place, uint64_t bytes, const char *what, struct ds_vk_memory *out,
                               struct ds_error *err) {
     *out = (struct ds_vk_memory){0};
-    if (bytes > device->features.max_buffer)
+    if (place == DS_VK_DEVICE_MEMORY && bytes > device->features.max_buffer)
         return ds_fail(err, DS_ERROR_MEMORY, "out of memory on %s: %" PRIu64 " bytes for %s in one piece; the device takes at most %" PRIu64,
                        device->name, bytes, what, device->features.max_buffer);
     VkBufferUsageFlags usage = VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_STORAGE_BUFFER_BIT;

@@ -15,11 +15,19 @@ struct request {
     float scale, shift;  /* VECTOR */
     struct ds_loader_piece *pieces; /* EXPERTS: owned */
     uint32_t experts, outputs;
+    struct slab *slab;
     uint64_t offset, bytes;
     bool shared; /* another request fills this place */
     struct ds_buffer *imported; /* MATRIX: packed, used where it lies in the file; owned */
     struct ds_weight *weight;
     struct ds_slice *slice;
+};
+
+/* Weights lie in as few buffers as the device's limit on one allows. */
+struct slab {
+    struct slab *next;
+    struct ds_buffer planned; /* stands in for the buffer until it exists */
+    struct ds_buffer *buffer;
 };
 
 struct ds_loader {
@@ -28,8 +36,10 @@ struct ds_loader {
     struct request *requests;
     size_t count, capacity;
     uint64_t imported; /* bytes of packed weights */
-    struct ds_buffer planned; /* stands in for the slab until it exists */
-    struct ds_buffer *slab;
+    struct slab *slabs; /* the last one first */
+    uint64_t most_bytes; /* of a buffer */
+    uint64_t planned;    /* bytes of all slabs */
+    bool placed;
 };
 
 /* Rows are written in pieces of about this many bytes: small enough for memory, large enough for every thread to repack. */
@@ -40,6 +50,9 @@ ds_status ds_loader_create(struct ds_device *device, bool widen, struct ds_loade
     if (!*out) return ds_fail_memory(err, sizeof **out, "the weight loader");
     (*out)->device = device;
     (*out)->widen = widen;
+    struct ds_device_limits limits;
+    device->fns->limits(device, &limits);
+    (*out)->most_bytes = limits.max_buffer_bytes ? limits.max_buffer_bytes : UINT64_MAX;
     return DS_OK;
 }
 
@@ -52,11 +65,33 @@ void ds_loader_destroy(struct ds_loader *loader) {
         loader->device->fns->buffer_destroy(loader->requests[i].imported);
     }
     free(loader->requests);
-    loader->device->fns->buffer_destroy(loader->slab);
+    for (struct slab *slab = loader->slabs; slab;) {
+        struct slab *const next = slab->next;
+        ds_buffer_drop(&slab->buffer);
+        free(slab);
+        slab = next;
+    }
     free(loader);
 }
 
-uint64_t ds_loader_bytes(const struct ds_loader *loader) { return loader->planned.bytes + loader->imported; }
+uint64_t ds_loader_bytes(const struct ds_loader *loader) { return loader->planned + loader->imported; }
+
+/* Where the next weight goes; a new slab where the last one would grow beyond what a buffer may have. */
+static ds_status plan_place(struct ds_loader *loader, struct request *r, struct ds_error *err) {
+    const uint64_t bytes = DS_ALIGN_UP(r->bytes, (uint64_t)DS_ALIGN);
+    struct slab *slab = loader->slabs;
+    if (!slab || (slab->planned.bytes && bytes > loader->most_bytes - DS_MIN(slab->planned.bytes, loader->most_bytes))) {
+        slab = calloc(1, sizeof *slab);
+        if (!slab) return ds_fail_memory(err, sizeof *slab, "the plan of weights");
+        slab->next = loader->slabs;
+        loader->slabs = slab;
+    }
+    r->slab = slab;
+    r->offset = slab->planned.bytes;
+    slab->planned.bytes += bytes;
+    loader->planned += bytes;
+    return DS_OK;
+}
 
 static ds_status add_request(struct ds_loader *loader, const struct request *request, struct ds_slice *place, struct ds_error *err) {
     if (loader->count == loader->capacity) {
@@ -68,11 +103,8 @@ static ds_status add_request(struct ds_loader *loader, const struct request *req
     }
     struct request *r = &loader->requests[loader->count];
     *r = *request;
-    if (!r->shared) {
-        r->offset = loader->planned.bytes;
-        loader->planned.bytes += DS_ALIGN_UP(r->bytes, (uint64_t)DS_ALIGN);
-    }
-    *place = (struct ds_slice){&loader->planned, r->offset};
+    if (!r->shared) DS_TRY(plan_place(loader, r, err));
+    *place = (struct ds_slice){r->slab ? &r->slab->planned : NULL, r->offset};
     loader->count++;
     return DS_OK;
 }
@@ -149,6 +181,7 @@ ds_status ds_loader_matrix(struct ds_loader *loader, const struct ds_ckpt *ckpt,
     const struct request *twin = find_twin(loader, ckpt, tensor);
     if (twin) {
         r.shared = true;
+        r.slab = twin->slab;
         r.offset = twin->offset;
     }
     *out = (struct ds_weight){.type = r.type, .rows = rows, .cols = cols};
@@ -379,12 +412,14 @@ static uint64_t staging_size(const struct ds_loader *loader) {
     return largest;
 }
 
-static void point_at(struct ds_loader *loader, struct ds_buffer *buffer) {
+/* Places are those in the buffers, or where there are none those in the plan. */
+static void point_at_slabs(struct ds_loader *loader) {
     for (size_t i = 0; i < loader->count; i++) {
         struct request *r = &loader->requests[i];
-        if (r->imported) continue;
+        if (r->imported || r->kind == SCALAR) continue;
+        struct ds_buffer *const buffer = r->slab->buffer ? r->slab->buffer : &r->slab->planned;
         if (r->kind == MATRIX || r->kind == ROWS || r->kind == EXPERTS) r->weight->at.buffer = buffer;
-        else if (r->kind != SCALAR) r->slice->buffer = buffer;
+        else r->slice->buffer = buffer;
     }
 }
 
@@ -397,9 +432,21 @@ static uint64_t stored_bytes(const struct request *r) {
     return row_bytes * r->outputs * r->experts;
 }
 
+static ds_status create_slabs(struct ds_loader *loader, struct ds_error *err) {
+    for (struct slab *slab = loader->slabs; slab; slab = slab->next)
+        if (slab->planned.bytes) DS_TRY(loader->device->fns->buffer_create(loader->device, slab->planned.bytes, &slab->buffer, err));
+    point_at_slabs(loader);
+    return DS_OK;
+}
+
+static void drop_slabs(struct ds_loader *loader) {
+    for (struct slab *slab = loader->slabs; slab; slab = slab->next) ds_buffer_drop(&slab->buffer);
+    point_at_slabs(loader);
+}
+
 ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, ds_progress_fn progress_fn, void *user,
                            struct ds_error *err) {
-    if (loader->slab || !loader->planned.bytes) return DS_OK;
+    if (loader->placed || !loader->planned) return DS_OK;
     struct progress progress = {.fn = progress_fn, .user = user};
     for (size_t i = 0; i < loader->count; i++)
         if (!loader->requests[i].shared && !loader->requests[i].imported) progress.total += stored_bytes(&loader->requests[i]);
@@ -407,8 +454,7 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     const uint64_t staging_bytes = staging_size(loader);
     void *staging = staging_bytes ? malloc((size_t)staging_bytes) : NULL;
     if (staging_bytes && !staging) return ds_fail_memory(err, (size_t)staging_bytes, "staging weights");
-    ds_status status = loader->device->fns->buffer_create(loader->device, loader->planned.bytes, &loader->slab, err);
-    if (status == DS_OK) point_at(loader, loader->slab);
+    ds_status status = create_slabs(loader, err);
     for (size_t i = 0; status == DS_OK && i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
         if (r->kind == SCALAR || r->imported) continue;
@@ -420,10 +466,7 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     }
     if (status == DS_OK) status = loader->device->fns->stream_sync(stream, err);
     free(staging);
-    if (status != DS_OK) {
-        point_at(loader, &loader->planned);
-        loader->device->fns->buffer_destroy(loader->slab);
-        loader->slab = NULL;
-    }
+    loader->placed = status == DS_OK;
+    if (status != DS_OK) drop_slabs(loader);
     return status;
 }

@@ -1,6 +1,6 @@
 /*
- * Weights on their way from a checkpoint to a device: first all are asked for (which plans memory), then one slab is
- * allocated and filled, tensor by tensor, each one's file pages released when it has been copied.
+ * Weights on their way from a checkpoint to a device: first all are asked for (which plans memory), then slabs, as
+ * few as the device's largest buffer allows, are allocated and filled, tensor by tensor, each one's file pages released when it has been copied.
  *
  * Requests keep pointers to the ds_weight or ds_slice they fill: these must stay where they are until ds_loader_finish.
  */

@@ -69,8 +69,9 @@ static inline int vulkan_end(void **state) {
 struct vulkan_engine {
     const char *device, *draft_device; /* draft_device NULL: the target's */
     bool alone;                        /* no drafter */
+    bool widened;                      /* weights as f32 */
     const char *cache;
-    uint32_t sessions, rows;           /* 0: 1; 8 */
+    uint32_t sessions, rows, context;  /* 0: 1; 8; 256 */
 };
 
 static inline ds_engine_params engine_params(const struct vulkan_engine *e) {
@@ -82,7 +83,8 @@ static inline ds_engine_params engine_params(const struct vulkan_engine *e) {
     params.modules = VULKAN_FOLDER;
     params.cache = e->cache;
     params.threads = 1;
-    params.context = 256;
+    params.weights = e->widened ? DS_WEIGHTS_F32 : DS_WEIGHTS_FILE;
+    params.context = e->context ? e->context : 256;
     params.max_rows = e->rows ? e->rows : 8;
     params.max_sessions = e->sessions;
     params.log_level = DS_LOG_ERROR;
