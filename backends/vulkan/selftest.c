@@ -36,6 +36,7 @@ static ds_status ask(struct ds_vk_device *device, struct ds_buffer *buffer, uint
     struct ds_vk_recorder *recorder;
     DS_TRY(ds_vk_stream_recorder(device->own, &recorder, err));
     const struct ds_slice at = {buffer, 0};
+    ds_vk_touch(recorder, &at, WORDS * sizeof *words, true); /* outside of graphs' operands: the read must know of it */
     const struct probe_args args = {.answers = ds_vk_at(recorder, 0, at), .words = WORDS};
     DS_TRY(DS_VK_RUN(recorder, probe, args, ds_vk_blocks(WORDS, THREADS), 1, 1, err, 0));
     return ds_vk_read(device->own, at, words, WORDS * sizeof *words, err);

@@ -71,13 +71,16 @@ static void a_failure_anywhere_is_an_answer_and_leaves_nothing_behind(void **sta
         const int result = results[n % DS_COUNT(results)];
         vulkan.fail_at(n, result);
         const ds_status status = do_work(&w, &err);
+        vulkan.fail_at(0, 0);
+        /* Work that is done before anybody waits for it saves a call: then the last ones are not reached. */
+        const bool reached = !w.device || vulkan.calls(w.device) >= n;
         end_work(&w);
-        if (status != (result == VK_ERROR_DEVICE_LOST ? DS_ERROR_DEVICE : DS_ERROR_MEMORY))
+        assert_true(reached || n + 10 > calls);
+        if (reached && status != (result == VK_ERROR_DEVICE_LOST ? DS_ERROR_DEVICE : DS_ERROR_MEMORY))
             fail_msg("call %d of %d failed and gave %s", (int)n, (int)calls, ds_status_name(status));
-        check_contains(err.message, "vulkan:0");
+        if (reached) check_contains(err.message, "vulkan:0");
         assert_int_equal(vulkan.alive(), held);
     }
-    vulkan.fail_at(0, 0);
     struct work again = {0};
     check_ok(do_work(&again, &err), &err);
     assert_memory_equal(again.result, good.result, sizeof good.result);
