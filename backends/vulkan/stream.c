@@ -258,9 +258,9 @@ ds_status ds_vk_write(struct ds_stream *stream, struct ds_slice to, const void *
         const uint64_t at = (uint64_t)stream->part * DS_VK_PART_BYTES + stream->filled;
         memcpy(stream->upload.mapped + at, (const uint8_t *)from + done, (size_t)piece);
         DS_TRY(ds_vk_stream_recorder(stream, &recorder, err));
-        const struct ds_slice target = {to.buffer, to.offset + done};
-        ds_vk_touch(recorder, &target, piece, true);
-        record_copy(recorder, memory->buffer, target.offset, stream->upload.buffer, at, piece);
+        /* All of it, not the piece alone: a descriptor shows a shader its buffer to the end, and the validation layer takes it to write that. */
+        ds_vk_touch(recorder, &to, bytes, true);
+        record_copy(recorder, memory->buffer, to.offset + done, stream->upload.buffer, at, piece);
         stream->part_value[stream->part] = stream->submitted + 1;
         stream->filled = (uint32_t)DS_MIN(DS_ALIGN_UP(stream->filled + piece, (uint64_t)DS_ALIGN), (uint64_t)DS_VK_PART_BYTES);
         done += piece;
