@@ -4,26 +4,12 @@
  */
 #include "emulator.h"
 
-#include "../unit/tiny_model.h"
+#include "../unit/tiny_pair.h"
 #include "dspark.h"
 
 enum { SPECULATED = 6, PENALISED = 4, BATCHED = 3, PROMPT = 4, ALL = PROMPT + SPECULATED + PENALISED + BATCHED };
 
-static char *target_folder, *drafter_folder;
-
-static int begin(void **state) {
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
-    return load_emulator(state);
-}
-
-static int end(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
-    return 0;
-}
+static int begin(void **state) { return write_models(state) == 0 ? load_emulator(state) : -1; }
 
 struct life {
     ds_engine *engine;
@@ -198,5 +184,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_device_that_is_lost_anywhere_is_an_answer_and_the_processor_goes_on),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]); /* a name, with * and ? */
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, begin, remove_models);
 }

@@ -4,26 +4,12 @@
  */
 #include "emulator.h"
 
-#include "../unit/tiny_model.h"
+#include "../unit/tiny_pair.h"
 #include "dspark.h"
 
 enum { TOKENS = 24 };
 
-static char *target_folder, *drafter_folder;
-
-static int begin(void **state) {
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
-    return load_emulator(state);
-}
-
-static int end(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
-    return 0;
-}
+static int begin(void **state) { return write_models(state) == 0 ? load_emulator(state) : -1; }
 
 static ds_session_params fixed(uint32_t length) {
     ds_session_params params = ds_session_defaults();
@@ -131,5 +117,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(rounds_with_a_bias_from_the_host_are_two_launches),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]); /* a name, with * and ? */
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, begin, remove_models);
 }

@@ -1,7 +1,7 @@
 /* Memory: the token loop allocates nothing, and an allocation that fails anywhere is an answer without a leak. */
 #include "counting_malloc.h"
 #include "streams.h"
-#include "tiny_model.h"
+#include "tiny_pair.h"
 
 #include "engine/engine_internal.h"
 
@@ -9,25 +9,18 @@
 
 #ifdef COUNTING_WORKS
 
-static char *target_folder, *drafter_folder, *files;
+static char *files;
 
-static int write_models(void **state) {
-    (void)state;
+static int set_up(void **state) {
     /* jansson 2.14's lexer goes on without the character it had no memory for; nobody who calls it can notice. Not counted. */
     json_set_alloc_funcs(__libc_malloc, __libc_free);
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
     files = check_make_folder();
-    return 0;
+    return write_models(state);
 }
 
-static int remove_models(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
+static int tear_down(void **state) {
     check_remove_folder(files);
-    return 0;
+    return remove_models(state);
 }
 
 static ds_engine_params tiny_params(const char *device, bool drafter) {
@@ -261,7 +254,7 @@ int main(void) {
         cmocka_unit_test(an_allocation_that_fails_is_an_error_and_leaks_nothing_on_cpu),
         cmocka_unit_test(an_allocation_that_fails_is_an_error_and_leaks_nothing_on_two_devices),
     };
-    return cmocka_run_group_tests_name("allocations", tests, write_models, remove_models);
+    return cmocka_run_group_tests_name("allocations", tests, set_up, tear_down);
 }
 
 #else

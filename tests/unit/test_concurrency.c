@@ -1,25 +1,8 @@
 /* Sessions of one engine in threads of their own give the streams they give alone; a cancel may come from any thread. */
 #include "streams.h"
-#include "tiny_model.h"
+#include "tiny_pair.h"
 
 enum { SESSIONS = 4, LENGTH = 60 };
-
-static char *target_folder, *drafter_folder;
-
-static int write_models(void **state) {
-    (void)state;
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
-    return 0;
-}
-
-static int remove_models(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
-    return 0;
-}
 
 static ds_engine_params tiny_params(const char *device) {
     ds_engine_params params = ds_engine_defaults();

@@ -3,33 +3,16 @@
  * and replaced by the rounds that programs run, against the exact probabilities of the target's own logits. Biases leave six tokens,
  * so that every continuation is met often. The same test notices rules that were broken on purpose.
  */
+#include "chi_square.h"
 #include "streams.h"
-#include "tiny_model.h"
+#include "tiny_pair.h"
 
 #include "engine/engine_internal.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { KEPT = 6, LENGTH = 3, CELLS = KEPT * KEPT * KEPT, PROMPT = 5, FIRST = 11, STEP = 9 };
 static const ds_token prompt[PROMPT] = {3, 1, 4, 1, 5};
-
-static char *target_folder, *drafter_folder;
-
-static int write_models(void **state) {
-    (void)state;
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
-    return 0;
-}
-
-static int remove_models(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
-    return 0;
-}
 
 static ds_token kept(int i) { return FIRST + i * STEP; }
 
@@ -171,33 +154,6 @@ static void sample(ds_engine *engine, ds_session_params params, uint32_t samples
     ds_session_destroy(session);
 }
 
-/* Over all cells that expect at least five, the others together. */
-static double chi_square(const uint32_t counts[CELLS], const double p[CELLS], uint32_t samples, int *freedom) {
-    double sum = 0, rare = 0, rare_expected = 0;
-    *freedom = -1;
-    for (int i = 0; i < CELLS; i++) {
-        const double expected = p[i] * samples;
-        if (expected < 5) {
-            rare += counts[i];
-            rare_expected += expected;
-            continue;
-        }
-        sum += (counts[i] - expected) * (counts[i] - expected) / expected;
-        ++*freedom;
-    }
-    if (rare_expected >= 5) {
-        sum += (rare - rare_expected) * (rare - rare_expected) / rare_expected;
-        ++*freedom;
-    } else assert_true(rare <= 30);
-    return sum;
-}
-
-/* Beyond this a right rule comes once in 100,000 tries (Wilson and Hilferty's approximation, 4.265 standard deviations). */
-static double limit(int freedom) {
-    const double a = 2.0 / (9.0 * freedom), root = 1 - a + 4.265 * sqrt(a);
-    return freedom * root * root * root;
-}
-
 /* Chi square over what a right rule hardly ever reaches: below 1 for a right one. */
 static double distance(enum rule how, ds_acceptance acceptance, ds_spec_mode spec, bool filters, uint32_t samples) {
     static double p[CELLS];
@@ -205,15 +161,16 @@ static double distance(enum rule how, ds_acceptance acceptance, ds_spec_mode spe
     ds_engine *engine = open_with(how);
     const ds_session_params params = params_of(acceptance, spec, filters);
     ds_stats stats;
-    int freedom;
     exact(engine, &params, p);
     sample(engine, params, samples, counts, &stats);
-    const double x = chi_square(counts, p, samples, &freedom);
-    print_message("# chi square %.1f with %d degrees of freedom (limit %.1f); %llu drafts verified, %llu accepted\n", x, freedom, limit(freedom),
+    const struct chi_square x = chi_square_of(counts, p, CELLS, samples);
+    const double limit = chi_square_limit(x.freedom);
+    print_message("# chi square %.1f with %d degrees of freedom (limit %.1f); %llu drafts verified, %llu accepted\n", x.sum, x.freedom, limit,
                   (unsigned long long)stats.verified, (unsigned long long)stats.accepted);
+    assert_true(x.rare_expected >= 5 || x.rare <= 30);
     if (spec == DS_SPEC_FIXED && how == RIGHT) assert_true(stats.accepted > samples / 10 && stats.accepted < stats.verified);
     ds_engine_destroy(engine);
-    return x / limit(freedom);
+    return x.sum / limit;
 }
 
 static void sampling_alone_has_the_distribution_of_the_logits(void **state) {

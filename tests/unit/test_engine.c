@@ -1,26 +1,9 @@
 /* Engines: what is wrong is said before anything is allocated, memory is what was planned, and nothing is left behind. */
 #include "engine/engine_internal.h"
 #include "streams.h"
-#include "tiny_model.h"
+#include "tiny_pair.h"
 
 #include <dirent.h>
-
-static char *target_folder, *drafter_folder;
-
-static int write_models(void **state) {
-    (void)state;
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
-    return 0;
-}
-
-static int remove_models(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
-    return 0;
-}
 
 static ds_engine_params tiny_params(void) {
     ds_engine_params params = ds_engine_defaults();

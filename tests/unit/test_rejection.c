@@ -4,6 +4,7 @@
  * probabilities. Deliberately broken rules are caught by the same test. Random numbers are fixed, so no run differs from another.
  */
 #include "check.h"
+#include "chi_square.h"
 #include "ref_device.h"
 
 #include "graph/graph.h"
@@ -147,7 +148,7 @@ static double probability(int cell) {
     return p;
 }
 
-/* Of 100,000 continuations, over all cells that expect at least five, the others together. */
+/* Of 100,000 continuations, by chi_square.h. */
 static double chi_square(enum rule rule, int *freedom) {
     struct request *requests = calloc(SAMPLES, sizeof *requests);
     struct pass drafting, verifying;
@@ -164,36 +165,18 @@ static double chi_square(enum rule rule, int *freedom) {
     free(requests);
     close_pass(&drafting);
     close_pass(&verifying);
-    double sum = 0, rare = 0, rare_expected = 0;
-    *freedom = -1;
-    for (int cell = 0; cell < CELLS; cell++) {
-        const double expected = probability(cell) * SAMPLES;
-        if (expected < 5) {
-            rare += counts[cell];
-            rare_expected += expected;
-            continue;
-        }
-        sum += (counts[cell] - expected) * (counts[cell] - expected) / expected;
-        ++*freedom;
-    }
-    if (rare_expected >= 5) {
-        sum += (rare - rare_expected) * (rare - rare_expected) / rare_expected;
-        ++*freedom;
-    }
-    return sum;
-}
-
-/* Beyond this a right rule comes once in 100,000 tries (Wilson and Hilferty's approximation, 4.265 standard deviations). */
-static double limit(int freedom) {
-    const double a = 2.0 / (9.0 * freedom), root = 1 - a + 4.265 * sqrt(a);
-    return freedom * root * root * root;
+    double p[CELLS];
+    for (int cell = 0; cell < CELLS; cell++) p[cell] = probability(cell);
+    const struct chi_square x = chi_square_of(counts, p, CELLS, SAMPLES);
+    *freedom = x.freedom;
+    return x.sum;
 }
 
 static void whole_rounds_give_the_targets_distribution(void **state) {
     (void)state;
     int freedom;
     const double x = chi_square(RIGHT, &freedom);
-    if (!(x < limit(freedom))) fail_msg("chi square %.1f with %d degrees of freedom, the limit is %.1f", x, freedom, limit(freedom));
+    if (!(x < chi_square_limit(freedom))) fail_msg("chi square %.1f with %d degrees of freedom, the limit is %.1f", x, freedom, chi_square_limit(freedom));
 }
 
 /*
@@ -238,7 +221,7 @@ static void broken_rules_are_noticed(void **state) {
     for (enum rule rule = ACCEPT_ALL; rule <= OTHER_TEMPERATURE; rule++) {
         int freedom;
         const double x = chi_square(rule, &freedom);
-        if (!(x > 2 * limit(freedom))) fail_msg("rule %d: chi square %.1f with %d degrees of freedom", (int)rule, x, freedom);
+        if (!(x > 2 * chi_square_limit(freedom))) fail_msg("rule %d: chi square %.1f with %d degrees of freedom", (int)rule, x, freedom);
     }
 }
 

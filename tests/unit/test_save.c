@@ -1,29 +1,23 @@
 /* A saved session goes on as if it had never been put away, and a file that is not exactly what was saved is refused. */
 #include "streams.h"
-#include "tiny_model.h"
+#include "tiny_pair.h"
 
 #include <sys/stat.h>
 
-static char *target_folder, *drafter_folder, *other_folder, *files;
+static char *other_folder, *files;
 
-static int write_models(void **state) {
-    (void)state;
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter(), other = tiny_target();
+static int set_up(void **state) {
+    struct tiny_model other = tiny_target();
     other.tensors[3].seed += 77;
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
     other_folder = tiny_write(&other);
     files = check_make_folder();
-    return 0;
+    return write_models(state);
 }
 
-static int remove_models(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
+static int tear_down(void **state) {
     check_remove_folder(other_folder);
     check_remove_folder(files); /* fails when anything was left behind in it that is not a file */
-    return 0;
+    return remove_models(state);
 }
 
 static ds_engine_params tiny_params(bool drafter) {
@@ -255,5 +249,5 @@ int main(void) {
         cmocka_unit_test(a_session_of_another_model_drafter_or_cache_is_refused),
         cmocka_unit_test(paths_that_cannot_be_written_or_read_leave_nothing_behind),
     };
-    return cmocka_run_group_tests_name("save", tests, write_models, remove_models);
+    return cmocka_run_group_tests_name("save", tests, set_up, tear_down);
 }

@@ -2,6 +2,7 @@
  * What a session asks of its tokens beyond plain sampling: penalties, biases of single tokens, rejection sampling. The same stream with and
  * without a drafter; what is out of range is refused.
  */
+#include "chi_square.h"
 #include "pair_engines.h"
 
 #include <math.h>
@@ -215,8 +216,7 @@ static void rejection_with_a_drafter_has_the_distribution_of_plain_sampling(void
         freedom++;
     }
     assert_true(freedom >= 5);
-    const double spread = 2.0 / (9.0 * freedom), root = 1 - spread + 4.265 * sqrt(spread); /* once in 100,000 tries */
-    if (sum > freedom * root * root * root) fail_msg("chi square %.1f with %d degrees of freedom", sum, freedom);
+    if (sum > chi_square_limit(freedom)) fail_msg("chi square %.1f with %d degrees of freedom", sum, freedom);
 }
 
 static void penalties_and_rejection_go_together(void **state) {

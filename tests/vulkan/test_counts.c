@@ -180,5 +180,5 @@ int main(void) {
         cmocka_unit_test(a_fused_round_gives_what_a_split_one_gives),
         cmocka_unit_test(fused_rounds_of_several_sequences_give_what_split_ones_give),
     };
-    return cmocka_run_group_tests(tests, vulkan_begin, vulkan_end);
+    return cmocka_run_group_tests(tests, vulkan_begin, remove_models);
 }

@@ -293,5 +293,5 @@ int main(void) {
         cmocka_unit_test(a_damaged_or_foreign_pipeline_cache_is_replaced),
         cmocka_unit_test(a_cache_folder_that_cannot_be_used_is_done_without),
     };
-    return cmocka_run_group_tests(tests, vulkan_begin, vulkan_end);
+    return cmocka_run_group_tests(tests, vulkan_begin, remove_models);
 }

@@ -77,5 +77,5 @@ int main(void) {
         cmocka_unit_test(a_drafter_on_either_side_of_the_processor),
         cmocka_unit_test(two_engines_on_two_devices_do_not_meet),
     };
-    return cmocka_run_group_tests(tests, vulkan_begin, vulkan_end);
+    return cmocka_run_group_tests(tests, vulkan_begin, remove_models);
 }

@@ -3,7 +3,7 @@
 #define DSPARK_TESTS_VULKAN_H
 
 #include "../unit/check.h"
-#include "../unit/tiny_model.h"
+#include "../unit/tiny_pair.h"
 #include "device.h"
 #include "engine/engine_internal.h"
 
@@ -19,8 +19,6 @@ static struct {
     uint64_t (*allocating_calls)(const struct ds_device *device);
 } vulkan;
 
-static char *target_folder, *drafter_folder;
-
 static inline void *vulkan_symbol(struct ds_os_module *module, const char *name) {
     void *const found = ds_os_module_symbol(module, name);
     if (!found) fail_msg("the Vulkan module has no %s", name);
@@ -29,7 +27,6 @@ static inline void *vulkan_symbol(struct ds_os_module *module, const char *name)
 
 /* Exit status 77, which skips all, where there is no device. */
 static inline int vulkan_begin(void **state) {
-    (void)state;
     struct ds_os_module *module;
     struct ds_error err;
     const char *names[32];
@@ -51,17 +48,7 @@ static inline int vulkan_begin(void **state) {
     *(void **)(void *)&vulkan.fail_allocation = vulkan_symbol(module, "ds_vk_fail_allocation");
     *(void **)(void *)&vulkan.fail_next_allocation = vulkan_symbol(module, "ds_vk_fail_next_allocation");
     *(void **)(void *)&vulkan.allocating_calls = vulkan_symbol(module, "ds_vk_allocating_calls");
-    struct tiny_model target = tiny_target(), drafter = tiny_drafter();
-    target_folder = tiny_write(&target);
-    drafter_folder = tiny_write(&drafter);
-    return 0;
-}
-
-static inline int vulkan_end(void **state) {
-    (void)state;
-    check_remove_folder(target_folder);
-    check_remove_folder(drafter_folder);
-    return 0;
+    return write_models(state);
 }
 
 /* --- engines --- */
