@@ -117,11 +117,8 @@ gpuError_t start_type(const struct ds_gpu_launch *launch, ds_type type, const st
 }
 
 struct linear linear_of(const struct ds_op_linear &p) {
-    struct linear linear = {at<const uint8_t>(p.weight.at), ds_gpu_tile_bytes(p.weight.type, p.weight.cols), p.weight.rows, p.weight.cols,
-                            at<const uint8_t>(p.x.at), static_cast<uint32_t>(ds_view_pitch(&p.x)), 0, 0, false, matrix_of<float>(p.y),
-                            at<const float>(p.bias), matrix_of<const float>(p.residual)};
-    linear.scale_at = ds_q8_scale_offset(p.x.cols);
-    linear.sum_at = p.x.elem == DS_ELEM_Q8_32 ? ds_q8_32_sum_offset(p.x.cols) : ds_q8_sum_offset(p.x.cols);
+    struct linear linear = linear_of(p.weight, p.weight.rows, p.x, p.y, matrix_of<const float>(p.residual));
+    linear.bias = at<const float>(p.bias);
     linear.x_aligned = reinterpret_cast<uintptr_t>(linear.x) % DS_GPU_PIECE == 0 && linear.x_pitch % DS_GPU_PIECE == 0;
     return linear;
 }

@@ -22,6 +22,16 @@ struct linear {
     GPU_FN_MEMBER const uint8_t *row(uint32_t r, uint32_t rows) const { return x + static_cast<size_t>(least(r, rows - 1)) * x_pitch; }
 };
 
+/* The operands of `outputs` outputs of a matrix: no bias, and nothing said of the alignment of x. */
+GPU_HOST_FN struct linear linear_of(const struct ds_weight &weight, uint32_t outputs, const struct ds_view &x, const struct ds_view &y,
+                                    struct matrix<const float> residual) {
+    struct linear linear = {at<const uint8_t>(weight.at), ds_gpu_tile_bytes(weight.type, weight.cols), outputs, weight.cols, at<const uint8_t>(x.at),
+                            static_cast<uint32_t>(ds_view_pitch(&x)), 0, 0, false, matrix_of<float>(y), nullptr, residual};
+    linear.scale_at = ds_q8_scale_offset(x.cols);
+    linear.sum_at = x.elem == DS_ELEM_Q8_32 ? ds_q8_32_sum_offset(x.cols) : ds_q8_sum_offset(x.cols);
+    return linear;
+}
+
 } // namespace
 
 #endif

@@ -4,21 +4,9 @@
  * outputs is among them, and fills the others.
  */
 #include "filters.h"
-#include "linear_blocks.h"
-#include "linear_floats.h"
+#include "linear_one_row.h"
 
 namespace {
-
-enum { TILE_TEAMS = 8, TILE_THREADS = TILE_TEAMS * GPU_TEAM };
-
-struct tile_sums {
-    float sums[TILE_TEAMS][8][DS_GPU_TILE]; /* row 0 is the one */
-};
-
-template <ds_type TYPE> struct one_run : tile_run<TYPE, 1, 1> {};
-template <> struct one_run<DS_TYPE_F32> : tile_run_of_floats<DS_TYPE_F32, 1> {};
-template <> struct one_run<DS_TYPE_F16> : tile_run_of_floats<DS_TYPE_F16, 1> {};
-template <> struct one_run<DS_TYPE_BF16> : tile_run_of_floats<DS_TYPE_BF16, 1> {};
 
 GPU_KERNEL(THREADS) choose(struct matrix<const float> residual, uint32_t top, struct selection *last, struct active active) {
     gpu_begin();
@@ -33,7 +21,7 @@ GPU_KERNEL(THREADS) choose(struct matrix<const float> residual, uint32_t top, st
 template <ds_type TYPE> GPU_KERNEL(TILE_THREADS) multiply(struct linear p, const struct selection *last, float fill, struct active active) {
     gpu_begin();
     GPU_SHARED(struct tile_sums, s);
-    const uint32_t r = gpu_block_y(), runs = (p.inputs + DS_RUN - 1) / DS_RUN, output = gpu_block_x() * DS_GPU_TILE + gpu_lane();
+    const uint32_t r = gpu_block_y(), output = gpu_block_x() * DS_GPU_TILE + gpu_lane();
     if (r >= active.get()) return;
     const bool there = output < p.outputs;
     const float residual = there ? p.residual.row(r)[output] : 0.0f;
@@ -44,16 +32,7 @@ template <ds_type TYPE> GPU_KERNEL(TILE_THREADS) multiply(struct linear p, const
     if (any) {
         const uint8_t *const tile = p.weight + gpu_block_x() * p.tile_bytes;
         p.x += static_cast<size_t>(r) * p.x_pitch;
-        for (uint32_t base = 0; base < runs; base += TILE_TEAMS) {
-            /* Teams without a run of their own repeat the last one: gpu_mma wants whole waves. */
-            const uint32_t run = least(base + gpu_team(), runs - 1);
-            typename one_run<TYPE>::held weights;
-            one_run<TYPE>::read(p, tile, run, weights);
-            one_run<TYPE>::go(p, weights, tile, run, 0, 1, s.sums[gpu_team()]);
-            gpu_barrier();
-            for (uint32_t k = 0; k < least(TILE_TEAMS, runs - base); k++) total = total + s.sums[k][0][gpu_lane()];
-            gpu_barrier();
-        }
+        total = tile_of_one_row<TYPE>(p, tile, s);
     }
     if (gpu_team() == 0 && there) p.y.row(r)[output] = taken ? total + residual : fill;
 }
@@ -87,11 +66,7 @@ gpuError_t GPU_OP(top_linear)(const struct ds_gpu_launch *launch, const union ds
     const gpuError_t error = gpu_launch(choose, gpu_grid_of(p.x.rows), THREADS, 0, where_of(launch), matrix_of<const float>(p.residual), p.top, last,
                                         active);
     if (error != gpuSuccess) return error;
-    struct linear linear = {at<const uint8_t>(p.weight.at), ds_gpu_tile_bytes(p.weight.type, p.weight.cols), p.weight.rows, p.weight.cols,
-                            at<const uint8_t>(p.x.at), static_cast<uint32_t>(ds_view_pitch(&p.x)), 0, 0, false, matrix_of<float>(p.y), nullptr,
-                            matrix_of<const float>(p.residual)};
-    linear.scale_at = ds_q8_scale_offset(p.x.cols);
-    linear.sum_at = p.x.elem == DS_ELEM_Q8_32 ? ds_q8_32_sum_offset(p.x.cols) : ds_q8_sum_offset(p.x.cols);
+    const struct linear linear = linear_of(p.weight, p.weight.rows, p.x, p.y, matrix_of<const float>(p.residual));
     return gpu_launch(kernel_of(p.weight.type), gpu_grid_of(ceil_div(p.weight.rows, DS_GPU_TILE), p.x.rows), TILE_THREADS, 0, where_of(launch), linear,
                       static_cast<const struct selection *>(last), p.fill, active);
 }
