@@ -61,7 +61,7 @@ static ds_status build_context_graph(struct ds_drafter *d, uint32_t bucket, stru
  */
 static ds_status build_joined_graph(struct ds_drafter *d, uint32_t bucket, bool extended, struct ds_graph **out, struct ds_error *err) {
     const struct ds_cache cache = {d->cache.layers, d->cache.n};
-    struct ds_graph *graph = (extended ? ds_target_begin_extended : ds_target_begin_graph)(d->target, d->buckets[bucket]);
+    struct ds_graph *graph = ds_target_begin_graph(d->target, d->buckets[bucket], extended);
     if (!graph) return ds_fail_memory(err, 0, "a graph");
     struct ds_rows rows = d->target->rows.at;
     rows.rows = d->buckets[bucket];

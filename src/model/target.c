@@ -60,10 +60,9 @@ static struct ds_graph *begin_graph(const struct ds_target *target, uint32_t buc
     return graph;
 }
 
-struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket) { return begin_graph(target, bucket, &(struct ending){0}); }
-
-struct ds_graph *ds_target_begin_extended(const struct ds_target *target, uint32_t bucket) {
-    return begin_graph(target, bucket, &(struct ending){.extensions = target->extensions, .drafted = target->drafted});
+struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket, bool extended) {
+    const struct ending plain = {0}, full = {.extensions = target->extensions, .drafted = target->drafted};
+    return begin_graph(target, bucket, extended ? &full : &plain);
 }
 
 static ds_status build_graph(struct ds_target *target, uint32_t bucket, const struct ending *ending, struct ds_graph **out, uint64_t *scratch,

@@ -70,8 +70,6 @@ enum ds_extension {
  */
 ds_status ds_target_extend_memory(struct ds_target *target, uint32_t extensions, struct ds_error *err);
 ds_status ds_target_extend(struct ds_target *target, uint32_t extensions, struct ds_view drafted, struct ds_error *err);
-/* As ds_target_begin_graph, but extended by what there is so far. */
-struct ds_graph *ds_target_begin_extended(const struct ds_target *target, uint32_t bucket);
 /* Row `row` of the bias matrix, f32[vocabulary]. */
 ds_status ds_target_write_bias(struct ds_target *target, uint32_t row, const float *bias, struct ds_error *err);
 
@@ -88,10 +86,10 @@ ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_ou
 ds_status ds_target_begin(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err);
 ds_status ds_target_end(struct ds_target *target, uint32_t n_rows, bool extended, struct ds_error *err);
 /*
- * A pass of `bucket` rows, not extended, that others append to, plan, place and own: for ds_target_end_graph, which is ds_target_end by that
+ * A pass of `bucket` rows, extended by what there is so far or not, that others append to, plan, place and own: for ds_target_end_graph, which is ds_target_end by that
  * graph, its bucket being the one for the pass. NULL when memory is out.
  */
-struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket);
+struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket, bool extended);
 ds_status ds_target_end_graph(struct ds_target *target, struct ds_graph *graph, struct ds_error *err);
 /* The graph that ds_target_run uses for a pass of n_rows that is not extended: for measurements. */
 const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows);
