@@ -49,6 +49,9 @@ class Vulkan(CliTest):
         self.expect_same("vulkan:0", *self.SAMPLED, *self.PENALTIES, *self.BIASES)
         self.expect_same("vulkan:0", "--spec", "off", *self.PENALTIES, *self.BIASES)
 
+    def test_a_drafter_with_a_restricted_head_drafts_and_says_what_it_does_on_the_processor(self):
+        self.expect_same("vulkan:0", *self.SAMPLED, "--sampling", "rejection", "--draft-top-k", "32")
+
     def test_a_device_that_fails_its_self_test_is_used_only_with_fast_numerics(self):
         """The test is told to expect something else of a device that is right, so that its tokens are the processor's all the same."""
         inexact = {"DSPARK_VULKAN": "no-exact"}
