@@ -6,7 +6,7 @@
 
 static char *target_folder, *drafter_folder;
 
-static int write_models(void **state) {
+static inline int write_models(void **state) {
     (void)state;
     struct tiny_model target = tiny_target(), drafter = tiny_drafter();
     target_folder = tiny_write(&target);
@@ -14,7 +14,7 @@ static int write_models(void **state) {
     return 0;
 }
 
-static int remove_models(void **state) {
+static inline int remove_models(void **state) {
     (void)state;
     check_remove_folder(target_folder);
     check_remove_folder(drafter_folder);
