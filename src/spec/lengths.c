@@ -7,7 +7,7 @@
 enum { MOST = DS_SCHEDULE_MOST_REQUESTS, MOST_ROWS = 512 };
 
 void ds_lengths_announce(struct ds_pace *pace, uint32_t n, uint32_t others, uint32_t drafting) {
-    pace->company = (struct ds_pace_company){.rows = n - 1 + others, .decoding = n, .drafting = DS_MAX(drafting, 1)};
+    pace->announced = pace->company = (struct ds_pace_company){.rows = n - 1 + others, .decoding = n, .drafting = DS_MAX(drafting, 1)};
 }
 
 /* Of the others' drafts half lie below this sequence's: where passes cost more and more by the row, that divides the cost evenly. */

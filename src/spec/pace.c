@@ -98,7 +98,7 @@ static struct value best_value(const struct ds_pace *p, uint32_t context, const 
     return (struct value){.length = best.lengths[0], .tokens = best.tokens, .seconds = draft + seconds[best.rows]};
 }
 
-/* Slot k is worth what its draft adds beyond the cost of its row, or nothing; unseen slots keep their worth. */
+/* Slot k is worth what its draft adds beyond the cost of its row, or nothing; unseen slots keep what they have. */
 static void learn_use(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n) {
     double survival[DS_MAX_BLOCK], seconds[DS_MAX_BLOCK + 2];
     ds_reliability_survival(&p->learned.reliability, confidence, n, survival);
@@ -108,6 +108,7 @@ static void learn_use(struct ds_pace *p, uint32_t context, const float *confiden
     for (uint32_t k = 0; k < n; k++) {
         const double worth = DS_MAX(survival[k] - r * (seconds[k + 2] - seconds[k + 1]), 0);
         p->learned.use[k] += weight * (worth - p->learned.use[k]);
+        p->learned.reached[k] += weight * (survival[k] - p->learned.reached[k]);
     }
 }
 
@@ -211,10 +212,45 @@ bool ds_pace_follows(struct ds_pace *p, uint32_t context, bool complete) {
     return !p->forgone;
 }
 
+/* What the best fixed length would gain over plain decoding in some company, as the means of slots have it. */
+static double gain_in(const struct ds_pace *p, const struct ds_pace_company *company, uint32_t context) {
+    struct ds_pace there = *p;
+    there.company = *company;
+    double tokens = 1, best = 0;
+    for (uint32_t length = 1, slots = 1; length <= p->block; length++) {
+        if (length > slots) slots = next_length(slots, p->block);
+        tokens += p->learned.reached[length - 1];
+        const double seconds = own_draft(&there, slots, context) + own_pass(&there, 1 + length, context) + ds_cost_feed(&p->learned.costs, 1 + length);
+        best = DS_MAX(best, tokens / (seconds * plain_rate(&there, context)));
+    }
+    return best;
+}
+
+static bool is_same(const struct ds_pace_company *a, const struct ds_pace_company *b) {
+    return a->rows == b->rows && a->decoding == b->decoding && a->drafting == b->drafting;
+}
+
+/* Means are carried over to the company that has been announced; where that changes what pays, nothing has to be tried first. */
+static void meet(struct ds_pace *p, uint32_t context) {
+    struct ds_pace_learned *l = &p->learned;
+    if (is_same(&p->announced, &l->met)) return;
+    if (l->seen) {
+        l->passes *= gain_in(p, &l->met, context) / gain_in(p, &p->announced, context);
+        if (l->parked && ds_pace_gain(p) > UNPARK_GAIN) {
+            l->parked = false;
+            l->since = l->rounds = p->pending = 0;
+        } else if (!l->parked && ds_pace_gain(p) < 1) {
+            park(p, FIRST_WAIT);
+        }
+    }
+    l->met = p->announced;
+}
+
 struct ds_pace_plan ds_pace_next(struct ds_pace *p, uint32_t context, uint32_t stored, uint32_t room) {
     struct ds_pace_plan plain = {DS_PACE_PLAIN, 0, .keep = true};
     struct ds_pace_learned *l = &p->learned;
     if (p->block == 0 || p->forgone) return (struct ds_pace_plan){DS_PACE_PLAIN, 0, .keep = false};
+    meet(p, context);
     if (room) park_if_hopeless(p, context);
     if (l->parked) {
         if (room && probe_is_due(p, context, stored)) return (struct ds_pace_plan){p->coupled ? DS_PACE_PROBE : DS_PACE_SPECULATE, p->block, .keep = true};

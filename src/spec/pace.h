@@ -13,6 +13,9 @@
  *                 off. They and the context they need are paid from one account, into which one part in a hundred of all time goes.
  *                 When what is stored must become context and the account does not hold that, the context of this sequence is
  *                 forgone: it is plain from then on, at no cost.
+ *   company       sequences come and go, and what pays alone need not pay beside three others. What slots have been worth is known apart from
+ *                 what rows cost, so the means of rounds are carried over to each new company by what it would make of them, and a
+ *                 sequence parks, or goes on, at once.
  *   forgone       also from the first token on, and its prompt's context with it, where not even drafts that are all accepted would
  *                 pay: there is nothing to look for.
  *
@@ -31,23 +34,6 @@ enum ds_pace_step {
     DS_PACE_SPECULATE, /* draft and verify */
 };
 
-/* What one engine's sequences learn from each other. */
-struct ds_pace_learned {
-    struct ds_costs costs;
-    struct ds_reliability reliability;
-    double tokens, passes;          /* means over the latest rounds: expected tokens, predicted time in plain passes */
-    uint32_t seen;                  /* rounds and probes behind these means */
-    double shortfall;               /* tokens that plain decoding would be ahead by, since it was last behind */
-    double committed;               /* tokens altogether */
-    double use[DS_MAX_BLOCK];       /* mean worth of a slot: tokens it adds beyond the time its row costs */
-    bool parked;
-    double credit;        /* plain passes that may be spent on looking while parked; below 0 by less than one: owed */
-    uint32_t wait;        /* parked: tokens until the next probe */
-    uint32_t since;       /* parked: tokens since the last probe, or since it parked, in whatever sequence */
-    uint32_t rounds;      /* speculated since it unparked */
-    uint32_t since_plain; /* rounds since passes of one row were timed */
-};
-
 /*
  * Others whose rows travel in the same pass. What a sequence is then charged with: its part of a pass in which all that decode have one
  * row, what its own drafts add to the pass, and its part of the drafter's pass. Alone (all 0) that is the pass and the draft.
@@ -58,9 +44,28 @@ struct ds_pace_company {
     uint32_t drafting; /* of them, those that draft together, this one included */
 };
 
+/* What one engine's sequences learn from each other. */
+struct ds_pace_learned {
+    struct ds_costs costs;
+    struct ds_reliability reliability;
+    double tokens, passes;          /* means over the latest rounds: expected tokens, predicted time in plain passes */
+    uint32_t seen;                  /* rounds and probes behind these means */
+    double shortfall;               /* tokens that plain decoding would be ahead by, since it was last behind */
+    double committed;               /* tokens altogether */
+    double use[DS_MAX_BLOCK];       /* mean worth of a slot: tokens it adds beyond the time its row costs */
+    double reached[DS_MAX_BLOCK];   /* mean chance that a slot and all before it are accepted: whoever else is there */
+    struct ds_pace_company met;     /* the company that `passes` is told for */
+    bool parked;
+    double credit;        /* plain passes that may be spent on looking while parked; below 0 by less than one: owed */
+    uint32_t wait;        /* parked: tokens until the next probe */
+    uint32_t since;       /* parked: tokens since the last probe, or since it parked, in whatever sequence */
+    uint32_t rounds;      /* speculated since it unparked */
+    uint32_t since_plain; /* rounds since passes of one row were timed */
+};
+
 struct ds_pace {
     struct ds_pace_learned learned;
-    struct ds_pace_company company;
+    struct ds_pace_company company, announced; /* as accounts are kept, and as it was before the step */
     uint32_t block;  /* slots of a whole draft */
     bool coupled;    /* else: rejection */
     bool forgone;    /* the drafter's context does not follow any more: nothing can be drafted */

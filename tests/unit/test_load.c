@@ -253,12 +253,45 @@ static void auto_loses_to_nothing_at_any_concurrency(void **state) {
     assert_true(good);
 }
 
+/* --- others come and go --- */
+
+/* Rounds that speculate among so many steps of the world's first sequence. */
+static uint32_t speculated(struct world *w, uint32_t steps) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < steps; i++) {
+        run_step(w, 0);
+        n += w->all[0]->step == DS_PACE_SPECULATE;
+    }
+    return n;
+}
+
+static void what_pays_alone_is_left_and_taken_up_again_as_others_come_and_go(void **state) {
+    (void)state;
+    enum { TOGETHER = 8, STEPS = 30 };
+    static struct sequence sequences[TOGETHER];
+    for (size_t m = 0; m < DS_COUNT(machines); m++) {
+        if (strcmp(machines[m].name, "GPU") == 0) continue; /* it pays there with eight, too */
+        struct world w = {.machine = &machines[m], .drafter = &drafters[0], .truth = costs_of(&machines[m]), .mode = AUTO, .n = 1};
+        const struct ds_pace_learned nothing = nothing_learned(&machines[m]);
+        for (uint32_t i = 0; i < TOGETHER; i++) w.all[i] = &sequences[i];
+        begin(&sequences[0], &nothing, 1);
+        assert_true(speculated(&w, 200) > 150);
+        for (int turn = 0; turn < 3; turn++) {
+            for (uint32_t i = 1; i < TOGETHER; i++) begin(&sequences[i], &sequences[0].pace.learned, 1 + i);
+            w.n = TOGETHER;
+            assert_int_equal(speculated(&w, STEPS), 0);
+            w.n = 1;
+            assert_true(speculated(&w, STEPS) >= STEPS - 6); /* a few are plain, for their cost to be known */
+        }
+    }
+}
+
 /* --- arrivals: requests come by chance, each waits for a place, its prompt goes in by pieces, its answer has a length --- */
 
-enum { REQUESTS = 120, PROMPT = 96, PIECE = 32 };
+enum { REQUESTS = 240, PROMPT = 96, PIECE = 32, MEAN_ANSWER = 120 };
 
 struct load {
-    double tokens_per_second, p90; /* of the time a token took, milliseconds */
+    double tokens_per_second, mean, p90; /* of the time a token took, milliseconds */
 };
 
 static int by_value(const void *a, const void *b) {
@@ -326,43 +359,52 @@ static struct load replay(const struct machine *m, const struct drafter *d, int 
         }
     }
     qsort(per_token, REQUESTS, sizeof *per_token, by_value);
-    return (struct load){.tokens_per_second = 1e3 * (double)tokens / now, .p90 = per_token[REQUESTS * 9 / 10]};
+    double sum = 0;
+    for (uint32_t i = 0; i < REQUESTS; i++) sum += per_token[i];
+    return (struct load){.tokens_per_second = 1e3 * (double)tokens / now, .mean = sum / REQUESTS, .p90 = per_token[REQUESTS * 9 / 10]};
 }
 
-enum { LOADS = 10, BOUNDS = 3 };
-
-/* Most tokens a second that are served with nine of ten requests under a bound on the time per token, of some loads. */
-static void served_under(const struct machine *m, const struct drafter *d, int mode, const double *bounds, double *most) {
-    double spacing = 100 * m->row[0];
-    for (int b = 0; b < BOUNDS; b++) most[b] = 0;
-    for (int i = 0; i < LOADS; i++, spacing *= 0.65) {
-        const struct load load = replay(m, d, mode, spacing);
-        for (int b = 0; b < BOUNDS; b++)
-            if (load.p90 <= bounds[b]) most[b] = DS_MAX(most[b], load.tokens_per_second);
+/* Most tokens a second that are served with nine of ten requests under `bound` milliseconds a token, by bisection; 0: not even far apart. */
+static double served_under(const struct machine *m, const struct drafter *d, int mode, double bound) {
+    enum { STEPS = 10 };
+    double wide = log(400 * m->row[0]), close = log(0.5 * m->row[0]), most = 0;
+    for (int i = 0; i < STEPS; i++) {
+        const double spacing = i == 0 ? wide : (wide + close) / 2;
+        const struct load load = replay(m, d, mode, exp(spacing));
+        if (load.p90 <= bound) most = load.tokens_per_second, wide = spacing;
+        else if (i == 0) return 0;
+        else close = spacing;
     }
+    return most;
+}
+
+static void print_served(const struct machine *m, const struct drafter *d) {
+    for (double bound = 2 * m->row[0]; bound < 9 * m->row[0]; bound *= 2)
+        print_message("# %s, %-8s drafter, under %.1f ms a token: plain %.2f, fixed 7 %.2f, auto %.2f tokens/s\n", m->name, d->name, bound,
+                      served_under(m, d, PLAIN, bound), served_under(m, d, BLOCK, bound), served_under(m, d, AUTO, bound));
 }
 
 /*
- * On the two modelled machines. Of those measured it is not known what prompts' context takes, and loads are a coarse grid: a few per cent of time
- * decide whether one more of them is under a bound.
+ * The same requests at the same moments, at some shares of what plain decoding can serve at most. What looking and the context of prompts take,
+ * 2 to 4 % of the time, counts more than once where requests wait for each other; of ninetieth percentiles one in a dozen is off by that much by chance.
  */
-static void arrivals_are_served_at_least_as_well_as_by_plain_decoding(void **state) {
+static void arrivals_wait_no_longer_than_by_plain_decoding(void **state) {
     (void)state;
-    enum { MODELLED = 2 };
+    static const double shares[] = {0.4, 0.7, 0.9};
     bool good = true;
-    for (size_t m = 0; m < MODELLED; m++) {
-        const double bounds[BOUNDS] = {2 * machines[m].row[0], 4 * machines[m].row[0], 8 * machines[m].row[0]};
-        double plain[BOUNDS], whole[BOUNDS], automatic[BOUNDS];
+    for (size_t m = 0; m < DS_COUNT(machines); m++) {
+        const double most = replay(&machines[m], &drafters[0], PLAIN, 0.5 * machines[m].row[0]).tokens_per_second;
         for (size_t d = 0; d < DS_COUNT(drafters); d++) {
-            served_under(&machines[m], &drafters[d], PLAIN, bounds, plain);
-            served_under(&machines[m], &drafters[d], AUTO, bounds, automatic);
-            if (getenv("LOAD_TABLE")) served_under(&machines[m], &drafters[d], BLOCK, bounds, whole);
-            for (int b = 0; b < BOUNDS; b++) {
-                if (getenv("LOAD_TABLE"))
-                    print_message("# %s, %-8s drafter, under %.0f ms a token: plain %.2f, fixed 7 %.2f, auto %.2f tokens/s\n", machines[m].name,
-                                  drafters[d].name, bounds[b], plain[b], whole[b], automatic[b]);
-                good &= automatic[b] >= 0.97 * plain[b];
+            for (size_t i = 0; i < DS_COUNT(shares); i++) {
+                const double spacing = 1e3 * MEAN_ANSWER / (most * shares[i]);
+                const struct load plain = replay(&machines[m], &drafters[d], PLAIN, spacing), automatic = replay(&machines[m], &drafters[d], AUTO, spacing);
+                const bool holds = automatic.mean <= 1.04 * plain.mean && automatic.p90 <= 1.1 * plain.p90;
+                if (getenv("LOAD_TABLE") || !holds)
+                    print_message("# %s, %-8s drafter, at %.1f of most: %.1f (p90 %.1f) ms a token, auto %.1f (%.1f), %.3f (%.3f)\n", machines[m].name, drafters[d].name,
+                                  shares[i], plain.mean, plain.p90, automatic.mean, automatic.p90, automatic.mean / plain.mean, automatic.p90 / plain.p90);
+                good &= holds;
             }
+            if (getenv("LOAD_TABLE")) print_served(&machines[m], &drafters[d]);
         }
     }
     assert_true(good);
@@ -371,7 +413,8 @@ static void arrivals_are_served_at_least_as_well_as_by_plain_decoding(void **sta
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(auto_loses_to_nothing_at_any_concurrency),
-        cmocka_unit_test(arrivals_are_served_at_least_as_well_as_by_plain_decoding),
+        cmocka_unit_test(what_pays_alone_is_left_and_taken_up_again_as_others_come_and_go),
+        cmocka_unit_test(arrivals_wait_no_longer_than_by_plain_decoding),
     };
     return cmocka_run_group_tests_name("load", tests, NULL, NULL);
 }
