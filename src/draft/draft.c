@@ -57,9 +57,9 @@ bool ds_draft_is_spare(const char *name) {
 }
 
 /* A tensor without a part in it says that the drafter is not what its configuration says: another head, a bias, a norm. */
-static ds_status refuse_unused(const struct ds_draft_model *draft, const struct ds_loader *loader, struct ds_error *err) {
+static ds_status refuse_unused(const struct ds_draft_model *draft, struct ds_loader *loader, struct ds_error *err) {
     const struct ds_ckpt_tensor *tensor;
-    DS_TRY(ds_loader_find_unused(loader, draft->ckpt, ds_draft_is_spare, &tensor, err));
+    DS_TRY(ds_loader_find_unused(&loader, 1, draft->ckpt, ds_draft_is_spare, &tensor, err));
     if (!tensor) return DS_OK;
     return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not part of a %s drafter of this configuration; leaving it out would change what is drafted",
                    ds_ckpt_path(draft->ckpt), ds_quote_name(tensor->name).text, draft->arch->name);

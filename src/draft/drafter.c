@@ -195,8 +195,7 @@ static ds_status allocate(struct ds_drafter *d, struct ds_buffer *scratch, struc
     return build_graphs(d, err);
 }
 
-/* Back to what was planned. */
-static void give_back(struct ds_drafter *d) {
+void ds_drafter_release(struct ds_drafter *d) {
     destroy_graphs(d);
     ds_buffer_drop(&d->outputs);
     ds_buffer_drop(&d->cache.buffer);
@@ -209,7 +208,7 @@ static void give_back(struct ds_drafter *d) {
 ds_status ds_drafter_allocate(struct ds_drafter *d, struct ds_buffer *scratch, struct ds_error *err) {
     assert(!d->outputs && scratch->bytes >= d->scratch_bytes);
     const ds_status status = allocate(d, scratch, err);
-    if (status != DS_OK) give_back(d);
+    if (status != DS_OK) ds_drafter_release(d);
     return status;
 }
 

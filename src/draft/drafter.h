@@ -72,6 +72,7 @@ ds_status ds_drafter_plan(struct ds_drafter *drafter, struct ds_draft_model *mod
 uint64_t ds_drafter_own_bytes(const struct ds_drafter *drafter);
 /* As ds_target_allocate, which comes first. */
 ds_status ds_drafter_allocate(struct ds_drafter *drafter, struct ds_buffer *scratch, struct ds_error *err);
+void ds_drafter_release(struct ds_drafter *drafter); /* back to what was planned; before any ds_drafter_extend */
 void ds_drafter_free(struct ds_drafter *drafter); /* accepts a zeroed struct */
 
 /*

@@ -113,7 +113,7 @@ static const char *place_of(const struct ds_model *model, const struct ds_weight
 static ds_dev_op_time describe(const ds_engine *engine, const struct ds_graph_node *node, uint32_t rows) {
     if (node->op != DS_OP_linear) return (ds_dev_op_time){.name = ds_op_name(node->op), .calls = 1};
     const struct ds_weight *weight = &node->params.linear.weight;
-    const struct ds_device *device = engine->placements[0].device;
+    const struct ds_device *device = weight->at.buffer->device;
     return (ds_dev_op_time){.name = place_of(engine->model, weight),
                             .type = ds_type_get(weight->type)->name,
                             .calls = 1,
@@ -136,29 +136,34 @@ static ds_status add_op(ds_dev_profile *profile, const ds_dev_op_time *op, struc
     return DS_OK;
 }
 
-/* The pass leaves its inputs on the device, so that its ops can be run once more, one by one. */
-static ds_status profile(ds_session *session, uint32_t rows, ds_dev_profile *out, struct ds_error *err) {
-    ds_engine *engine = session->engine;
-    const struct ds_placement *home = &engine->placements[0];
-    const struct ds_graph *graph = ds_target_graph(&engine->target, rows);
-    const struct ds_graph_node *nodes = ds_graph_nodes(graph);
-    double unused;
-    DS_TRY(timed_pass(session, rows, rows, &unused, err));
-    for (uint32_t i = 0; i < ds_graph_node_count(graph); i++) {
+static ds_status profile_graph(const ds_engine *engine, const struct ds_target_graph *part, uint32_t rows, ds_dev_profile *out, struct ds_error *err) {
+    const struct ds_graph_node *nodes = ds_graph_nodes(part->graph);
+    for (uint32_t i = 0; i < ds_graph_node_count(part->graph); i++) {
         ds_dev_op_time op = describe(engine, &nodes[i], rows);
         const double start = ds_os_seconds();
-        DS_TRY(home->device->fns->op[nodes[i].op](home->stream, &nodes[i].params, err));
-        DS_TRY(home->device->fns->stream_sync(home->stream, err));
+        DS_TRY(part->device->fns->op[nodes[i].op](part->stream, &nodes[i].params, err));
+        DS_TRY(part->device->fns->stream_sync(part->stream, err));
         op.seconds = ds_os_seconds() - start;
         DS_TRY(add_op(out, &op, err));
     }
     return DS_OK;
 }
 
+/* The pass leaves its inputs on the devices, so that its ops can be run once more, one by one. */
+static ds_status profile(ds_session *session, uint32_t rows, ds_dev_profile *out, struct ds_error *err) {
+    ds_engine *engine = session->engine;
+    struct ds_target_graph graphs[DS_MOST_STAGES + 1];
+    const uint32_t n = ds_target_graphs(&engine->target, rows, graphs);
+    double unused;
+    DS_TRY(timed_pass(session, rows, rows, &unused, err));
+    for (uint32_t i = 0; i < n; i++) DS_TRY(profile_graph(engine, &graphs[i], rows, out, err));
+    return DS_OK;
+}
+
 /* --- the machine's limits --- */
 
 static ds_status measure_device(const ds_engine *engine, struct ds_cpu_roofline *out, struct ds_error *err) {
-    const char *name = engine->placements[0].name;
+    const char *name = engine->sharing.text; /* several devices have no limits in common */
     if (strcmp(name, "cpu") == 0) return ds_cpu_roofline_measure(engine->threads, NULL, out, err);
     if (strcmp(name, "ref") == 0) return ds_cpu_roofline_measure(1, "base", out, err); /* one thread, whatever the compiler made */
     return ds_fail(err, DS_ERROR_UNSUPPORTED, "the limits of device '%s' cannot be measured; those of cpu and ref can", name);
@@ -167,7 +172,9 @@ static ds_status measure_device(const ds_engine *engine, struct ds_cpu_roofline 
 static ds_status roofline(const ds_engine *engine, ds_dev_roofline *out, struct ds_error *err) {
     struct ds_cpu_roofline limits;
     DS_TRY(measure_device(engine, &limits, err));
-    const struct ds_graph *graph = ds_target_graph(&engine->target, 1);
+    struct ds_target_graph graphs[DS_MOST_STAGES + 1];
+    (void)ds_target_graphs(&engine->target, 1, graphs);
+    const struct ds_graph *graph = graphs[0].graph;
     const struct ds_graph_node *nodes = ds_graph_nodes(graph);
     uint64_t of_type[DS_TYPE_COUNT] = {0}, most = 0;
     double seconds = 0; /* of a row's products, at the peak of the arithmetic of each */

@@ -146,13 +146,17 @@ static bool choose_contexts(struct measuring *m) {
 static ds_status fill_pages(struct measuring *m, struct ds_cache_memory *cache, struct ds_stream *stream, struct ds_error *err) {
     const struct ds_pager *pager = &m->engine->pager;
     const int32_t *pages = pager->table + (size_t)m->sequence->slot * pager->pages_per_sequence;
-    const uint64_t bytes = ds_cache_page_bytes(&cache->layers[0]);
-    void *zeros = calloc(1, (size_t)bytes);
-    if (!zeros) return ds_fail_memory(err, (size_t)bytes, "a page of the cache");
+    uint64_t most = 0;
+    for (uint32_t l = 0; l < cache->n; l++) most = DS_MAX(most, ds_cache_page_bytes(&cache->layers[l]));
+    if (!most) return DS_OK;
+    void *zeros = calloc(1, (size_t)most);
+    if (!zeros) return ds_fail_memory(err, (size_t)most, "a page of the cache");
     ds_status status = DS_OK;
     for (uint32_t p = (m->near + DS_PAGE - 1) / DS_PAGE; status == DS_OK && p < pager->lengths[m->sequence->slot]; p++) {
         for (uint32_t l = 0; status == DS_OK && l < cache->n; l++) {
             const struct ds_kv *kv = &cache->layers[l];
+            const uint64_t bytes = ds_cache_page_bytes(kv);
+            if (!bytes || cache->sources[l] != l) continue;
             status = cache->device->fns->write(stream, ds_slice_add(kv->k, (uint64_t)pages[p] * bytes), zeros, bytes, err);
             if (status == DS_OK) status = cache->device->fns->write(stream, ds_slice_add(kv->v, (uint64_t)pages[p] * bytes), zeros, bytes, err);
         }
@@ -194,7 +198,7 @@ static ds_status run_sweeps(struct measuring *m, struct ds_error *err) {
     ds_engine *e = m->engine;
     const uint32_t positions = DS_MAX(DS_MAX(m->near, m->far) + tail_of(e), m->near + batch_of(m));
     DS_TRY(ds_sequence_reserve(&e->spec, m->sequence, positions, err));
-    DS_TRY(fill_pages(m, &e->target.cache, e->target.params.stream, err));
+    for (uint32_t s = 0; s < e->target.n_stages; s++) DS_TRY(fill_pages(m, &e->target.stages[s].cache, e->target.stages[s].stream, err));
     DS_TRY(fill_pages(m, &e->drafter.cache, e->drafter.params.stream, err));
     DS_TRY(time_pass(m, 1, m->near, NULL, err)); /* the first run of anything is slow */
     DS_TRY(time_draft(m, e->draft_model->block_size, m->near, NULL, err));

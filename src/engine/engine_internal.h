@@ -11,11 +11,24 @@
 /* A device in use, with all that lives on it. Target and drafter share one when they name the same device. */
 struct ds_placement {
     char *name;
-    struct ds_device *device;
+    struct ds_device *device; /* NULL: it turned out not to be needed */
     struct ds_stream *stream;
     struct ds_loader *loader;
     uint64_t scratch_bytes; /* planned: the largest graph's */
+    uint64_t planned_bytes; /* all that is planned there */
+    uint64_t most_bytes;    /* that may be; 0: unknown */
     struct ds_buffer *scratch;
+};
+enum { DS_MOST_PLACEMENTS = DS_MOST_STAGES + 1 };
+
+/* How the target's layers are shared out (place.c). */
+struct ds_sharing {
+    uint32_t n;                      /* the target may lie on placements[0..n), in this order */
+    uint32_t layers[DS_MOST_STAGES]; /* on each of them */
+    bool given[DS_MOST_STAGES];      /* the user said how many: none is moved */
+    uint32_t n_stages, places[DS_MOST_STAGES]; /* the placement of each stage */
+    bool moved;                      /* layers were moved for lack of memory */
+    char text[512];                  /* "cuda:0=24,cpu=12", or one name where the target is not cut */
 };
 
 /* What scheduling knows; guarded by the engine's lock. */
@@ -38,8 +51,9 @@ struct ds_engine {
     struct ds_draft_model *draft_model; /* NULL: no drafter */
     struct ds_tokenizer *tokenizer;     /* NULL: none */
     const struct ds_chat_template *chat;
-    struct ds_placement placements[2]; /* [0] the target's */
-    uint32_t n_placements;
+    struct ds_placement placements[DS_MOST_PLACEMENTS]; /* [0]: where the target is at home */
+    uint32_t n_placements, draft_place;
+    struct ds_sharing sharing;
     struct ds_pager pager;
     struct ds_prefix prefix;
     struct ds_target target;
@@ -48,9 +62,27 @@ struct ds_engine {
     struct ds_scheduling scheduling;
     struct ds_os_mutex *lock; /* device work, pager, `state`, `scheduling` */
     uint32_t threads;
+    uint32_t positions, rows; /* of a sequence, the last draft's included; of a pass */
     uint64_t weight_bytes, kv_bytes, scratch_bytes, budget_bytes;
     enum { DS_ENGINE_OPEN, DS_ENGINE_PREPARING, DS_ENGINE_PREPARED } state;
 };
+
+/* --- where models lie: place.c, plan.c, prepare.c --- */
+
+/* Opens the devices that the parameters name, and gives each its first share of the layers. */
+ds_status ds_place_models(ds_engine *engine, struct ds_error *err);
+/* Makes stages of the shares; where layers may not be parted, a stage begins earlier. DS_ERROR_UNSUPPORTED where the user's numbers part them. */
+ds_status ds_sharing_settle(ds_engine *engine, struct ds_error *err);
+/* Moves so many layers to the next device that takes what is left over. False: there is none, or none to move. */
+bool ds_sharing_move(ds_engine *engine, uint32_t place, uint32_t layers);
+bool ds_placement_is_used(const ds_engine *engine, uint32_t place);
+void ds_placement_close(struct ds_placement *placement);
+
+/* Sizes of everything, and how many layers each device has room for. Nothing is allocated on a device. */
+ds_status ds_plan_engine(ds_engine *engine, struct ds_error *err);
+/* All over again with the shares as they are now. */
+ds_status ds_plan_memory(ds_engine *engine, struct ds_error *err);
+void ds_plan_tell(const ds_engine *engine);
 
 struct ds_session {
     ds_engine *engine;

@@ -42,63 +42,57 @@ static struct header header_of(const ds_session *session) {
 /* --- pages, either way --- */
 
 struct page_io {
-    struct ds_device *device;
-    struct ds_stream *stream;
     void *page; /* staging, of the largest page */
     struct ds_os_writer *writer; /* saving */
     const uint8_t *from;         /* loading: the next page in the file */
 };
 
-static ds_status move_page(struct page_io *io, struct ds_slice place, uint64_t bytes, struct ds_error *err) {
+static ds_status move_page(struct page_io *io, struct ds_stream *stream, struct ds_slice place, uint64_t bytes, struct ds_error *err) {
+    const struct ds_device_fns *fns = place.buffer->device->fns;
     if (io->writer) {
-        DS_TRY(io->device->fns->read(io->stream, place, io->page, bytes, err));
+        DS_TRY(fns->read(stream, place, io->page, bytes, err));
         return ds_os_write(io->writer, io->page, (size_t)bytes, err);
     }
-    DS_TRY(io->device->fns->write(io->stream, place, io->from, bytes, err));
+    DS_TRY(fns->write(stream, place, io->from, bytes, err));
     io->from += bytes;
     return DS_OK;
 }
 
-static ds_status move_pages(struct page_io *io, const ds_session *session, const struct ds_cache_memory *cache, uint32_t positions,
-                            struct ds_error *err) {
-    const struct ds_pager *pager = &session->engine->pager;
-    const int32_t *table = pager->table + (size_t)session->sequence.slot * pager->pages_per_sequence;
-    for (uint32_t p = 0; p < (positions + DS_PAGE - 1) / DS_PAGE; p++) {
-        for (uint32_t l = 0; l < cache->n; l++) {
-            if (cache->sources[l] != l) continue; /* an earlier layer's page */
-            const uint64_t bytes = ds_cache_page_bytes(&cache->layers[l]);
-            DS_TRY(move_page(io, ds_slice_add(cache->layers[l].k, (uint64_t)table[p] * bytes), bytes, err));
-            DS_TRY(move_page(io, ds_slice_add(cache->layers[l].v, (uint64_t)table[p] * bytes), bytes, err));
-        }
+/* The layers that a cache has of one page. */
+static ds_status move_layers(struct page_io *io, const struct ds_cache_memory *cache, struct ds_stream *stream, int32_t page, struct ds_error *err) {
+    for (uint32_t l = 0; l < cache->n; l++) {
+        const uint64_t bytes = ds_cache_page_bytes(&cache->layers[l]);
+        if (cache->sources[l] != l || !bytes) continue; /* an earlier layer's page, or on another device */
+        DS_TRY(move_page(io, stream, ds_slice_add(cache->layers[l].k, (uint64_t)page * bytes), bytes, err));
+        DS_TRY(move_page(io, stream, ds_slice_add(cache->layers[l].v, (uint64_t)page * bytes), bytes, err));
     }
     return DS_OK;
 }
 
-/* Both caches. `io` says which way; device, stream and staging are filled here. */
-static ds_status move_caches(struct page_io *io, ds_session *session, struct ds_error *err) {
-    ds_engine *e = session->engine;
+static uint32_t pages_of(uint32_t positions) { return (positions + DS_PAGE - 1) / DS_PAGE; }
+
+/* Page by page, so that the file does not tell where layers lie. */
+static ds_status move_pages(struct page_io *io, ds_session *session, struct ds_error *err) {
+    const ds_engine *e = session->engine;
     const struct ds_sequence *s = &session->sequence;
-    const struct {
-        const struct ds_cache_memory *cache;
-        struct ds_stream *stream;
-        uint32_t positions;
-    } parts[] = {{&e->target.cache, e->target.params.stream, s->computed}, {&e->drafter.cache, e->drafter.params.stream, s->drafted_context}};
-    for (size_t i = 0; i < DS_COUNT(parts); i++) {
-        if (!parts[i].positions) continue;
-        const uint64_t bytes = ds_cache_pages_bytes(parts[i].cache); /* more than any one */
-        io->device = parts[i].cache->device;
-        io->stream = parts[i].stream;
-        io->page = malloc((size_t)bytes);
-        const ds_status status = io->page ? move_pages(io, session, parts[i].cache, parts[i].positions, err)
-                                          : ds_fail_memory(err, (size_t)bytes, "a page of the cache");
-        free(io->page);
-        DS_TRY(status);
-    }
+    const int32_t *table = e->pager.table + (size_t)s->slot * e->pager.pages_per_sequence;
+    for (uint32_t p = 0; p < pages_of(s->computed); p++)
+        for (uint32_t i = 0; i < e->target.n_stages; i++)
+            DS_TRY(move_layers(io, &e->target.stages[i].cache, e->target.stages[i].stream, table[p], err));
+    for (uint32_t p = 0; p < pages_of(s->drafted_context); p++)
+        DS_TRY(move_layers(io, &e->drafter.cache, e->drafter.params.stream, table[p], err));
     return DS_OK;
 }
 
-static uint64_t cache_bytes(const struct ds_cache_memory *cache, uint32_t positions) {
-    return (uint64_t)(positions + DS_PAGE - 1) / DS_PAGE * ds_cache_pages_bytes(cache);
+/* Both caches. `io` says which way; staging is filled here. */
+static ds_status move_caches(struct page_io *io, ds_session *session, struct ds_error *err) {
+    const ds_engine *e = session->engine;
+    const uint64_t target = ds_target_pages_bytes(&e->target), drafter = ds_cache_pages_bytes(&e->drafter.cache); /* more than any one page */
+    io->page = malloc((size_t)DS_MAX(target, drafter));
+    if (!io->page) return ds_fail_memory(err, (size_t)DS_MAX(target, drafter), "a page of the cache");
+    const ds_status status = move_pages(io, session, err);
+    free(io->page);
+    return status;
 }
 
 /* --- saving --- */
@@ -168,8 +162,8 @@ static ds_status load(ds_session *session, const char *path, const struct ds_map
     memcpy(&h, file->data, sizeof h);
     DS_TRY(check_header(session, path, &h, err));
     const uint64_t tokens_bytes = (uint64_t)h.length * sizeof(ds_token);
-    const uint64_t expected = sizeof h + tokens_bytes + cache_bytes(&session->engine->target.cache, h.computed) +
-                              cache_bytes(&session->engine->drafter.cache, h.drafted_context);
+    const uint64_t expected = sizeof h + tokens_bytes + pages_of(h.computed) * ds_target_pages_bytes(&session->engine->target) +
+                              pages_of(h.drafted_context) * ds_cache_pages_bytes(&session->engine->drafter.cache);
     if (file->size != expected)
         return ds_fail(err, DS_ERROR_FORMAT, "%s has %llu bytes; its header asks for %llu", path, (unsigned long long)file->size,
                        (unsigned long long)expected);

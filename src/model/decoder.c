@@ -64,7 +64,8 @@ ds_status ds_decoder_configure(struct ds_model *model, const struct ds_family *f
 
 /* --- weights --- */
 
-ds_status ds_decoder_load_ends(struct ds_model *model, struct ds_loader *loader, float offset, struct ds_error *err) {
+ds_status ds_decoder_load_ends(struct ds_model *model, float offset, struct ds_error *err) {
+    struct ds_loader *const loader = model->stages[0].loader;
     const struct ds_naming naming = ds_decoder_naming(model), beside = ds_decoder_naming_beside(model);
     const struct ds_model_config *c = &model->config;
     DS_TRY(ds_naming_matrix(&naming, loader, "embed_tokens.weight", "token_embd.weight", 0, c->vocabulary, c->hidden, &model->embedding, err));
@@ -76,11 +77,11 @@ ds_status ds_decoder_load_ends(struct ds_model *model, struct ds_loader *loader,
     return ds_naming_matrix(&beside, loader, "lm_head.weight", "output.weight", 0, c->vocabulary, c->hidden, &model->head, err);
 }
 
-ds_status ds_decoder_load(struct ds_model *model, struct ds_loader *loader, struct ds_error *err) {
+ds_status ds_decoder_load(struct ds_model *model, struct ds_error *err) {
     const struct ds_naming naming = ds_decoder_naming(model);
-    DS_TRY(ds_decoder_load_ends(model, loader, 0.0f, err));
+    DS_TRY(ds_decoder_load_ends(model, 0.0f, err));
     for (uint32_t l = 0; l < model->config.layers; l++)
-        DS_TRY(ds_layer_load(&model->layers[l], &model->config, &naming, l, loader, err));
+        DS_TRY(ds_layer_load(&model->layers[l], &model->config, &naming, l, ds_model_loader(model, l), err));
     return DS_OK;
 }
 
@@ -99,10 +100,11 @@ static void keep_hidden(struct ds_graph *graph, const struct ds_model_outputs *o
         ds_graph_copy(graph, x, (struct ds_slice){0}, ds_view_part(out->hidden, index * x.rows, x.rows, 0, x.cols));
 }
 
-struct ds_view ds_decoder_begin(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows,
+struct ds_view ds_decoder_begin(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_part *part, const struct ds_rows *rows,
                                 const struct ds_model_outputs *out) {
     ds_graph_set_count(graph, rows->count);
     ds_graph_set_flags(graph, rows->flags);
+    if (part->in.at.buffer) return ds_view_part(part->in, 0, rows->rows, 0, model->config.hidden);
     const struct ds_view x = ds_graph_embed(graph, &model->embedding, rows->ids, rows->rows, model->config.embedding_scale ? model->config.embedding_scale : 1.0f);
     tap(graph, out, -1, x);
     keep_hidden(graph, out, 0, x);
@@ -115,9 +117,13 @@ void ds_decoder_layer_done(const struct ds_model *model, struct ds_graph *graph,
     if (layer + 1 < model->config.layers) keep_hidden(graph, out, layer + 1, x);
 }
 
-void ds_decoder_finish(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_model_outputs *out,
-                       struct ds_view x) {
+void ds_decoder_finish(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_part *part, const struct ds_rows *rows,
+                       const struct ds_model_outputs *out, struct ds_view x) {
     const struct ds_model_config *c = &model->config;
+    if (part->out.at.buffer) {
+        ds_graph_copy(graph, x, (struct ds_slice){0}, ds_view_part(part->out, 0, rows->rows, 0, c->hidden));
+        return;
+    }
     if (out->hidden.at.buffer)
         keep_hidden(graph, out, c->layers, ds_graph_rms_norm(graph, x, c->hidden, model->final_norm, c->rms_eps));
     if (!out->logits.at.buffer) return;
@@ -132,18 +138,18 @@ void ds_decoder_finish(const struct ds_model *model, struct ds_graph *graph, con
     if (c->logit_softcap > 0) ds_graph_scale(graph, out->logits, 1.0f, c->logit_softcap);
 }
 
-struct ds_layer_context ds_decoder_context(const struct ds_model *model, const struct ds_rows *rows) {
-    return (struct ds_layer_context){.config = &model->config, .rows = rows, .rope_cos = model->rope_cos, .rope_sin = model->rope_sin,
+struct ds_layer_context ds_decoder_context(const struct ds_model *model, const struct ds_model_part *part, const struct ds_rows *rows) {
+    return (struct ds_layer_context){.config = &model->config, .rows = rows, .rope_cos = part->stage->rope_cos, .rope_sin = part->stage->rope_sin,
                                      .rope_positions = model->rope_positions};
 }
 
-void ds_decoder_build(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
-                      const struct ds_model_outputs *out) {
-    const struct ds_layer_context context = ds_decoder_context(model, rows);
-    struct ds_view x = ds_decoder_begin(model, graph, rows, out);
-    for (uint32_t l = 0; l < model->config.layers; l++) {
+void ds_decoder_build(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_part *part, const struct ds_rows *rows,
+                      const struct ds_cache *cache, const struct ds_model_outputs *out) {
+    const struct ds_layer_context context = ds_decoder_context(model, part, rows);
+    struct ds_view x = ds_decoder_begin(model, graph, part, rows, out);
+    for (uint32_t l = part->first; l < part->end; l++) {
         x = ds_layer_build(graph, &context, &model->layers[l], &cache->layers[l], x);
         ds_decoder_layer_done(model, graph, out, l, x);
     }
-    ds_decoder_finish(model, graph, rows, out, x);
+    ds_decoder_finish(model, graph, part, rows, out, x);
 }

@@ -49,9 +49,8 @@ ds_status ds_gemma3_config_read(const struct ds_naming *naming, struct ds_model_
 ds_status ds_gemma4_config_read(const struct ds_naming *naming, struct ds_model_config *config, struct ds_error *err);
 
 /* --- targets --- */
-struct ds_model_outputs;
-ds_status ds_gemma_load(struct ds_model *model, struct ds_loader *loader, bool zero_centred, struct ds_error *err);
-void ds_gemma_build(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
-                    const struct ds_model_outputs *out, bool norm_v);
+ds_status ds_gemma_load(struct ds_model *model, bool zero_centred, struct ds_error *err);
+void ds_gemma_build(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_part *part, const struct ds_rows *rows,
+                    const struct ds_cache *cache, const struct ds_model_outputs *out, bool norm_v);
 
 #endif

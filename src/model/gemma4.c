@@ -18,13 +18,13 @@ static ds_status configure(struct ds_model *model, struct ds_error *err) {
                    (long long)rows, model->config.vocabulary);
 }
 
-static ds_status load(struct ds_model *model, struct ds_loader *loader, struct ds_error *err) {
-    return ds_gemma_load(model, loader, false, err);
+static ds_status load(struct ds_model *model, struct ds_error *err) {
+    return ds_gemma_load(model, false, err);
 }
 
-static void build(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
-                  const struct ds_model_outputs *out) {
-    ds_gemma_build(model, graph, rows, cache, out, true);
+static void build(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_part *part, const struct ds_rows *rows,
+                  const struct ds_cache *cache, const struct ds_model_outputs *out) {
+    ds_gemma_build(model, graph, part, rows, cache, out, true);
 }
 
 const struct ds_model_arch ds_arch_gemma4 = {.name = "gemma4", .hf_name = "Gemma4ForCausalLM", .hf_multimodal = "Gemma4ForConditionalGeneration",

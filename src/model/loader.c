@@ -283,7 +283,7 @@ static void mark_used(const struct request *r, const struct ds_ckpt_tensor *firs
     else for (uint32_t e = 0; e < r->experts; e++) used[r->pieces[e].tensor - first] = true;
 }
 
-ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
+ds_status ds_loader_find_unused(struct ds_loader *const *loaders, uint32_t n, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
                                 const struct ds_ckpt_tensor **out, struct ds_error *err) {
     *out = NULL;
     const size_t count = ds_ckpt_tensor_count(ckpt);
@@ -291,8 +291,9 @@ ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_
     const struct ds_ckpt_tensor *const first = ds_ckpt_tensor_at(ckpt, 0);
     bool *used = calloc(count, sizeof *used);
     if (!used) return ds_fail_memory(err, count, "the list of tensors");
-    for (size_t i = 0; i < loader->count; i++)
-        if (loader->requests[i].ckpt == ckpt) mark_used(&loader->requests[i], first, used);
+    for (uint32_t l = 0; l < n; l++)
+        for (size_t i = 0; i < loaders[l]->count; i++)
+            if (loaders[l]->requests[i].ckpt == ckpt) mark_used(&loaders[l]->requests[i], first, used);
     for (size_t i = 0; i < count && !*out; i++)
         if (!used[i] && !spare(first[i].name)) *out = &first[i];
     free(used);
@@ -432,16 +433,24 @@ static uint64_t stored_bytes(const struct request *r) {
     return row_bytes * r->outputs * r->experts;
 }
 
-static ds_status create_slabs(struct ds_loader *loader, struct ds_error *err) {
-    for (struct slab *slab = loader->slabs; slab; slab = slab->next)
-        if (slab->planned.bytes) DS_TRY(loader->device->fns->buffer_create(loader->device, slab->planned.bytes, &slab->buffer, err));
-    point_at_slabs(loader);
-    return DS_OK;
-}
-
 static void drop_slabs(struct ds_loader *loader) {
     for (struct slab *slab = loader->slabs; slab; slab = slab->next) ds_buffer_drop(&slab->buffer);
     point_at_slabs(loader);
+}
+
+ds_status ds_loader_allocate(struct ds_loader *loader, struct ds_error *err) {
+    ds_status status = DS_OK;
+    for (struct slab *slab = loader->slabs; slab && status == DS_OK; slab = slab->next)
+        if (slab->planned.bytes && !slab->buffer) status = loader->device->fns->buffer_create(loader->device, slab->planned.bytes, &slab->buffer, err);
+    if (status == DS_OK) point_at_slabs(loader);
+    else drop_slabs(loader);
+    return status;
+}
+
+void ds_loader_release(struct ds_loader *loader) {
+    if (!loader) return;
+    drop_slabs(loader);
+    loader->placed = false;
 }
 
 ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, ds_progress_fn progress_fn, void *user,
@@ -454,7 +463,7 @@ ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, d
     const uint64_t staging_bytes = staging_size(loader);
     void *staging = staging_bytes ? malloc((size_t)staging_bytes) : NULL;
     if (staging_bytes && !staging) return ds_fail_memory(err, (size_t)staging_bytes, "staging weights");
-    ds_status status = create_slabs(loader, err);
+    ds_status status = ds_loader_allocate(loader, err);
     for (size_t i = 0; status == DS_OK && i < loader->count; i++) {
         const struct request *r = &loader->requests[i];
         if (r->kind == SCALAR || r->imported) continue;

@@ -54,13 +54,16 @@ ds_status ds_loader_constant(struct ds_loader *loader, const float *values, uint
 
 /* A tensor that nobody needs to ask for although it is in the file. */
 typedef bool (*ds_loader_spare_fn)(const char *name);
-/* The first tensor of the checkpoint that was not asked for and is not spare, or NULL; DS_ERROR_MEMORY when there is no room to look. */
-ds_status ds_loader_find_unused(const struct ds_loader *loader, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
+/* The first tensor of the checkpoint that none of `loaders` [n] was asked for and that is not spare, or NULL; DS_ERROR_MEMORY when there is no room to look. */
+ds_status ds_loader_find_unused(struct ds_loader *const *loaders, uint32_t n, const struct ds_ckpt *ckpt, ds_loader_spare_fn spare,
                                 const struct ds_ckpt_tensor **out, struct ds_error *err);
 
 uint64_t ds_loader_bytes(const struct ds_loader *loader); /* of the slab, and of packed weights in their files */
 
-/* Allocates the slab, fills it, and makes every request's place real. On failure the plan stands and it may be called again. */
+/* Makes every request's place real, and leaves it unwritten. On failure the plan stands and it may be called again. */
+ds_status ds_loader_allocate(struct ds_loader *loader, struct ds_error *err);
+void ds_loader_release(struct ds_loader *loader); /* back to what was planned; accepts NULL */
+/* Allocates what is not allocated yet, and fills it. On failure the plan stands and it may be called again. */
 ds_status ds_loader_finish(struct ds_loader *loader, struct ds_stream *stream, ds_progress_fn progress, void *user,
                            struct ds_error *err);
 

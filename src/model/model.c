@@ -2,6 +2,7 @@
 
 #include "base/quote.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,22 +100,52 @@ bool ds_model_is_spare(const char *name) {
 }
 
 /* A tensor that nobody asked for says that the model is not what we take it for: a bias, a norm, an expert. */
-static ds_status refuse_unused(const struct ds_model *model, const struct ds_loader *loader, struct ds_error *err) {
+static ds_status refuse_unused(const struct ds_model *model, struct ds_error *err) {
     const struct ds_ckpt_tensor *tensor;
-    DS_TRY(ds_loader_find_unused(loader, model->ckpt, ds_model_is_spare, &tensor, err));
+    struct ds_loader *loaders[DS_MOST_STAGES];
+    for (uint32_t s = 0; s < model->n_stages; s++) loaders[s] = model->stages[s].loader;
+    DS_TRY(ds_loader_find_unused(loaders, model->n_stages, model->ckpt, ds_model_is_spare, &tensor, err));
     if (!tensor) return DS_OK;
     return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: tensor '%s' is not part of a %s model as this version knows it; leaving it out would change the result",
                    ds_ckpt_path(model->ckpt), ds_quote_name(tensor->name).text, model->arch->name);
 }
 
-ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err) {
-    model->rope_positions = positions;
-    DS_TRY(ds_rope_load_from(model->ckpt, &model->config.rope, positions, loader, &model->rope_cos, &model->rope_sin, err));
-    if (model->config.local_rope.n_rot)
-        DS_TRY(ds_rope_load(&model->config.local_rope, positions, loader, &model->local_cos, &model->local_sin, err));
-    DS_TRY(model->arch->load(model, loader, err));
-    return refuse_unused(model, loader, err);
+static ds_status load_ropes(const struct ds_model *model, struct ds_model_stage *stage, uint32_t positions, struct ds_error *err) {
+    DS_TRY(ds_rope_load_from(model->ckpt, &model->config.rope, positions, stage->loader, &stage->rope_cos, &stage->rope_sin, err));
+    if (!model->config.local_rope.n_rot) return DS_OK;
+    return ds_rope_load(&model->config.local_rope, positions, stage->loader, &stage->local_cos, &stage->local_sin, err);
 }
+
+ds_status ds_model_load_cut(struct ds_model *model, const struct ds_model_cut *cut, uint32_t positions, struct ds_error *err) {
+    assert(cut->n >= 1 && cut->n <= DS_MOST_STAGES && cut->ends[cut->n - 1] == model->config.layers);
+    model->rope_positions = positions;
+    model->n_stages = cut->n;
+    for (uint32_t s = 0; s < cut->n; s++) {
+        struct ds_model_stage *stage = &model->stages[s];
+        *stage = (struct ds_model_stage){.loader = cut->loaders[s], .first = s ? cut->ends[s - 1] : 0, .end = cut->ends[s]};
+        if (stage->first < stage->end) DS_TRY(load_ropes(model, stage, positions, err));
+    }
+    DS_TRY(model->arch->load(model, err));
+    return refuse_unused(model, err);
+}
+
+ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err) {
+    return ds_model_load_cut(model, &(struct ds_model_cut){.n = 1, .ends = {model->config.layers}, .loaders = {loader}}, positions, err);
+}
+
+struct ds_loader *ds_model_loader(const struct ds_model *model, uint32_t layer) {
+    uint32_t s = 0;
+    while (model->stages[s].end <= layer) s++;
+    return model->stages[s].loader;
+}
+
+bool ds_config_may_cut(const struct ds_model_config *c, uint32_t layer) {
+    for (uint32_t l = layer; l < c->layers; l++)
+        if (ds_config_kv_shape(c, l).source < layer) return false;
+    return true;
+}
+
+uint32_t ds_config_carried(const struct ds_model_config *c) { return c->layers * c->per_layer; }
 
 bool ds_model_stops_at(const struct ds_model *model, int32_t token) {
     for (uint32_t i = 0; i < model->n_stops; i++)

@@ -13,7 +13,7 @@
 #include "model/rows.h"
 #include "ops/rope_table.h"
 
-enum { DS_MAX_TAPS = 16, DS_MAX_STOPS = 16, DS_MOST_LAYERS = 1024 };
+enum { DS_MAX_TAPS = 16, DS_MAX_STOPS = 16, DS_MOST_LAYERS = 1024, DS_MOST_STAGES = 8 };
 
 /* A mixture of experts; experts 0: none. */
 struct ds_expert_config {
@@ -80,14 +80,36 @@ struct ds_model_outputs {
     struct ds_view logits;      /* f32 [out_rows, vocabulary]: of the rows picked by ds_rows.out_index */
 };
 
+/*
+ * Layers [first, end) of a model, which lie on one device. Stages follow each other; the first also has the embedding, the final norm and the
+ * head, so that a pass begins and ends there.
+ */
+struct ds_model_stage {
+    struct ds_loader *loader; /* borrowed */
+    uint32_t first, end;
+    struct ds_slice rope_cos, rope_sin;
+    struct ds_slice local_cos, local_sin; /* of sliding layers, where these have a rope of their own */
+};
+
+/*
+ * What a graph runs of a model: layers [first, end) of one stage, in front of them what comes in (absent: the embedding), behind them what goes out
+ * (absent: final norm and head). Both f32 [rows, hidden + ds_config_carried]; what is carried is written where the pass begins and only read from
+ * then on, so that elsewhere `out` may have the first `hidden` columns alone.
+ */
+struct ds_model_part {
+    const struct ds_model_stage *stage;
+    uint32_t first, end;
+    struct ds_view in, out;
+};
+
 struct ds_model_arch {
     const char *name;    /* GGUF's architecture; several may share one, the first listed then reads GGUF files */
     const char *hf_name; /* Hugging Face's `architectures[0]` */
     const char *hf_multimodal; /* the same model inside one that also sees or hears, or NULL */
     ds_status (*configure)(struct ds_model *model, struct ds_error *err);
-    ds_status (*load)(struct ds_model *model, struct ds_loader *loader, struct ds_error *err);
-    void (*build)(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
-                  const struct ds_model_outputs *out);
+    ds_status (*load)(struct ds_model *model, struct ds_error *err); /* asks the loaders of the stages: ds_model_loader */
+    void (*build)(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_part *part, const struct ds_rows *rows,
+                  const struct ds_cache *cache, const struct ds_model_outputs *out);
 };
 
 /* A target: immutable after loading. The checkpoint must outlive it. */
@@ -97,8 +119,8 @@ struct ds_model {
     struct ds_model_config config;
     struct ds_weight embedding, head;
     struct ds_slice final_norm;
-    struct ds_slice rope_cos, rope_sin;
-    struct ds_slice local_cos, local_sin; /* of sliding layers, where these have a rope of their own */
+    uint32_t n_stages;
+    struct ds_model_stage stages[DS_MOST_STAGES];
     uint32_t rope_positions; /* rows of the tables */
     struct ds_layer *layers; /* [config.layers], owned */
     void *family;            /* what the architecture keeps besides; freed with free() */
@@ -109,8 +131,22 @@ struct ds_model {
 /* Recognises the architecture and reads the configuration. DS_ERROR_UNSUPPORTED names the architecture found and those known. */
 ds_status ds_model_open(const struct ds_ckpt *ckpt, struct ds_model **out, struct ds_error *err);
 void ds_model_close(struct ds_model *model); /* accepts NULL */
-/* Asks for all weights and for rope tables of `positions` rows. */
+/* Asks for all weights and for rope tables of `positions` rows. May be called again, when those asked before are gone. */
 ds_status ds_model_load(struct ds_model *model, struct ds_loader *loader, uint32_t positions, struct ds_error *err);
+
+/* The same of a model that is cut: stage s has the layers from where the one before ended, up to ends[s]; the last ends with the model. */
+struct ds_model_cut {
+    uint32_t n; /* 1 to DS_MOST_STAGES */
+    uint32_t ends[DS_MOST_STAGES];
+    struct ds_loader *loaders[DS_MOST_STAGES];
+};
+ds_status ds_model_load_cut(struct ds_model *model, const struct ds_model_cut *cut, uint32_t positions, struct ds_error *err);
+struct ds_loader *ds_model_loader(const struct ds_model *model, uint32_t layer); /* of the stage that has the layer */
+
+/* True: no layer from `layer` on reads keys and values of one in front of it, so that a stage may begin there. */
+bool ds_config_may_cut(const struct ds_model_config *config, uint32_t layer);
+/* Floats a row that later layers need besides the residual stream. */
+uint32_t ds_config_carried(const struct ds_model_config *config);
 
 bool ds_model_stops_at(const struct ds_model *model, int32_t token);
 

@@ -235,6 +235,7 @@ ds_status ds_cache_plan(struct ds_cache_memory *cache, struct ds_device *device,
 }
 
 ds_status ds_cache_allocate(struct ds_cache_memory *cache, struct ds_error *err) {
+    if (!cache->planned.bytes) return DS_OK;
     DS_TRY(cache->device->fns->buffer_create(cache->device, cache->planned.bytes, &cache->buffer, err));
     lay_out(cache, cache->buffer);
     return DS_OK;
@@ -244,6 +245,7 @@ ds_status ds_cache_copy_page(const struct ds_cache_memory *cache, struct ds_stre
     for (uint32_t l = 0; l < cache->n; l++) {
         if (cache->sources[l] != l) continue; /* an earlier layer's page */
         const uint64_t bytes = ds_cache_page_bytes(&cache->layers[l]);
+        if (!bytes) continue; /* elsewhere */
         const struct ds_slice places[] = {cache->layers[l].k, cache->layers[l].v};
         for (size_t i = 0; i < DS_COUNT(places); i++) {
             struct ds_slice source = places[i], copy = places[i];

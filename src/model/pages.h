@@ -74,7 +74,7 @@ struct ds_cache_memory {
     uint32_t *sources;    /* [n], owned: the layer whose places a layer has; itself, mostly */
     uint32_t n;
 };
-/* Keys and values of one layer. `source`: the layer that stores them, itself or an earlier one of the same shape. */
+/* Keys and values of one layer. `source`: the layer that stores them, itself or an earlier one of the same shape. No heads: they lie elsewhere. */
 struct ds_kv_shape {
     uint32_t kv_heads, head_dim, source;
 };

@@ -34,7 +34,7 @@ static bool has_experts(const struct ds_naming *naming, uint32_t layer) {
     return ds_naming_has(naming, "layers.%u.mlp.gate.weight", "blk.%u.ffn_gate_inp.weight", layer);
 }
 
-static ds_status load(struct ds_model *model, struct ds_loader *loader, struct ds_error *err) {
+static ds_status load(struct ds_model *model, struct ds_error *err) {
     static const struct ds_expert_names names = {.hf_router = "layers.%u.mlp.gate.weight", .gguf_router = "blk.%u.ffn_gate_inp.weight",
                                                  .hf_gate = "layers.%u.mlp.experts.%u.gate_proj.weight",
                                                  .hf_up = "layers.%u.mlp.experts.%u.up_proj.weight",
@@ -45,9 +45,10 @@ static ds_status load(struct ds_model *model, struct ds_loader *loader, struct d
     free(model->family);
     struct mixtures *mixtures = model->family = calloc(1, sizeof *mixtures);
     if (!mixtures) return ds_fail_memory(err, sizeof *mixtures, "the model's experts");
-    DS_TRY(ds_decoder_load_ends(model, loader, 0.0f, err));
+    DS_TRY(ds_decoder_load_ends(model, 0.0f, err));
     for (uint32_t l = 0; l < model->config.layers; l++) {
         struct ds_layer *layer = &model->layers[l];
+        struct ds_loader *const loader = ds_model_loader(model, l);
         mixtures->present[l] = has_experts(&naming, l);
         if (!mixtures->present[l]) {
             DS_TRY(ds_layer_load(layer, &model->config, &naming, l, loader, err));
@@ -59,13 +60,13 @@ static ds_status load(struct ds_model *model, struct ds_loader *loader, struct d
     return DS_OK;
 }
 
-static void build(const struct ds_model *model, struct ds_graph *graph, const struct ds_rows *rows, const struct ds_cache *cache,
-                  const struct ds_model_outputs *out) {
+static void build(const struct ds_model *model, struct ds_graph *graph, const struct ds_model_part *part, const struct ds_rows *rows,
+                  const struct ds_cache *cache, const struct ds_model_outputs *out) {
     const struct ds_model_config *c = &model->config;
     const struct mixtures *mixtures = model->family;
-    const struct ds_layer_context context = ds_decoder_context(model, rows);
-    struct ds_view x = ds_decoder_begin(model, graph, rows, out);
-    for (uint32_t l = 0; l < c->layers; l++) {
+    const struct ds_layer_context context = ds_decoder_context(model, part, rows);
+    struct ds_view x = ds_decoder_begin(model, graph, part, rows, out);
+    for (uint32_t l = part->first; l < part->end; l++) {
         const struct ds_layer *layer = &model->layers[l];
         x = ds_layer_attention(graph, &context, layer, &cache->layers[l], x);
         if (mixtures->present[l]) {
@@ -76,7 +77,7 @@ static void build(const struct ds_model *model, struct ds_graph *graph, const st
         }
         ds_decoder_layer_done(model, graph, out, l, x);
     }
-    ds_decoder_finish(model, graph, rows, out, x);
+    ds_decoder_finish(model, graph, part, rows, out, x);
 }
 
 const struct ds_model_arch ds_arch_qwen3moe = {

@@ -52,10 +52,11 @@ static struct ds_graph *begin_graph(const struct ds_target *target, uint32_t buc
     struct ds_graph *graph = ds_graph_create(target->params.device);
     if (!graph) return NULL;
     const struct ds_rows rows = rows_of_bucket(&target->rows.at, bucket);
-    const struct ds_cache cache = {target->cache.layers, target->cache.n};
+    const struct ds_cache cache = {target->stages[0].cache.layers, target->stages[0].cache.n};
     const struct ds_model_outputs outputs = {.taps = ds_view_first_rows(target->taps, bucket), .tap_layers = target->tap_layers,
                                              .n_taps = target->params.n_taps, .logits = ds_view_first_rows(target->logits, rows.out_rows)};
-    target->model->arch->build(target->model, graph, &rows, &cache, &outputs);
+    const struct ds_model_part part = ds_stages_end(target, graph, &rows, true);
+    target->model->arch->build(target->model, graph, &part, &rows, &cache, &outputs);
     append_sampling(target, graph, &rows, ending);
     return graph;
 }
@@ -87,18 +88,19 @@ static void destroy_graphs(struct ds_graph **graphs) {
 
 /* Builds all buckets; places them when the scratch is there. */
 static ds_status build_graphs(struct ds_target *target, const struct ending *ending, struct ds_graph **graphs, struct ds_error *err) {
+    struct ds_stage *home = &target->stages[0];
     for (uint32_t i = 0; i < target->n_buckets; i++) {
         uint64_t scratch = 0;
         ds_status status = build_graph(target, target->buckets[i], ending, &graphs[i], &scratch, err);
-        if (status == DS_OK && target->scratch) {
-            assert(scratch <= target->scratch->bytes);
-            status = ds_graph_place(graphs[i], target->scratch, err);
+        if (status == DS_OK && home->scratch) {
+            assert(scratch <= home->scratch->bytes);
+            status = ds_graph_place(graphs[i], home->scratch, err);
         }
         if (status != DS_OK) {
             destroy_graphs(graphs);
             return status;
         }
-        target->scratch_bytes = DS_MAX(target->scratch_bytes, scratch);
+        home->scratch_bytes = DS_MAX(home->scratch_bytes, scratch);
     }
     return DS_OK;
 }
@@ -115,23 +117,25 @@ static void lay_out_outputs(struct ds_target *target, struct ds_buffer *buffer) 
     target->planned_outputs.bytes = bytes;
 }
 
-static ds_status plan_cache(struct ds_target *target, struct ds_error *err) {
-    const struct ds_target_params *p = &target->params;
-    const struct ds_model_config *c = &target->model->config;
-    struct ds_kv_shape layers[DS_MOST_LAYERS];
-    for (uint32_t l = 0; l < c->layers; l++) layers[l] = ds_config_kv_shape(c, l);
-    return ds_cache_plan_layers(&target->cache, p->device, layers, c->layers, p->pager->pages, p->kv_f16, err);
-}
-
 static ds_status plan(struct ds_target *target, struct ds_error *err) {
     const struct ds_target_params *p = &target->params;
-    ds_page_table_plan(&target->pages, p->device, p->pager);
-    DS_TRY(ds_rows_plan(&target->rows, p->device, p->rows, p->out_rows, ds_page_table_slice(&target->pages), p->pager->sequences,
-                        p->pager->pages_per_sequence, p->beside_bytes, err));
-    DS_TRY(plan_cache(target, err));
     lay_out_outputs(target, &target->planned_outputs);
+    DS_TRY(ds_rows_plan(&target->rows, p->device, p->rows, p->out_rows, (struct ds_slice){0}, p->pager->sequences, p->pager->pages_per_sequence,
+                        p->beside_bytes, err));
+    DS_TRY(ds_stages_plan(target, err));
+    target->rows.at.page_table = ds_page_table_slice(&target->stages[0].pages);
     target->n_buckets = ds_row_buckets(p->rows, target->buckets);
+    uint32_t failed;
+    DS_TRY(ds_stages_build(target, &failed, err));
     return build_graphs(target, &(struct ending){0}, target->graphs, err);
+}
+
+static void place_stages(struct ds_target *target) {
+    const struct ds_target_params *p = &target->params;
+    target->n_stages = target->model->n_stages;
+    for (uint32_t s = 0; s < target->n_stages; s++)
+        target->stages[s] = (struct ds_stage){.part = &target->model->stages[s], .device = s ? p->others[s - 1].device : p->device,
+                                              .stream = s ? p->others[s - 1].stream : p->stream};
 }
 
 ds_status ds_target_plan(struct ds_target *target, struct ds_model *model, const struct ds_target_params *params, struct ds_error *err) {
@@ -139,41 +143,44 @@ ds_status ds_target_plan(struct ds_target *target, struct ds_model *model, const
     assert(params->n_taps <= DS_MAX_TAPS);
     if (params->n_taps) memcpy(target->tap_layers, params->tap_layers, params->n_taps * sizeof *params->tap_layers);
     target->params.tap_layers = NULL;
+    place_stages(target);
     const ds_status status = plan(target, err);
     destroy_graphs(target->graphs); /* they were built on planned memory, for their size */
+    ds_stages_destroy_graphs(target);
     if (status != DS_OK) ds_target_free(target);
     return status;
 }
 
-uint64_t ds_target_own_bytes(const struct ds_target *target) {
-    return target->planned_outputs.bytes + target->rows.planned.bytes + target->pages.planned.bytes;
+uint64_t ds_target_own_bytes(const struct ds_target *target, uint32_t stage) {
+    const uint64_t own = ds_stage_own_bytes(&target->stages[stage]);
+    return stage ? own : own + target->planned_outputs.bytes + target->rows.planned.bytes;
 }
 
-static ds_status allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err) {
+static ds_status allocate(struct ds_target *target, struct ds_buffer *const *scratch, uint32_t *failed, struct ds_error *err) {
     const struct ds_device_fns *fns = target->params.device->fns;
-    DS_TRY(ds_page_table_allocate(&target->pages, err));
-    DS_TRY(ds_rows_allocate(&target->rows, ds_page_table_slice(&target->pages), err));
-    DS_TRY(ds_cache_allocate(&target->cache, err));
+    DS_TRY(ds_stages_allocate(target, failed, err));
+    *failed = 0;
+    DS_TRY(ds_rows_allocate(&target->rows, ds_page_table_slice(&target->stages[0].pages), err));
     DS_TRY(fns->buffer_create(target->params.device, target->planned_outputs.bytes, &target->outputs, err));
     lay_out_outputs(target, target->outputs);
-    target->scratch = scratch;
+    for (uint32_t s = 0; s < target->n_stages; s++) target->stages[s].scratch = scratch[s];
+    DS_TRY(ds_stages_build(target, failed, err));
+    *failed = 0;
     return build_graphs(target, &(struct ending){0}, target->graphs, err);
 }
 
-/* Back to what was planned. */
-static void give_back(struct ds_target *target) {
+void ds_target_release(struct ds_target *target) {
     destroy_graphs(target->graphs);
     ds_buffer_drop(&target->outputs);
-    ds_buffer_drop(&target->cache.buffer);
     ds_buffer_drop(&target->rows.buffer);
-    ds_buffer_drop(&target->pages.buffer);
-    target->scratch = NULL;
+    ds_stages_give_back(target);
 }
 
-ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err) {
-    assert(!target->outputs && scratch->bytes >= target->scratch_bytes);
-    const ds_status status = allocate(target, scratch, err);
-    if (status != DS_OK) give_back(target);
+ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *const *scratch, uint32_t *failed, struct ds_error *err) {
+    assert(!target->outputs);
+    for (uint32_t s = 0; s < target->n_stages; s++) assert(scratch[s]->bytes >= target->stages[s].scratch_bytes);
+    const ds_status status = allocate(target, scratch, failed, err);
+    if (status != DS_OK) ds_target_release(target);
     return status;
 }
 
@@ -184,9 +191,8 @@ void ds_target_free(struct ds_target *target) {
     ds_buffer_drop(&target->bias);
     ds_buffer_drop(&target->adjusted);
     ds_history_free(&target->history);
-    ds_cache_free(&target->cache);
+    ds_stages_free(target);
     ds_rows_free(&target->rows);
-    ds_page_table_free(&target->pages);
     *target = (struct ds_target){0};
 }
 
@@ -224,13 +230,20 @@ static uint32_t bucket_of(const struct ds_target *target, uint32_t n_rows) {
     return i;
 }
 
-const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows) { return target->graphs[bucket_of(target, n_rows)]; }
+uint32_t ds_target_graphs(const struct ds_target *target, uint32_t n_rows, struct ds_target_graph out[DS_MOST_STAGES + 1]) {
+    const uint32_t bucket = bucket_of(target, n_rows);
+    uint32_t n = 0;
+    for (uint32_t s = 0; target->n_stages > 1 && s < target->n_stages; s++)
+        out[n++] = (struct ds_target_graph){target->stages[s].graphs[bucket], target->stages[s].device, target->stages[s].stream};
+    out[n++] = (struct ds_target_graph){target->graphs[bucket], target->params.device, target->params.stream};
+    return n;
+}
 
 ds_status ds_target_begin(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err) {
     assert(n_rows >= 1 && n_rows <= target->params.rows && n_out <= DS_MIN(target->params.out_rows, target->buckets[bucket_of(target, n_rows)]));
     *target->rows.in_count = n_rows;
     *target->rows.in_out_count = n_out;
-    DS_TRY(ds_page_table_sync(&target->pages, target->params.pager, target->params.stream, err));
+    DS_TRY(ds_page_table_sync(&target->stages[0].pages, target->params.pager, target->params.stream, err));
     return ds_rows_write(&target->rows, target->params.stream, err);
 }
 
@@ -239,8 +252,14 @@ ds_status ds_target_end(struct ds_target *target, uint32_t n_rows, bool extended
 }
 
 ds_status ds_target_end_graph(struct ds_target *target, struct ds_graph *graph, struct ds_error *err) {
+    struct ds_graph *stages[DS_MOST_STAGES];
+    const uint32_t bucket = bucket_of(target, *target->rows.in_count);
+    for (uint32_t s = 0; s < target->n_stages; s++) stages[s] = target->stages[s].graphs[bucket];
+    DS_TRY(ds_stages_run(target, stages, err));
     DS_TRY(ds_graph_run(graph, target->params.stream, err));
-    return ds_rows_read(&target->rows, target->params.stream, err);
+    DS_TRY(ds_rows_read(&target->rows, target->params.stream, err));
+    ds_stages_take_flags(target);
+    return DS_OK;
 }
 
 ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_out, bool extended, struct ds_error *err) {
@@ -253,33 +272,15 @@ ds_status ds_target_read_logits(struct ds_target *target, uint32_t first, uint32
     return target->params.device->fns->read(target->params.stream, ds_slice_add(target->logits.at, first * row), logits, n * row, err);
 }
 
-static ds_status run_hidden(struct ds_target *target, uint32_t n_rows, struct ds_graph *graph, struct ds_buffer **scratch,
-                            struct ds_buffer *states, float *hidden, struct ds_error *err) {
-    const struct ds_device_fns *fns = target->params.device->fns;
-    const struct ds_model_config *c = &target->model->config;
-    const struct ds_rows rows = rows_of_bucket(&target->rows.at, n_rows);
-    const struct ds_cache cache = {target->cache.layers, target->cache.n};
-    const struct ds_model_outputs outputs = {
-        .hidden = ds_view_of((struct ds_slice){states, 0}, DS_ELEM_F32, (c->layers + 1) * n_rows, c->hidden)};
-    target->model->arch->build(target->model, graph, &rows, &cache, &outputs);
-    uint64_t bytes;
-    DS_TRY(ds_graph_plan(graph, &bytes, err));
-    DS_TRY(fns->buffer_create(target->params.device, DS_MAX(bytes, 1), scratch, err));
-    DS_TRY(ds_graph_place(graph, *scratch, err));
-    DS_TRY(ds_target_begin(target, n_rows, 0, err));
-    DS_TRY(ds_graph_run(graph, target->params.stream, err));
-    return fns->read(target->params.stream, (struct ds_slice){states, 0}, hidden, states->bytes, err);
+/* --- the cache --- */
+
+ds_status ds_target_copy_page(const struct ds_target *target, int32_t from, int32_t to, struct ds_error *err) {
+    for (uint32_t s = 0; s < target->n_stages; s++) DS_TRY(ds_cache_copy_page(&target->stages[s].cache, target->stages[s].stream, from, to, err));
+    return DS_OK;
 }
 
-ds_status ds_target_run_hidden(struct ds_target *target, uint32_t n_rows, float *hidden, struct ds_error *err) {
-    const struct ds_device_fns *fns = target->params.device->fns;
-    const struct ds_model_config *c = &target->model->config;
-    struct ds_buffer *states = NULL, *scratch = NULL;
-    DS_TRY(fns->buffer_create(target->params.device, 4 * (uint64_t)(c->layers + 1) * n_rows * c->hidden, &states, err));
-    struct ds_graph *graph = ds_graph_create(target->params.device);
-    const ds_status status = graph ? run_hidden(target, n_rows, graph, &scratch, states, hidden, err) : ds_fail_memory(err, 0, "a graph");
-    ds_graph_destroy(graph);
-    fns->buffer_destroy(scratch);
-    fns->buffer_destroy(states);
-    return status;
+uint64_t ds_target_pages_bytes(const struct ds_target *target) {
+    uint64_t bytes = 0;
+    for (uint32_t s = 0; s < target->n_stages; s++) bytes += ds_cache_pages_bytes(&target->stages[s].cache);
+    return bytes;
 }

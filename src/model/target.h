@@ -1,6 +1,7 @@
 /*
- * A target model on one device: its weights in place, its cache, the graphs for every number of rows, and the buffers a
- * pass writes. Planned first (so that memory is known before any is allocated), then allocated, then run.
+ * A target model on one device, or cut by layers over several (stages.h): its weights in place, its cache, the graphs for every number of rows, and
+ * the buffers a pass writes. Planned first (so that memory is known before any is allocated), then allocated, then run. What a pass is given, and
+ * what it gives, lies on the device of the first stage.
  *
  * Runs belong to whoever holds the device lock; planning and allocation to the thread that creates the engine.
  */
@@ -10,14 +11,18 @@
 #include "model/history.h"
 #include "model/model.h"
 #include "model/pages.h"
+#include "model/stages.h"
 
-/* Graphs exist for these numbers of rows; a pass runs the smallest that holds it. */
-enum { DS_MAX_BUCKETS = 16 };
+/* Fills in the numbers of rows that there are graphs for; returns how many. */
 uint32_t ds_row_buckets(uint32_t most, uint32_t buckets[DS_MAX_BUCKETS]);
 
 struct ds_target_params {
-    struct ds_device *device;
+    struct ds_device *device; /* of the first stage */
     struct ds_stream *stream;
+    struct {
+        struct ds_device *device;
+        struct ds_stream *stream;
+    } others[DS_MOST_STAGES - 1]; /* of the stages behind it, as the model has them */
     struct ds_pager *pager;
     uint32_t rows;     /* most rows of a pass */
     uint32_t out_rows; /* most rows of a pass that give logits */
@@ -32,13 +37,13 @@ struct ds_target {
     struct ds_target_params params;
     int32_t tap_layers[DS_MAX_TAPS];
     struct ds_rows_buffer rows; /* fill rows.in_*, then ds_target_run */
-    struct ds_page_table pages;
-    struct ds_cache_memory cache;
+    uint32_t n_stages;
+    struct ds_stage stages[DS_MOST_STAGES];
     struct ds_buffer planned_outputs, *outputs;
     struct ds_view taps;   /* f32 [rows, n_taps * hidden] */
     struct ds_view logits; /* f32 [out_rows, vocabulary] */
     uint32_t n_buckets, buckets[DS_MAX_BUCKETS];
-    struct ds_graph *graphs[DS_MAX_BUCKETS];
+    struct ds_graph *graphs[DS_MAX_BUCKETS]; /* a pass, or what is left of it behind the stages' graphs */
     /* What most sessions never use, there after ds_target_extend. */
     uint32_t extensions;
     struct ds_graph *extended[DS_MAX_BUCKETS];
@@ -46,16 +51,18 @@ struct ds_target {
     struct ds_buffer *bias;       /* f32 [out_rows, vocabulary] */
     struct ds_history history;    /* of as many positions as the pager's sequences have */
     struct ds_buffer *adjusted;   /* f32 [out_rows, vocabulary]: logits after penalties and biases */
-    uint64_t scratch_bytes;
-    struct ds_buffer *scratch; /* borrowed; shared by all that runs on the stream */
 };
 
 /* The model must have been through ds_model_load. On failure *target holds nothing. */
 ds_status ds_target_plan(struct ds_target *target, struct ds_model *model, const struct ds_target_params *params, struct ds_error *err);
-/* Bytes it will allocate itself: cache apart. */
-uint64_t ds_target_own_bytes(const struct ds_target *target);
-/* The weights must be in place. `scratch` has room for scratch_bytes at least. On failure the plan stands and it may be called again. */
-ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *scratch, struct ds_error *err);
+/* Bytes it will allocate itself on the device of a stage: cache apart. */
+uint64_t ds_target_own_bytes(const struct ds_target *target, uint32_t stage);
+/*
+ * The weights must have their places. `scratch` [n_stages]: each has room for its stage's scratch_bytes at least. On failure the plan stands and it may
+ * be called again; *failed: the stage whose device had no memory.
+ */
+ds_status ds_target_allocate(struct ds_target *target, struct ds_buffer *const *scratch, uint32_t *failed, struct ds_error *err);
+void ds_target_release(struct ds_target *target); /* back to what was planned; before any ds_target_extend */
 void ds_target_free(struct ds_target *target); /* accepts a zeroed struct */
 
 /* What an extended pass can do with some of its rows. */
@@ -86,13 +93,22 @@ ds_status ds_target_run(struct ds_target *target, uint32_t n_rows, uint32_t n_ou
 ds_status ds_target_begin(struct ds_target *target, uint32_t n_rows, uint32_t n_out, struct ds_error *err);
 ds_status ds_target_end(struct ds_target *target, uint32_t n_rows, bool extended, struct ds_error *err);
 /*
- * A pass of `bucket` rows, extended by what there is so far or not, that others append to, plan, place and own: for ds_target_end_graph, which is ds_target_end by that
- * graph, its bucket being the one for the pass. NULL when memory is out.
+ * A pass of `bucket` rows (its end, where the target is cut), extended by what there is so far or not, that others append to, plan, place and own: for
+ * ds_target_end_graph, which is ds_target_end by that graph, its bucket being the one for the pass. NULL when memory is out.
  */
 struct ds_graph *ds_target_begin_graph(const struct ds_target *target, uint32_t bucket, bool extended);
 ds_status ds_target_end_graph(struct ds_target *target, struct ds_graph *graph, struct ds_error *err);
-/* The graph that ds_target_run uses for a pass of n_rows that is not extended: for measurements. */
-const struct ds_graph *ds_target_graph(const struct ds_target *target, uint32_t n_rows);
+/* The graphs that ds_target_run uses for a pass of n_rows that is not extended, in their order, and where they run: for measurements. Returns how many. */
+struct ds_target_graph {
+    const struct ds_graph *graph;
+    struct ds_device *device;
+    struct ds_stream *stream;
+};
+uint32_t ds_target_graphs(const struct ds_target *target, uint32_t n_rows, struct ds_target_graph out[DS_MOST_STAGES + 1]);
+/* All layers' keys and values of one page, into another. */
+ds_status ds_target_copy_page(const struct ds_target *target, int32_t from, int32_t to, struct ds_error *err);
+/* Of a page of all layers, keys and values. */
+uint64_t ds_target_pages_bytes(const struct ds_target *target);
 /* Logits of output rows [first, first + n) of the last run. */
 ds_status ds_target_read_logits(struct ds_target *target, uint32_t first, uint32_t n, float *logits, struct ds_error *err);
 

@@ -43,7 +43,7 @@ static ds_status make_private(const struct ds_spec *spec, const struct ds_sequen
         int32_t from, to;
         DS_TRY(ds_pager_make_private(spec->pager, s->slot, i, &from, &to, err));
         if (from == to || i * DS_PAGE >= s->computed) continue; /* nothing in it is of use */
-        DS_TRY(ds_cache_copy_page(&spec->target->cache, spec->target->params.stream, from, to, err));
+        DS_TRY(ds_target_copy_page(spec->target, from, to, err));
         if (spec->drafter) DS_TRY(ds_cache_copy_page(&spec->drafter->cache, spec->drafter->params.stream, from, to, err));
     }
     return DS_OK;

@@ -366,7 +366,7 @@ static void an_error_of_one_session_ends_it_alone(void **state) {
 
 /* What its first page holds of a sequence becomes NaN in one layer: its next row's logits are no numbers. */
 static void poison(ds_engine *engine, const ds_session *session) {
-    const struct ds_kv *kv = &engine->target.cache.layers[0];
+    const struct ds_kv *kv = &engine->target.stages[0].cache.layers[0];
     const uint64_t bytes = ds_cache_page_bytes(kv);
     const int32_t page = engine->pager.table[(size_t)session->sequence.slot * engine->pager.pages_per_sequence];
     const struct ds_target_params *target = &engine->target.params;
