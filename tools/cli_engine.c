@@ -12,6 +12,11 @@
 
 /* --- options --- */
 
+const char ds_cli_device_help[] =
+    "where the model runs; `dspark devices` lists the names (default: the best one, and the processor for layers it has no room for). cuda:0=24,cpu "
+    "has the first 24 layers, embedding and head on cuda:0 and the other layers on cpu; without a number, or with a size such as cuda:0=6G, a device "
+    "takes as many as fit";
+
 static const char *const kv_names[] = {[DS_KV_F16] = "f16", [DS_KV_F32] = "f32", NULL};
 static const char *const weights_names[] = {[DS_WEIGHTS_FILE] = "file", [DS_WEIGHTS_F32] = "f32", NULL};
 static const char *const numerics_names[] = {[DS_NUMERICS_EXACT] = "exact", [DS_NUMERICS_FAST] = "fast", NULL};
@@ -22,8 +27,7 @@ static const char *const sampling_names[] = {[DS_COUPLED] = "coupled", [DS_REJEC
 const struct ds_cli_option ds_cli_engine_options[] = {
     {.name = "model", .letter = 'm', .value = "PATH", .kind = DS_CLI_STRING, AT(target), .required = true,
      .help = "the target model: a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json"},
-    {.name = "device", .value = "NAME", .kind = DS_CLI_STRING, AT(device),
-     .help = "where the model runs; `dspark devices` lists the names (default: the best one)"},
+    {.name = "device", .value = "LIST", .kind = DS_CLI_STRING, AT(device), .help = ds_cli_device_help},
     {.name = "modules", .value = "DIR", .kind = DS_CLI_STRING, AT(modules),
      .help = "the one folder to take modules from: dspark_cuda.so, dspark_hip.so (default: beside the program, and where they were installed)"},
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, AT(threads), .min = 1, .max = 4096,
@@ -105,7 +109,7 @@ static bool parse_bias(const char *text, void *target) {
 const struct ds_cli_option ds_cli_draft_options[] = {
     {.name = "drafter", .letter = 'd', .value = "PATH", .kind = DS_CLI_STRING, AT(drafter),
      .help = "the drafter that belongs to the model, in the same forms; changes the speed, never the tokens"},
-    {.name = "draft-device", .value = "NAME", .kind = DS_CLI_STRING, AT(device), .help = "where the drafter runs (default: as --device)"},
+    {.name = "draft-device", .value = "NAME", .kind = DS_CLI_STRING, AT(device), .help = "where the drafter runs (default: on the first of --device)"},
     {.name = "draft-top-k", .value = "N", .kind = DS_CLI_UINT, AT(top_k), .max = INT32_MAX,
      .help = "a DSpark drafter's Markov head is applied to the N likeliest tokens of a slot alone, which makes drafts cheaper and a little worse; "
              "0: to all (default: 0)"},

@@ -17,6 +17,7 @@ struct ds_cli_engine {
     } trust;
     const char *chat_template;
 };
+extern const char ds_cli_device_help[]; /* of --device */
 #define DS_CLI_ENGINE_DEFAULTS {.log = DS_LOG_WARNING}
 extern const struct ds_cli_option ds_cli_engine_options[];
 extern const struct ds_cli_option ds_cli_template_options[]; /* of the same struct: for commands that write a conversation */

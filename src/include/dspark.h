@@ -91,15 +91,28 @@ typedef struct ds_engine_params {
     size_t size;
     const char *target;       /* a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json */
     const char *drafter;      /* NULL: none */
-    const char *device;       /* "cuda:0", "hip:0", "cpu", "ref" (NULL: the best one); `dspark devices` lists the names */
-    const char *draft_device; /* NULL: as `device` */
+    /*
+     * Where the target lies: "cuda:0", "hip:0", "vulkan:0", "cpu", "ref"; `dspark devices` lists the names. Several names divided by commas cut it by
+     * layers, in their order: "cuda:0=24,cpu" has the first 24 layers on cuda:0 and the others on cpu. The first device also has embedding, head and
+     * sampling, so name the fastest first. Behind a name may stand a number of layers, which is kept; or memory ("cuda:0=6G", K M G T in powers of
+     * 1024), of which no more is used. A device without a number of layers takes as many of those that are left as it has room for, in the order
+     * named; where the system turns out to have less, prepare moves layers on to the next such device. How they lie is logged, as a warning when some
+     * had to move, and is what ds_engine_info.device says. A device left without layers is not used. NULL: the best device, and "cpu" for what it has
+     * no room for. No token depends on any of this.
+     *
+     * DS_ERROR_DEVICE for a name that is not known. DS_ERROR_ARGUMENT for a list that cannot be read, more than 8 devices, a device named twice, or
+     * numbers of layers that are more than the model has or leave some out. DS_ERROR_UNSUPPORTED for a number that parts layers from those whose keys
+     * and values they read (Gemma 4 E2B, E4B; without a number the cut moves). DS_ERROR_MEMORY for what fits nowhere; one name alone spills nowhere.
+     */
+    const char *device;
+    const char *draft_device; /* one name; NULL: the first of `device` */
     uint32_t threads;         /* CPU threads; 0: one per processor this process may use */
     uint32_t context;         /* positions a session may hold; 0: the model's own, at most 4096 unless asked for */
     uint32_t max_sessions;    /* sessions alive at once, for the size of the cache; 0: 1 */
     uint32_t max_rows;        /* rows in one pass (prefill chunk); 0: 256 */
     ds_kv_type kv;
     ds_weights weights;
-    uint64_t memory_budget;   /* bytes over all devices, mapped weights included; 0: what the machine has */
+    uint64_t memory_budget;   /* bytes over all devices, mapped weights included; 0: what the machine has. It moves no layers */
     ds_log_fn log;            /* NULL: silent */
     void *log_user;
     ds_log_level log_level;
@@ -146,7 +159,7 @@ typedef bool (*ds_progress_fn)(void *user, uint64_t done, uint64_t total);
 
 /*
  * Places the weights on their devices and allocates caches: the long step. Needed once before the first session; a second
- * call returns DS_OK at once. After a failure it may be called again.
+ * call returns DS_OK at once. After a failure, which leaves no memory taken on a device, it may be called again.
  */
 DS_API ds_status ds_engine_prepare(ds_engine *engine, ds_progress_fn progress, void *user, struct ds_error *err);
 
@@ -156,7 +169,8 @@ DS_API void ds_engine_destroy(ds_engine *engine);
 typedef struct ds_engine_info {
     size_t size; /* set by the caller, for ds_engine_get_info */
     const char *architecture;         /* "qwen3"; strings live as long as the engine */
-    const char *device, *draft_device; /* draft_device is NULL without a drafter */
+    const char *device, *draft_device; /* `device` of a target that is cut: "cuda:0=24,cpu=12"; final after ds_engine_prepare. draft_device is NULL without a
+                                          drafter */
     const char *drafter;              /* "dspark"; NULL without a drafter */
     uint32_t vocabulary;              /* rows of the output head */
     uint32_t context;                 /* positions a session may hold */

@@ -1,4 +1,4 @@
-/* Where models lie changes no token: in one buffer or several, on one Vulkan device or two, beside the processor, two engines in one process. */
+/* Where models lie changes no token: in one buffer or several, on one Vulkan device or two, cut by layers, beside the processor, two engines in one process. */
 #include "vulkan.h"
 
 enum { LENGTH = 3 };
@@ -47,6 +47,41 @@ static void a_drafter_on_either_side_of_the_processor(void **state) {
     check_as_on_the_processor(&(struct vulkan_engine){.device = "cpu", .draft_device = "vulkan:0"}, 0, "target on cpu");
 }
 
+static void a_target_cut_by_layers_between_vulkan_and_the_processor(void **state) {
+    (void)state;
+    check_as_on_the_processor(&(struct vulkan_engine){.device = "vulkan:0=1,cpu"}, 0, "the end at home on Vulkan");
+    check_as_on_the_processor(&(struct vulkan_engine){.device = "cpu=1,vulkan:0"}, 0.8f, "the end at home on cpu");
+    check_as_on_the_processor(&(struct vulkan_engine){.device = "cpu=2,vulkan:0", .draft_device = "vulkan:0"}, 0, "the drafter with the second stage");
+}
+
+static void a_target_cut_by_layers_over_two_vulkan_devices_of_one_process(void **state) {
+    (void)state;
+    setenv("DSPARK_VULKAN", "twice", 1);
+    check_as_on_the_processor(&(struct vulkan_engine){.device = "vulkan:0=2,vulkan:1"}, 0.8f, "two devices");
+    unsetenv("DSPARK_VULKAN");
+}
+
+/* Each allocation of a cut engine's first device fails once: layers move on, and tokens stay. */
+static void memory_that_is_out_on_the_device_moves_layers_to_the_processor(void **state) {
+    (void)state;
+    struct ds_error err;
+    ds_token expected[TINY_LENGTH];
+    tokens_of(&(struct vulkan_engine){.device = "cpu"}, 0, LENGTH, expected);
+    for (uint64_t call = 1; call <= 3; call++) {
+        const ds_engine_params params = engine_params(&(struct vulkan_engine){.device = "vulkan:0,cpu"});
+        ds_engine *engine;
+        check_ok(ds_engine_open(&params, &engine, &err), &err);
+        vulkan.fail_next_allocation(engine->placements[0].device, call, VK_ERROR_OUT_OF_DEVICE_MEMORY);
+        check_ok(ds_engine_prepare(engine, NULL, NULL, &err), &err);
+        assert_string_equal(engine->sharing.text, "vulkan:0=2,cpu=1");
+        ds_session *session = open_session(engine, 0, LENGTH);
+        check_ok(ds_session_generate(session, TINY_LENGTH, NULL, NULL, NULL, &err), &err);
+        check_same_tokens(ds_session_tokens(session) + DS_COUNT(tiny_prompt), expected, "after memory was out");
+        ds_session_destroy(session);
+        ds_engine_destroy(engine);
+    }
+}
+
 /* In turns, so that both have work in hand at once. */
 static void two_engines_on_two_devices_do_not_meet(void **state) {
     (void)state;
@@ -75,6 +110,9 @@ int main(void) {
         cmocka_unit_test(weights_larger_than_the_largest_buffer_lie_in_several),
         cmocka_unit_test(target_and_drafter_on_two_vulkan_devices_of_one_process),
         cmocka_unit_test(a_drafter_on_either_side_of_the_processor),
+        cmocka_unit_test(a_target_cut_by_layers_between_vulkan_and_the_processor),
+        cmocka_unit_test(a_target_cut_by_layers_over_two_vulkan_devices_of_one_process),
+        cmocka_unit_test(memory_that_is_out_on_the_device_moves_layers_to_the_processor),
         cmocka_unit_test(two_engines_on_two_devices_do_not_meet),
     };
     return cmocka_run_group_tests(tests, vulkan_begin, remove_models);
