@@ -14,8 +14,9 @@ static void begin_round(struct ds_generation *g, struct ds_turn *turn) {
                                       .verify_most = g->step == DS_PACE_SPECULATE ? room : 0,
                                       .taps = g->step == DS_PACE_SPECULATE ? DS_TAPS_FEED : paced.keep ? DS_TAPS_STORE : DS_TAPS_IGNORE};
     } else if (ds_session_speculates(session)) {
-        plan = (struct ds_round_plan){.draft = true, .fused = true, .taps = DS_TAPS_FEED,
-                                      .verify_most = session->params.spec == DS_SPEC_FIXED ? session->params.spec_length : DS_MAX_BLOCK};
+        const bool fixed = session->params.spec == DS_SPEC_FIXED;
+        plan = (struct ds_round_plan){.draft = true, .fused = true, .taps = DS_TAPS_FEED, .slots = fixed ? session->params.spec_length : 0,
+                                      .verify_most = fixed ? session->params.spec_length : DS_MAX_BLOCK};
     }
     ds_turn_begin_round(turn, s, &plan);
 }

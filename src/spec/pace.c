@@ -98,6 +98,20 @@ static struct value best_value(const struct ds_pace *p, uint32_t context, const 
     return (struct value){.length = best.lengths[0], .tokens = best.tokens, .seconds = draft + seconds[best.rows]};
 }
 
+/* The numbers of slots that there are graphs for. */
+static uint32_t next_length(uint32_t slots, uint32_t block) { return DS_MIN(2 * slots, block); }
+
+/* Of a block that was drafted to look: what a draft of as many slots as are best would have given. */
+static struct value value_of_look(const struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n) {
+    struct value best = best_value(p, context, confidence, 1, 1);
+    for (uint32_t slots = 1; slots < n;) {
+        slots = DS_MIN(next_length(slots, p->block), n);
+        const struct value value = best_value(p, context, confidence, slots, slots);
+        if (value.tokens * best.seconds > best.tokens * value.seconds) best = value;
+    }
+    return best;
+}
+
 /* Slot k is worth what its draft adds beyond the cost of its row, or nothing; unseen slots keep what they have. */
 static void learn_use(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n) {
     double survival[DS_MAX_BLOCK], seconds[DS_MAX_BLOCK + 2];
@@ -111,9 +125,6 @@ static void learn_use(struct ds_pace *p, uint32_t context, const float *confiden
         p->learned.reached[k] += weight * (survival[k] - p->learned.reached[k]);
     }
 }
-
-/* The numbers of slots that there are graphs for. */
-static uint32_t next_length(uint32_t slots, uint32_t block) { return DS_MIN(2 * slots, block); }
 
 /* As many slots as pay for their drafting, the whole block at first and now and then. */
 static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
@@ -289,9 +300,9 @@ void ds_pace_speculated(struct ds_pace *p, const struct ds_pace_round *r) {
     const bool probe = l->parked;
     /* The outcome is learned first: a round that failed should say so in its own expectation. */
     ds_reliability_observe(&l->reliability, r->confidence, r->verified, r->accepted);
-    const struct value value = best_value(p, r->context, r->confidence, r->slots, r->slots);
+    const struct value value = best_value(p, r->context, r->confidence, r->slots, r->slots), look = probe ? value_of_look(p, r->context, r->confidence, r->slots) : value;
     l->rounds++;
-    add_to_means(l, probe ? PROBE_WEIGHT : MEAN_WEIGHT, value.tokens, value.seconds * plain_rate(p, r->context));
+    add_to_means(l, probe ? PROBE_WEIGHT : MEAN_WEIGHT, look.tokens, look.seconds * plain_rate(p, r->context));
     l->shortfall = DS_MAX(l->shortfall + value.seconds * plain_rate(p, r->context) - value.tokens, 0);
     if (probe) reconsider(p);
     else if (l->shortfall > patience(l)) park(p, l->rounds >= ROUNDS_TO_TRUST ? FIRST_WAIT : DS_MIN(2 * l->wait, (uint32_t)MOST_WAIT));
@@ -323,7 +334,7 @@ static void finish_probe(struct ds_pace *p, uint32_t context) {
     const uint32_t n = p->pending;
     ds_reliability_observe(&p->learned.reliability, p->confidence, n, p->matched);
     learn_use(p, context, p->confidence, n);
-    const struct value value = best_value(p, context, p->confidence, n, n);
+    const struct value value = value_of_look(p, context, p->confidence, n);
     add_to_means(&p->learned, PROBE_WEIGHT, value.tokens, value.seconds * plain_rate(p, context));
     p->pending = 0;
     reconsider(p);

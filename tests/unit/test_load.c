@@ -70,9 +70,15 @@ struct block {
     uint32_t right;
 };
 
+/* SplitMix64's finaliser: the chances of one position say nothing of the next one's. */
+static uint64_t mixed(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 static struct block block_at(const struct drafter *d, uint32_t position, uint64_t seed) {
-    uint64_t c = seed * 0x9e3779b97f4a7c15u + position * 0xbf58476d1ce4e5b9u + 1;
-    for (int i = 0; i < 3; i++) draw(&c);
+    uint64_t c = mixed(seed * 0x9e3779b97f4a7c15u + position);
     const double ease = d->odds + d->spread * bell(&c);
     struct block b = {.right = BLOCK};
     for (uint32_t k = 0; k < BLOCK; k++) {
@@ -113,11 +119,12 @@ static void commit(struct sequence *s, bool automatic) {
 }
 
 static uint32_t plan(struct world *w, uint32_t prompt_rows, double *time) {
-    uint32_t likely = 0, drafting = 0, most = 0;
+    uint32_t likely = 0, drafting = 0, most = 0, fixed = 1; /* there are graphs for 1, 2, 4 slots and all */
+    while ((int)fixed < w->mode) fixed = DS_MIN(2 * fixed, (uint32_t)BLOCK);
     for (uint32_t i = 0; i < w->n; i++) likely += !w->all[i]->pace.learned.parked;
     for (uint32_t i = 0; i < w->n; i++) {
         struct sequence *s = w->all[i];
-        s->slots = w->mode > 0 ? BLOCK : 0;
+        s->slots = w->mode > 0 ? fixed : 0;
         s->step = w->mode > 0 ? DS_PACE_SPECULATE : DS_PACE_PLAIN;
         if (w->mode == AUTO) {
             ds_lengths_announce(&s->pace, w->n, prompt_rows, likely + s->pace.learned.parked);

@@ -93,10 +93,16 @@ struct block {
     uint32_t right; /* drafts in front of the first wrong one */
 };
 
+/* SplitMix64's finaliser: the chances of one position say nothing of the next one's. */
+static uint64_t mixed(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 /* The block behind `position`: the same whoever asks, and whatever was asked before. */
 static struct block block_at(const struct text *t, uint32_t position, uint64_t seed) {
-    struct chance c = {seed * 0x9e3779b97f4a7c15u + position * 0xbf58476d1ce4e5b9u + 1};
-    for (int i = 0; i < 3; i++) draw(&c);
+    struct chance c = {mixed(seed * 0x9e3779b97f4a7c15u + position)};
     const double ease = t->odds + t->drift * sin(position / 150.0) + t->spread * bell(&c);
     struct block b = {.right = BLOCK};
     for (uint32_t k = 0; k < BLOCK; k++) {
@@ -118,11 +124,12 @@ struct task {
 
 static double run_fixed(const struct task *t, uint32_t length) {
     double time = 0;
-    uint32_t done = 0;
+    uint32_t done = 0, slots = 1; /* there are graphs for 1, 2, 4 and all */
+    while (slots < length) slots = DS_MIN(2 * slots, (uint32_t)BLOCK);
     while (done < t->tokens) {
         const struct block b = block_at(t->text, done, t->seed);
         const uint32_t accepted = b.right < length ? b.right : length;
-        if (length) time += t->machine->draft_block + feed_time(t->machine, accepted + 1);
+        if (length) time += draft_time(t->machine, slots) + feed_time(t->machine, accepted + 1);
         time += t->machine->pass[length];
         done += accepted + 1;
     }
