@@ -22,7 +22,7 @@
     X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)                    \
     X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)         \
     X(ResetCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline) X(CmdPushConstants)   \
-    X(CmdDispatch) X(CmdBindDescriptorSets) X(CmdExecuteCommands) X(CreateShaderModule) X(DestroyShaderModule)             \
+    X(CmdDispatch) X(CmdDispatchBase) X(CmdBindDescriptorSets) X(CmdExecuteCommands) X(CreateShaderModule) X(DestroyShaderModule)             \
     X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                          \
     X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData) X(CreateDescriptorSetLayout)                    \
     X(DestroyDescriptorSetLayout) X(CreateDescriptorPool) X(DestroyDescriptorPool) X(ResetDescriptorPool)                  \

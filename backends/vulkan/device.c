@@ -30,6 +30,7 @@ struct ds_vk_options ds_vk_options_get(void) {
         for (size_t i = 0; i < DS_COUNT(words); i++)
             if (strlen(words[i].word) == n && strncmp(words[i].word, text, n) == 0) *words[i].flag = true;
         if (strncmp(text, "buffer:", 7) == 0) options.most_buffer = strtoull(text + 7, NULL, 10);
+        if (strncmp(text, "range:", 6) == 0) options.most_range = strtoull(text + 6, NULL, 10);
         text += n + (text[n] == ',');
     }
     return options;
@@ -112,27 +113,16 @@ static uint32_t preferred(const char **names, uint32_t capacity) { return list_u
 #include "ops/ops.def"
 #undef DS_OP
 
-/* What a descriptor shows must reach to the end of every operand; addresses reach everywhere. */
-static bool operands_fit(const struct ds_vk_device *device, ds_op op, const union ds_op_params *params) {
-    struct ds_operand operands[DS_MAX_OPERANDS];
-    if (device->features.variant & DS_VK_ADDRESS) return true;
-    const uint32_t n = ds_op_operands(op, params, operands);
-    for (uint32_t i = 0; i < n; i++)
-        if (operands[i].bytes + device->features.align > device->features.max_range) return false;
-    return true;
-}
-
 static bool can_run(const struct ds_device *base, ds_op op, const union ds_op_params *params) {
     const struct ds_vk_device *device = (const struct ds_vk_device *)base;
-    if (op >= DS_OP_COUNT || !ds_vk_ops[op].record || !operands_fit(device, op, params)) return false;
+    if (op >= DS_OP_COUNT || !ds_vk_ops[op].record || !ds_vk_operands_fit(device, op, params)) return false;
     return !ds_vk_ops[op].can_run || ds_vk_ops[op].can_run(device, params);
 }
 
 static uint64_t weight_bytes(const struct ds_device *base, ds_type type, uint32_t rows, uint32_t cols) {
     const struct ds_vk_device *device = (const struct ds_vk_device *)base;
     const uint64_t bytes = ds_vk_matrix_bytes(type, rows, cols);
-    const uint64_t most = device->features.variant & DS_VK_ADDRESS ? device->features.max_buffer : device->features.max_range - device->features.align;
-    return bytes > most ? 0 : bytes;
+    return bytes > device->features.max_buffer || !ds_vk_in_range(device, ds_vk_tile_bytes(type, cols)) ? 0 : bytes;
 }
 
 enum { MOST_ROWS = 65535 }; /* a grid's second dimension */

@@ -38,6 +38,7 @@ struct ds_vk_features {
 struct ds_vk_options {
     bool no_address, no_half, no_dot, no_unified, twice, no_cache, no_exact;
     uint64_t most_buffer; /* buffer:BYTES; 0: what the device takes */
+    uint64_t most_range;  /* range:BYTES, likewise */
 };
 struct ds_vk_options ds_vk_options_get(void);
 
@@ -153,15 +154,30 @@ struct ds_vk_range {
     bool write;
 };
 
+/* Bytes from what a workgroup touches of an operand to what the next one along the grid does; 0: any of them may touch any of it. */
+struct ds_vk_steps {
+    uint64_t x, y;
+};
+
+/* An operand of the dispatch to come. */
+struct ds_vk_binding {
+    struct ds_slice slice;
+    uint64_t first, bytes; /* the part of it that is touched; bytes 0: all */
+    struct ds_vk_steps steps;
+};
+
 struct ds_vk_recorder {
     struct ds_vk_device *device;
-    VkCommandBuffer commands;
+    VkCommandBuffer commands; /* unused in a trial */
+    const struct ds_operand *trial; /* NULL: this records. Else nothing is recorded, and a dispatch finds out whether it could be */
+    const union ds_op_params *params; /* of the trial */
+    uint32_t n_trial;
     struct ds_vk_sets *sets;
     struct ds_slice scratch; /* of ops that need some */
     struct ds_vk_range ranges[DS_VK_RANGES];
     uint32_t n_ranges;
     VkPipeline bound;
-    struct ds_slice bindings[DS_VK_BINDINGS]; /* descriptor path: what ds_vk_at was asked for since the last dispatch */
+    struct ds_vk_binding bindings[DS_VK_BINDINGS]; /* descriptor path: what ds_vk_at was asked for since the last dispatch */
     uint32_t n_bindings;
 };
 
@@ -173,13 +189,37 @@ void ds_vk_barrier(struct ds_vk_recorder *recorder);
 void ds_vk_touch(struct ds_vk_recorder *recorder, const struct ds_slice *slice, uint64_t bytes, bool write);
 /* Any op, with its barriers. */
 ds_status ds_vk_record_op(struct ds_vk_recorder *recorder, ds_op op, const union ds_op_params *params, struct ds_error *err);
+/* Whether ds_vk_record_op could: every operand, or every part of one that a dispatch is split into, fits into a descriptor. */
+bool ds_vk_operands_fit(const struct ds_vk_device *device, ds_op op, const union ds_op_params *params);
 
 /*
- * Operand `binding` of the shader (MEMORY(binding, name) there): what goes into its arguments. Absent slices give DS_VK_ABSENT.
- * Asked for anew before each dispatch.
+ * Operand `binding` of the shader (MEMORY(binding, name) there): what goes into its arguments, as address number `binding`. Absent slices give
+ * DS_VK_ABSENT. Asked for anew before each dispatch.
+ *
+ * A descriptor shows no more than maxStorageBufferRange bytes. So a dispatch whose operands are larger is split along its grid, where
+ * ds_vk_stepped or ds_vk_rows (a row of the view for each workgroup along y) said how they are walked; shaders notice nothing of it. Where what
+ * a workgroup touches depends on data, the op itself records a dispatch for each part, of as many items as ds_vk_items_at_once says, which
+ * ds_vk_part shows.
  */
 #define DS_VK_ABSENT UINT64_MAX
 uint64_t ds_vk_at(struct ds_vk_recorder *recorder, uint32_t binding, struct ds_slice slice);
+uint64_t ds_vk_stepped(struct ds_vk_recorder *recorder, uint32_t binding, struct ds_slice slice, struct ds_vk_steps steps);
+uint64_t ds_vk_rows(struct ds_vk_recorder *recorder, uint32_t binding, const struct ds_view *view);
+uint64_t ds_vk_part(struct ds_vk_recorder *recorder, uint32_t binding, struct ds_slice slice, uint64_t first, uint64_t bytes);
+uint32_t ds_vk_items_at_once(const struct ds_vk_device *device, uint64_t item_bytes, uint32_t items); /* at least 1 */
+bool ds_vk_in_range(const struct ds_vk_device *device, uint64_t bytes); /* so many bytes, wherever they begin, can be shown to a shader */
+
+/* --- descriptors (descriptors.c), for record.c --- */
+
+/* Workgroups of a dispatch, along x and y. */
+struct ds_vk_grid_part {
+    uint32_t first[2], count[2];
+};
+/* How many workgroups along x and y a part of the dispatch may have. */
+struct ds_vk_steps ds_vk_groups_at_once(const struct ds_vk_recorder *recorder, const uint32_t groups[3]);
+/* Binds what the part touches, and says in `args` where. */
+VkResult ds_vk_bind(struct ds_vk_recorder *recorder, const struct ds_vk_grid_part *part, uint32_t *args);
+bool ds_vk_bindings_fit(const struct ds_vk_recorder *recorder); /* in a trial */
 
 struct ds_vk_dispatch {
     const struct ds_vk_code *code;

@@ -94,6 +94,7 @@ static ds_status decide(struct ds_vk_device *device, const struct offered *o, st
     if (off->most_buffer) f->max_buffer = DS_MIN(f->max_buffer, off->most_buffer);
     f->max_memory = o->properties11.maxMemoryAllocationSize;
     f->max_range = p->limits.maxStorageBufferRange;
+    if (off->most_range) f->max_range = DS_MIN(f->max_range, off->most_range);
     f->align = (uint32_t)DS_MAX(p->limits.minStorageBufferOffsetAlignment, 16); /* pieces of 16 bytes stay whole */
     f->invocations = p->limits.maxComputeWorkGroupInvocations;
     f->shared_bytes = p->limits.maxComputeSharedMemorySize;

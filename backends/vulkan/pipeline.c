@@ -83,6 +83,7 @@ static VkResult create_pipeline(struct ds_vk_device *device, const struct ds_vk_
     if (result != VK_SUCCESS) return result;
     const VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .flags = device->features.variant & DS_VK_ADDRESS ? 0 : VK_PIPELINE_CREATE_DISPATCH_BASE_BIT, /* dispatches may be split */
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, .pNext = device->features.sized ? &sized : NULL,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main", .pSpecializationInfo = &special},
         .layout = device->layout,

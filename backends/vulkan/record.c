@@ -1,4 +1,4 @@
-/* What goes into command buffers: barriers, arguments, dispatches. */
+/* What goes into command buffers: barriers and dispatches. */
 #include "device.h"
 
 #include <assert.h>
@@ -14,6 +14,7 @@ static void memory_barrier(struct ds_vk_recorder *r, VkPipelineStageFlags to, Vk
 }
 
 void ds_vk_barrier(struct ds_vk_recorder *r) {
+    if (r->trial) return;
     memory_barrier(r, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
                    VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT);
     r->n_ranges = 0;
@@ -50,10 +51,9 @@ void ds_vk_touch(struct ds_vk_recorder *r, const struct ds_slice *slice, uint64_
     if (slice->buffer && bytes) touch_all(r, &range, 1);
 }
 
-/* Operands and scratch at once: a barrier in between would forget the ones that were remembered. */
-static void touch_op(struct ds_vk_recorder *r, ds_op op, const union ds_op_params *params) {
+/* What an op touches: its operands, and scratch. Returns how many. */
+static uint32_t ranges_of(const struct ds_vk_recorder *r, ds_op op, const union ds_op_params *params, struct ds_vk_range ranges[DS_MAX_OPERANDS + 1]) {
     struct ds_operand operands[DS_MAX_OPERANDS];
-    struct ds_vk_range ranges[DS_MAX_OPERANDS + 1];
     uint32_t n = ds_op_operands(op, params, operands);
     for (uint32_t k = 0; k < n; k++) {
         const struct ds_slice *slice = (const struct ds_slice *)(const void *)((const char *)params + operands[k].offset);
@@ -61,95 +61,70 @@ static void touch_op(struct ds_vk_recorder *r, ds_op op, const union ds_op_param
     }
     const uint64_t scratch = ds_vk_ops[op].scratch ? ds_vk_ops[op].scratch(r->device, params) : 0;
     if (scratch) ranges[n++] = (struct ds_vk_range){r->scratch.buffer, r->scratch.offset, r->scratch.offset + scratch, true};
-    touch_all(r, ranges, n);
+    return n;
 }
 
 ds_status ds_vk_record_op(struct ds_vk_recorder *r, ds_op op, const union ds_op_params *params, struct ds_error *err) {
+    struct ds_vk_range ranges[DS_MAX_OPERANDS + 1];
     assert(ds_vk_ops[op].record);
-    touch_op(r, op, params);
-    return ds_vk_ops[op].record(r, params, err);
-}
-
-/* --- descriptors --- */
-
-enum { SETS_A_POOL = 64 };
-
-static VkResult add_pool(struct ds_vk_device *device, struct ds_vk_sets *sets) {
-    if (sets->n_pools == DS_COUNT(sets->pools)) return VK_ERROR_OUT_OF_POOL_MEMORY;
-    const VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, SETS_A_POOL * DS_VK_BINDINGS};
-    const VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO, .maxSets = SETS_A_POOL, .poolSizeCount = 1,
-                                             .pPoolSizes = &size};
-    const VkResult result = DS_VK_CALL(device, device->api.CreateDescriptorPool(device->handle, &info, NULL, &sets->pools[sets->n_pools]));
-    if (result != VK_SUCCESS) return result;
-    sets->n_pools++;
-    sets->left = SETS_A_POOL;
-    return VK_SUCCESS;
-}
-
-void ds_vk_sets_destroy(struct ds_vk_device *device, struct ds_vk_sets *sets) {
-    for (uint32_t i = 0; i < sets->n_pools; i++) device->api.DestroyDescriptorPool(device->handle, sets->pools[i], NULL);
-    *sets = (struct ds_vk_sets){0};
-}
-
-static VkResult bind_operands(struct ds_vk_recorder *r) {
-    struct ds_vk_device *device = r->device;
-    if (r->sets->left == 0) {
-        const VkResult result = add_pool(device, r->sets);
-        if (result != VK_SUCCESS) return result;
-    }
-    VkDescriptorSet set;
-    const VkDescriptorSetAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
-                                              .descriptorPool = r->sets->pools[r->sets->n_pools - 1], .descriptorSetCount = 1,
-                                              .pSetLayouts = &device->set_layout};
-    const VkResult result = DS_VK_CALL(device, device->api.AllocateDescriptorSets(device->handle, &info, &set));
-    if (result != VK_SUCCESS) return result;
-    r->sets->left--;
-    VkDescriptorBufferInfo buffers[DS_VK_BINDINGS];
-    VkWriteDescriptorSet writes[DS_VK_BINDINGS];
-    uint32_t any = 0;
-    while (!r->bindings[any].buffer) any++;
-    for (uint32_t i = 0; i < DS_VK_BINDINGS; i++) { /* what is absent shows one that is there, which the shader does not look at */
-        const bool present = i < r->n_bindings && r->bindings[i].buffer;
-        const struct ds_slice slice = r->bindings[present ? i : any];
-        const uint64_t first = slice.offset / device->features.align * device->features.align;
-        const uint64_t bytes = DS_ALIGN_UP(DS_MAX(slice.buffer->bytes, 1), (uint64_t)DS_ALIGN) - first;
-        buffers[i] = (VkDescriptorBufferInfo){ds_vk_buffer_of(&slice)->memory.buffer, first, DS_MIN(bytes, device->features.max_range)};
-        writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET, .dstSet = set, .dstBinding = i, .descriptorCount = 1,
-                                           .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, .pBufferInfo = &buffers[i]};
-    }
-    device->api.UpdateDescriptorSets(device->handle, DS_VK_BINDINGS, writes, 0, NULL);
-    device->counts.descriptor_updates++;
-    device->api.CmdBindDescriptorSets(r->commands, VK_PIPELINE_BIND_POINT_COMPUTE, device->layout, 0, 1, &set, 0, NULL);
-    return VK_SUCCESS;
-}
-
-uint64_t ds_vk_at(struct ds_vk_recorder *r, uint32_t binding, struct ds_slice slice) {
-    assert(binding < DS_VK_BINDINGS);
-    while (r->n_bindings <= binding) r->bindings[r->n_bindings++] = (struct ds_slice){0};
-    r->bindings[binding] = slice;
-    if (!slice.buffer) return DS_VK_ABSENT;
-    if (r->device->features.variant & DS_VK_ADDRESS) return ds_vk_buffer_of(&slice)->memory.address + slice.offset;
-    return slice.offset % r->device->features.align;
+    const uint32_t n = ranges_of(r, op, params, ranges);
+    touch_all(r, ranges, n); /* at once: a barrier in between would forget the ones that were remembered */
+    DS_TRY(ds_vk_ops[op].record(r, params, err));
+    if (r->n_ranges == 0) touch_all(r, ranges, n); /* a barrier within the op has forgotten them; dispatches behind it touched them, too */
+    return DS_OK;
 }
 
 /* --- dispatches --- */
 
+/* What `part` of the grid touches, and its workgroups. */
+static ds_status dispatch_part(struct ds_vk_recorder *r, const struct ds_vk_dispatch *dispatch, const struct ds_vk_grid_part *part, struct ds_error *err) {
+    struct ds_vk_device *device = r->device;
+    uint32_t args[DS_VK_PUSH_BYTES / 4];
+    memcpy(args, dispatch->args, dispatch->bytes);
+    if (!(device->features.variant & DS_VK_ADDRESS)) {
+        const VkResult result = ds_vk_bind(r, part, args);
+        if (result != VK_SUCCESS) return ds_vk_fail(device, result, dispatch->code->name, 0, err);
+    }
+    device->api.CmdPushConstants(r->commands, device->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, dispatch->bytes, args);
+    if (part->first[0] || part->first[1])
+        device->api.CmdDispatchBase(r->commands, part->first[0], part->first[1], 0, part->count[0], part->count[1], dispatch->groups[2]);
+    else
+        device->api.CmdDispatch(r->commands, part->count[0], part->count[1], dispatch->groups[2]);
+    device->counts.dispatches++;
+    return DS_OK;
+}
+
+static ds_status record(struct ds_vk_recorder *r, const struct ds_vk_dispatch *dispatch, struct ds_error *err) {
+    const uint32_t x = dispatch->groups[0], y = dispatch->groups[1];
+    const struct ds_vk_steps most = ds_vk_groups_at_once(r, dispatch->groups);
+    struct ds_vk_grid_part part = {{0, 0}, {0, 0}};
+    bool first = true;
+    for (part.first[1] = 0; part.first[1] < y; part.first[1] += part.count[1]) {
+        part.count[1] = (uint32_t)DS_MIN(most.y, y - part.first[1]);
+        for (part.first[0] = 0; part.first[0] < x; part.first[0] += part.count[0]) {
+            part.count[0] = (uint32_t)DS_MIN(most.x, x - part.first[0]);
+            if (!first) ds_vk_barrier(r); /* their descriptors overlap, which the validation layer takes for what they write */
+            DS_TRY(dispatch_part(r, dispatch, &part, err));
+            first = false;
+        }
+    }
+    return DS_OK;
+}
+
 ds_status ds_vk_dispatch(struct ds_vk_recorder *r, const struct ds_vk_dispatch *dispatch, struct ds_error *err) {
     struct ds_vk_device *device = r->device;
     assert(dispatch->bytes <= DS_VK_PUSH_BYTES && dispatch->bytes % 4 == 0);
+    const bool any = dispatch->groups[0] && dispatch->groups[1] && dispatch->groups[2];
     VkPipeline pipeline;
-    VkResult result = VK_SUCCESS;
-    DS_TRY(ds_vk_pipeline_get(device, dispatch->code, dispatch->constants, &pipeline, err));
-    if (dispatch->groups[0] && dispatch->groups[1] && dispatch->groups[2]) {
-        if (pipeline != r->bound) device->api.CmdBindPipeline(r->commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
-        r->bound = pipeline;
-        if (!(device->features.variant & DS_VK_ADDRESS)) result = bind_operands(r);
-        r->n_bindings = 0;
-        if (result != VK_SUCCESS) return ds_vk_fail(device, result, dispatch->code->name, 0, err);
-        device->api.CmdPushConstants(r->commands, device->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, dispatch->bytes, dispatch->args);
-        device->api.CmdDispatch(r->commands, dispatch->groups[0], dispatch->groups[1], dispatch->groups[2]);
-        device->counts.dispatches++;
+    ds_status status = DS_OK;
+    if (r->trial) {
+        status = !any || ds_vk_bindings_fit(r) ? DS_OK : ds_fail(err, DS_ERROR_UNSUPPORTED, "an operand of %s is larger than a descriptor shows", dispatch->code->name);
+    } else {
+        DS_TRY(ds_vk_pipeline_get(device, dispatch->code, dispatch->constants, &pipeline, err));
+        if (any && pipeline != r->bound) device->api.CmdBindPipeline(r->commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
+        if (any) r->bound = pipeline;
+        if (any) status = record(r, dispatch, err);
     }
     r->n_bindings = 0;
-    return DS_OK;
+    return status;
 }

@@ -4,7 +4,13 @@
 
 #include "op.h"
 
+#include "../pack.h"
 #include "../shaders/linear.h"
+
+/* A tile of weights for each workgroup along x. */
+static inline uint64_t ds_vk_tiles(struct ds_vk_recorder *r, uint32_t binding, const struct ds_weight *weight) {
+    return ds_vk_stepped(r, binding, weight->at, (struct ds_vk_steps){.x = ds_vk_tile_bytes(weight->type, weight->cols)});
+}
 
 /* Where rows of x begin and what is in them, in the units of the shader. */
 static inline void ds_vk_linear_input(const struct ds_view *x, struct linear_args *args) {

@@ -9,8 +9,8 @@ enum { TEAMS = 4 };
 ds_status ds_vk_op_rms_norm(struct ds_vk_recorder *r, const union ds_op_params *params, struct ds_error *err) {
     const struct ds_op_rms_norm *p = &params->rms_norm;
     const struct rms_norm_args args = {
-        .x = ds_vk_at(r, 0, p->x.at), .outputs = ds_vk_at(r, 1, p->out.at), .weight = ds_vk_at(r, 2, p->weight),
-        .residual = ds_vk_at(r, 3, p->residual.at), .count = ds_vk_at(r, 4, p->count),
+        .x = ds_vk_rows(r, 0, &p->x), .outputs = ds_vk_rows(r, 1, &p->out), .weight = ds_vk_at(r, 2, p->weight),
+        .residual = ds_vk_rows(r, 3, &p->residual), .count = ds_vk_at(r, 4, p->count),
         .rows = p->x.rows, .groups = p->x.cols / p->dim, .dim = p->dim, .x_stride = p->x.stride, .out_stride = p->out.stride,
         .residual_stride = p->residual.stride, .eps = p->eps,
     };

@@ -6,7 +6,7 @@ extern const struct ds_vk_code ds_vk_code_scatter;
 
 static struct scatter_args args_of(struct ds_vk_recorder *r, const struct ds_op_scatter *p) {
     return (struct scatter_args){
-        .x = ds_vk_at(r, 0, p->x.at), .ids = ds_vk_at(r, 1, p->ids), .outputs = ds_vk_at(r, 2, p->out.at), .count = ds_vk_at(r, 3, p->count),
+        .x = ds_vk_rows(r, 0, &p->x), .ids = ds_vk_at(r, 1, p->ids), .outputs = ds_vk_rows(r, 2, &p->out), .count = ds_vk_at(r, 3, p->count),
         .rows = p->x.rows, .cols = p->x.cols, .out_cols = p->out.cols, .x_stride = p->x.stride, .out_stride = p->out.stride, .fill = p->fill,
     };
 }

@@ -1,7 +1,6 @@
 /* Two dispatches: `choose` leaves in scratch which outputs a row computes, then the linears' shader computes the tiles that hold some of them. */
 #include "linears.h"
 
-#include "../pack.h"
 #include "../shaders/choose.h"
 
 extern const struct ds_vk_code ds_vk_code_choose, ds_vk_code_linear;
@@ -13,7 +12,7 @@ uint64_t ds_vk_scratch_top_linear(const struct ds_vk_device *device, const union
 
 static ds_status choose(struct ds_vk_recorder *r, const struct ds_op_top_linear *p, struct ds_error *err) {
     const struct choose_args args = {
-        .residual = ds_vk_at(r, 0, p->residual.at), .chosen = ds_vk_at(r, 1, r->scratch), .count = ds_vk_at(r, 2, p->count), .rows = p->x.rows,
+        .residual = ds_vk_rows(r, 0, &p->residual), .chosen = ds_vk_at(r, 1, r->scratch), .count = ds_vk_at(r, 2, p->count), .rows = p->x.rows,
         .outputs = p->weight.rows, .stride = p->residual.stride, .top = p->top,
     };
     return DS_VK_RUN(r, choose, args, 1, args.rows, 1, err, 0);
@@ -24,8 +23,8 @@ ds_status ds_vk_op_top_linear(struct ds_vk_recorder *r, const union ds_op_params
     DS_TRY(choose(r, p, err));
     ds_vk_barrier(r);
     struct linear_args args = {
-        .weight = ds_vk_at(r, 0, p->weight.at), .x = ds_vk_at(r, 1, p->x.at), .y = ds_vk_at(r, 2, p->y.at), .bias = ds_vk_at(r, 3, (struct ds_slice){0}),
-        .residual = ds_vk_at(r, 4, p->residual.at), .ids = ds_vk_at(r, 5, r->scratch), .count = ds_vk_at(r, 6, p->count), .rows = p->x.rows,
+        .weight = ds_vk_tiles(r, 0, &p->weight), .x = ds_vk_rows(r, 1, &p->x), .y = ds_vk_rows(r, 2, &p->y), .bias = ds_vk_at(r, 3, (struct ds_slice){0}),
+        .residual = ds_vk_rows(r, 4, &p->residual), .ids = ds_vk_at(r, 5, r->scratch), .count = ds_vk_at(r, 6, p->count), .rows = p->x.rows,
         .outputs = p->weight.rows, .y_stride = p->y.stride, .residual_stride = p->residual.stride, .slots = 1, .x_slots = 1, .fill = p->fill,
     };
     ds_vk_linear_input(&p->x, &args);

@@ -50,18 +50,20 @@ layout(buffer_reference, std430, buffer_reference_align = 2) buffer ds_halves { 
     layout(binding = n, std430) buffer ds_word_block_##name { uint w[]; } name##_words;      \
     layout(binding = n, std430) buffer ds_piece_block_##name { uvec4 w[]; } name##_pieces;   \
     MEMORY_HALVES(n, name)
-#define U32(name, i) (name##_words.w[(args.name.x >> 2) + (i)])
-#define STORE_U32(name, i, value) name##_words.w[(args.name.x >> 2) + (i)] = (value)
-#define PIECE(name, i) (name##_pieces.w[(args.name.x >> 4) + (i)])
-#define ATOMIC_OR(name, i, bits) atomicOr(name##_words.w[(args.name.x >> 2) + (i)], bits)
-#define ATOMIC_ADD(name, i, n) atomicAdd(name##_words.w[(args.name.x >> 2) + (i)], n)
+/* Word i behind the operand: it begins at byte x, word y of it is the first that the descriptor shows. */
+#define PLACE(name, i) ((args.name.x >> 2) + (i) - args.name.y)
+#define U32(name, i) (name##_words.w[PLACE(name, i)])
+#define STORE_U32(name, i, value) name##_words.w[PLACE(name, i)] = (value)
+#define PIECE(name, i) (name##_pieces.w[(args.name.x >> 4) + (i) - (args.name.y >> 2)])
+#define ATOMIC_OR(name, i, bits) atomicOr(name##_words.w[PLACE(name, i)], bits)
+#define ATOMIC_ADD(name, i, n) atomicAdd(name##_words.w[PLACE(name, i)], n)
+#define HALF_PLACE(name, i) ((args.name.x >> 1) + (i) - (args.name.y << 1))
 #ifdef DS_HALF
 #define MEMORY_HALVES(n, name) layout(binding = n, std430) buffer ds_half_block_##name { uint16_t w[]; } name##_halves;
-#define HALF(name, i) (uint(name##_halves.w[(args.name.x >> 1) + (i)]))
-#define STORE_HALF(name, i, value) name##_halves.w[(args.name.x >> 1) + (i)] = uint16_t(value)
+#define HALF(name, i) (uint(name##_halves.w[HALF_PLACE(name, i)]))
+#define STORE_HALF(name, i, value) name##_halves.w[HALF_PLACE(name, i)] = uint16_t(value)
 #else
 #define MEMORY_HALVES(n, name)
-#define HALF_PLACE(name, i) ((args.name.x >> 1) + (i))
 #define WORD_OF_HALF(name, i) name##_words.w[HALF_PLACE(name, i) >> 1]
 #endif
 

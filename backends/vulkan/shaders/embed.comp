@@ -55,7 +55,9 @@ void main() {
     const uint r = gl_WorkGroupID.y, c = gl_GlobalInvocationID.x;
     if (r >= ACTIVE_ROWS(args.rows) || c >= args.cols) return;
     const int id = int(U32(ids, r));
+    const uint tile = id < 0 ? 0u : uint(id) / 32u;
+    if (tile < args.first_tile || tile >= args.end_tile) return; /* another dispatch's */
     ds_f32 value = 0.0f;
-    if (id >= 0) value = element(uint(id) / 32u * ds_tile_words(args.cols), uint(id) % 32u, c) * args.scale;
+    if (id >= 0) value = element(tile * ds_tile_words(args.cols), uint(id) % 32u, c) * args.scale;
     STORE_F32(outputs, r * args.out_stride + c, value);
 }

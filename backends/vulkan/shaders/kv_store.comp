@@ -24,6 +24,7 @@ void main() {
     if (signed_position < 0) return;
     const uint position = uint(signed_position), slot = position % DS_PAGE;
     const uint page = U32(page_table, U32(row_sequence, r) * args.pages_per_sequence + position / DS_PAGE);
+    if (page < args.first_page || page >= args.end_page) return; /* another dispatch's */
     const uint head = page * args.kv_heads + c / args.head_dim, dim = c % args.head_dim;
     const uint key = (head * args.head_dim + dim) * DS_PAGE + slot, value_place = (head * DS_PAGE + slot) * args.head_dim + dim;
     const float a = F32(k, r * args.k_stride + c), b = F32(v, r * args.v_stride + c);

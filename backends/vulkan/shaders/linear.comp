@@ -172,6 +172,7 @@ void main() {
     if (EXPERTS != 0u) {
         tile += U32(ids, first * args.ids_stride + slot) * ((args.outputs + 63u) / 64u * 2u);
         column = slot * args.outputs;
+        if (tile < args.first_tile || tile >= args.end_tile) return; /* another dispatch's; all of the workgroup */
     }
     const uint output_ = gl_WorkGroupID.x * 32u + lane;
     const bool computed = taken(first, output_), there = output_ < args.outputs;
