@@ -26,7 +26,8 @@
     X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                          \
     X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData) X(CreateDescriptorSetLayout)                    \
     X(DestroyDescriptorSetLayout) X(CreateDescriptorPool) X(DestroyDescriptorPool) X(ResetDescriptorPool)                  \
-    X(AllocateDescriptorSets) X(UpdateDescriptorSets)
+    X(AllocateDescriptorSets) X(UpdateDescriptorSets) X(CreateQueryPool) X(DestroyQueryPool) X(CmdResetQueryPool)         \
+    X(CmdWriteTimestamp) X(GetQueryPoolResults)
 
 struct ds_os_module;
 

@@ -23,7 +23,8 @@ struct ds_vk_options ds_vk_options_get(void) {
         const char *word;
         bool *flag;
     } words[] = {{"no-address", &options.no_address}, {"no-half", &options.no_half}, {"no-dot", &options.no_dot}, {"no-unified", &options.no_unified},
-                 {"twice", &options.twice}, {"no-cache", &options.no_cache}, {"no-exact", &options.no_exact}};
+                 {"twice", &options.twice}, {"no-cache", &options.no_cache}, {"no-exact", &options.no_exact},
+                 {"no-clock", &options.no_clock}};
     const char *text = getenv("DSPARK_VULKAN");
     while (text && *text) {
         const size_t n = strcspn(text, ",");
@@ -175,6 +176,8 @@ static const struct ds_device_fns fns = {
     .graph_create = ds_vk_graph_create,
     .graph_run = ds_vk_graph_run,
     .graph_destroy = ds_vk_graph_destroy,
+    .mark = ds_vk_mark,
+    .elapsed = ds_vk_elapsed,
     .op =
         {
 #define DS_OP(name, text) [DS_OP_##name] = run_##name,
@@ -219,6 +222,7 @@ static ds_status open_device(struct ds_vk_device *device, const char *name, cons
     if (ds_vk_api_open(&device->api, err) != DS_OK) return ds_fail_context(err, "device %s", name);
     DS_TRY(choose(device, name, err));
     DS_TRY(ds_vk_features_open(device, err));
+    if (!device->features.clock_bits) device->fns.mark = NULL, device->fns.elapsed = NULL;
     struct ds_error ignored;
     if (params->cache && !device->options.no_cache && ds_os_make_folders(params->cache, &ignored) == DS_OK)
         device->cache_path = cache_file(device, params->cache);
@@ -231,7 +235,8 @@ static ds_status create(const char *name, const struct ds_device_params *params,
     *out = NULL;
     struct ds_vk_device *device = calloc(1, sizeof *device);
     if (!device) return ds_fail_memory(err, sizeof *device, "a device");
-    device->base.fns = &fns;
+    device->fns = fns;
+    device->base.fns = &device->fns;
     device->threads = params->threads;
     device->options = ds_vk_options_get();
     ds_vk_take_failure(device);

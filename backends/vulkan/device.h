@@ -32,11 +32,13 @@ struct ds_vk_features {
     uint64_t max_buffer, max_memory, max_range; /* bytes of a buffer; of an allocation; of what a descriptor shows */
     uint32_t align;    /* of a descriptor's offset */
     uint32_t invocations, shared_bytes; /* of a workgroup */
+    uint32_t clock_bits; /* of a timestamp that count; 0: there are none */
+    double clock_period; /* nanoseconds of one */
 };
 
 /* DSPARK_VULKAN: words separated by commas that take features away, for tests. */
 struct ds_vk_options {
-    bool no_address, no_half, no_dot, no_unified, twice, no_cache, no_exact;
+    bool no_address, no_half, no_dot, no_unified, twice, no_cache, no_exact, no_clock;
     uint64_t most_buffer; /* buffer:BYTES; 0: what the device takes */
     uint64_t most_range;  /* range:BYTES, likewise */
 };
@@ -46,6 +48,7 @@ struct ds_vk_pipeline;
 
 struct ds_vk_device {
     struct ds_device base;
+    struct ds_device_fns fns; /* without the slots that this device cannot fill */
     struct ds_vk_api api;
     struct ds_vk_options options;
     struct ds_vk_features features;
@@ -265,6 +268,7 @@ struct ds_stream {
     uint32_t part, filled; /* the part of `upload` at hand, its bytes that are taken */
     struct ds_vk_memory scratch;
     struct ds_vk_buffer scratch_buffer; /* a view of `scratch` for slices */
+    VkQueryPool marks; /* null handle: the device has no clock */
 };
 static inline struct ds_vk_device *ds_vk_device_of(const struct ds_stream *stream) { return (struct ds_vk_device *)stream->device; }
 
@@ -288,6 +292,12 @@ ds_status ds_vk_read(struct ds_stream *stream, struct ds_slice from, void *to, u
 ds_status ds_vk_copy(struct ds_stream *stream, struct ds_slice to, struct ds_slice from, uint64_t bytes, struct ds_error *err);
 ds_status ds_vk_weight_write(struct ds_stream *stream, const struct ds_weight *weight, uint32_t first_row, uint32_t rows, const void *from,
                              struct ds_error *err);
+
+/* --- the device's clock (marks.c) --- */
+
+VkResult ds_vk_marks_create(struct ds_stream *stream); /* where there is a clock */
+ds_status ds_vk_mark(struct ds_stream *stream, uint32_t index, struct ds_error *err);
+ds_status ds_vk_elapsed(struct ds_stream *stream, uint32_t from, uint32_t to, double *seconds, struct ds_error *err);
 
 /* --- graphs (graph.c), self-test (selftest.c) --- */
 

@@ -65,6 +65,14 @@ static void ask(struct ds_vk_device *device, struct offered *o) {
     device->api.GetPhysicalDeviceMemoryProperties(device->physical, &device->memory);
 }
 
+/* Of the timestamps of our queue. */
+static uint32_t clock_bits(const struct ds_vk_device *device) {
+    VkQueueFamilyProperties families[16];
+    uint32_t count = DS_COUNT(families);
+    device->api.GetPhysicalDeviceQueueFamilyProperties(device->physical, &count, families);
+    return device->family < count ? families[device->family].timestampValidBits : 0;
+}
+
 static ds_status decide(struct ds_vk_device *device, const struct offered *o, struct ds_error *err) {
     struct ds_vk_features *f = &device->features;
     const VkPhysicalDeviceProperties *p = &o->properties.properties;
@@ -98,6 +106,8 @@ static ds_status decide(struct ds_vk_device *device, const struct offered *o, st
     f->align = (uint32_t)DS_MAX(p->limits.minStorageBufferOffsetAlignment, 16); /* pieces of 16 bytes stay whole */
     f->invocations = p->limits.maxComputeWorkGroupInvocations;
     f->shared_bytes = p->limits.maxComputeSharedMemorySize;
+    f->clock_bits = off->no_clock || !(p->limits.timestampPeriod > 0) ? 0 : clock_bits(device);
+    f->clock_period = (double)p->limits.timestampPeriod;
     memcpy(device->driver_uuid, o->properties11.driverUUID, VK_UUID_SIZE);
     for (uint32_t i = 0; i < device->memory.memoryHeapCount; i++)
         if (device->memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) device->memory_bytes += device->memory.memoryHeaps[i].size;

@@ -149,6 +149,8 @@ static ds_status create_parts(struct ds_stream *stream, struct ds_error *err) {
     if (result == VK_SUCCESS) result = DS_VK_CALL(device, device->api.AllocateCommandBuffers(device->handle, &info, commands));
     if (result != VK_SUCCESS) return ds_vk_fail(device, result, "a stream", 0, err);
     for (uint32_t i = 0; i < DS_VK_SLOTS; i++) stream->slots[i].commands = commands[i];
+    result = ds_vk_marks_create(stream);
+    if (result != VK_SUCCESS) return ds_vk_fail(device, result, "a stream", 0, err);
     const uint64_t room = (uint64_t)DS_VK_PARTS * DS_VK_PART_BYTES;
     DS_TRY(ds_vk_memory_create(device, DS_VK_UPLOAD_MEMORY, room, "memory that writes pass through", &stream->upload, err));
     if (device->features.unified) return DS_OK;
@@ -207,6 +209,7 @@ void ds_vk_stream_destroy(struct ds_stream *stream) {
     if (stream->timeline && stream->pool && ds_vk_stream_sync(stream, &err) != DS_OK) (void)device->api.DeviceWaitIdle(device->handle);
     for (uint32_t i = 0; i < DS_VK_SLOTS; i++) ds_vk_sets_destroy(device, &stream->slots[i].sets);
     if (stream->pool) device->api.DestroyCommandPool(device->handle, stream->pool, NULL);
+    if (stream->marks) device->api.DestroyQueryPool(device->handle, stream->marks, NULL);
     if (stream->timeline) device->api.DestroySemaphore(device->handle, stream->timeline, NULL);
     ds_vk_memory_destroy(device, &stream->upload);
     ds_vk_memory_destroy(device, &stream->readback);

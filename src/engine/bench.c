@@ -1,6 +1,7 @@
 /* dspark_dev.h: measurements of passes, drafts and of the machine's limits. */
 #include "dspark_dev.h"
 #include "engine/engine_internal.h"
+#include "engine/op_times.h"
 #include "roofline.h"
 
 #include <string.h>
@@ -76,16 +77,15 @@ static ds_status time_vocabulary(ds_session *session, double *seconds, struct ds
     const struct ds_drafter *drafter = &engine->drafter;
     const struct ds_graph *graph = drafter->block_graphs[0][drafter->n_lengths - 1];
     const struct ds_graph_node *nodes = ds_graph_nodes(graph);
-    double block;
+    const uint32_t count = ds_graph_node_count(graph);
+    double block, times[DS_OPS_TIMED];
     DS_TRY(timed_draft(session, &block, err));
     *seconds = 0;
-    for (uint32_t i = 0; i < ds_graph_node_count(graph); i++) {
-        const bool counts = nodes[i].op == DS_OP_top_linear ||
-                            (nodes[i].op == DS_OP_linear && nodes[i].params.linear.weight.rows == drafter->model->draft_vocabulary);
-        const double start = ds_os_seconds();
-        DS_TRY(drafter->params.device->fns->op[nodes[i].op](drafter->params.stream, &nodes[i].params, err));
-        DS_TRY(drafter->params.device->fns->stream_sync(drafter->params.stream, err));
-        if (counts) *seconds += ds_os_seconds() - start;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t k = i % DS_OPS_TIMED;
+        if (k == 0) DS_TRY(ds_time_ops(drafter->params.stream, drafter->params.device, nodes + i, DS_MIN(count - i, (uint32_t)DS_OPS_TIMED), times, err));
+        if (nodes[i].op == DS_OP_top_linear || (nodes[i].op == DS_OP_linear && nodes[i].params.linear.weight.rows == drafter->model->draft_vocabulary))
+            *seconds += times[k];
     }
     return DS_OK;
 }
@@ -138,12 +138,13 @@ static ds_status add_op(ds_dev_profile *profile, const ds_dev_op_time *op, struc
 
 static ds_status profile_graph(const ds_engine *engine, const struct ds_target_graph *part, uint32_t rows, ds_dev_profile *out, struct ds_error *err) {
     const struct ds_graph_node *nodes = ds_graph_nodes(part->graph);
-    for (uint32_t i = 0; i < ds_graph_node_count(part->graph); i++) {
+    const uint32_t count = ds_graph_node_count(part->graph);
+    double times[DS_OPS_TIMED];
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t k = i % DS_OPS_TIMED;
+        if (k == 0) DS_TRY(ds_time_ops(part->stream, part->device, nodes + i, DS_MIN(count - i, (uint32_t)DS_OPS_TIMED), times, err));
         ds_dev_op_time op = describe(engine, &nodes[i], rows);
-        const double start = ds_os_seconds();
-        DS_TRY(part->device->fns->op[nodes[i].op](part->stream, &nodes[i].params, err));
-        DS_TRY(part->device->fns->stream_sync(part->stream, err));
-        op.seconds = ds_os_seconds() - start;
+        op.seconds = times[k];
         DS_TRY(add_op(out, &op, err));
     }
     return DS_OK;

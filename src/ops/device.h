@@ -13,7 +13,7 @@
 #include "ops/ops.h"
 
 /* Bumped when a slot changes meaning; slots are only appended. */
-enum { DS_DEVICE_VERSION = 1 };
+enum { DS_DEVICE_VERSION = 1, DS_DEVICE_MARKS = 64 };
 
 /* Limits and facts as data; 0 means absent or unlimited as noted. Strings live as long as the device. */
 struct ds_device_limits {
@@ -81,6 +81,13 @@ struct ds_device_fns {
      */
     const struct ds_weight_layout *weight_layout;
     ds_status (*buffer_import)(struct ds_device *device, const void *data, uint64_t bytes, struct ds_buffer **out, struct ds_error *err);
+
+    /*
+     * Optional, both or none: a clock of the device's own. mark: `index`, below DS_DEVICE_MARKS, is when all that the stream was given before is
+     * done; it costs no submission. elapsed: seconds between the latest two marks of these numbers, once a read or stream_sync has waited for them.
+     */
+    ds_status (*mark)(struct ds_stream *stream, uint32_t index, struct ds_error *err);
+    ds_status (*elapsed)(struct ds_stream *stream, uint32_t from, uint32_t to, double *seconds, struct ds_error *err);
 };
 
 /* The version changes with every bit of the layout. */

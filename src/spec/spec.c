@@ -359,6 +359,21 @@ static struct ds_graph *joined_graph(const struct ds_spec *spec, const struct ds
 
 /* --- the pass --- */
 
+/* Marks of the device's clock around a pass of the drafter that the host does not wait for. */
+enum { DRAFTING_BEGINS, DRAFTING_ENDS };
+
+static ds_status mark_drafting(const struct ds_drafter *d, uint32_t which, struct ds_error *err) {
+    const struct ds_device_fns *fns = d->params.device->fns;
+    return fns->mark ? fns->mark(d->params.stream, which, err) : DS_OK;
+}
+
+/* 0: the device has no clock. */
+static ds_status drafting_seconds(const struct ds_drafter *d, double *seconds, struct ds_error *err) {
+    const struct ds_device_fns *fns = d->params.device->fns;
+    *seconds = 0;
+    return fns->mark ? fns->elapsed(d->params.stream, DRAFTING_BEGINS, DRAFTING_ENDS, seconds, err) : DS_OK;
+}
+
 /* One pass of the drafter whose drafts the host does not wait for. */
 static ds_status draft_unseen(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
     struct ds_turn *together[DS_MOST_DRAFTING];
@@ -374,7 +389,9 @@ static ds_status draft_unseen(const struct ds_spec *spec, struct ds_turn *turns,
     if (!count) return DS_OK;
     for (uint32_t s = 0; s < count; s++) together[s]->result.drafting = count;
     (void)set_drafting_rows(spec, together, count);
-    return ds_drafter_begin_run(spec->drafter, err);
+    DS_TRY(mark_drafting(spec->drafter, DRAFTING_BEGINS, err));
+    DS_TRY(ds_drafter_begin_run(spec->drafter, err));
+    return mark_drafting(spec->drafter, DRAFTING_ENDS, err);
 }
 
 /* Drafts that the host has not seen go to their rows on the device, and all that the drafter found to where it is read with the target's results. */
@@ -389,31 +406,37 @@ static ds_status hand_over_drafts(const struct ds_spec *spec, const struct ds_tu
     return *any ? ds_drafter_pass_on(spec->drafter, at->out_beside, err) : DS_OK;
 }
 
-/* What was drafted is known now; where the block ended early, fewer drafts have been verified than rows were run. */
-static void see_drafts(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n) {
+/* What was drafted is known now, in `seconds`; where the block ended early, fewer drafts have been verified than rows were run. */
+static void see_drafts(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, double seconds) {
     ds_drafter_take(spec->drafter, spec->target->rows.out_beside);
     for (uint32_t i = 0; i < n; i++) {
         struct ds_turn *t = &turns[i];
         if (t->status != DS_OK || !t->unseen) continue;
         read_block(spec, t->drafting_as, slots_of(spec, t), &t->result);
         t->result.verified = DS_MIN(t->result.verified, t->result.n_draft);
+        t->result.draft_seconds = t->result.block_seconds = seconds;
         t->unseen = false;
     }
 }
 
 static ds_status run_target(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, const struct pass *pass, struct ds_graph *joined,
-                            struct ds_error *err) {
+                            double *drafting, struct ds_error *err) {
     bool unseen = false;
+    *drafting = 0;
     DS_TRY(ds_target_begin(spec->target, pass->rows, pass->outputs, err));
     DS_TRY(hand_over_drafts(spec, turns, n, &unseen, err));
     if (joined) DS_TRY(ds_target_end_graph(spec->target, joined, err));
     else DS_TRY(ds_target_end(spec->target, pass->rows, pass->extended, err));
-    if (unseen) see_drafts(spec, turns, n);
+    if (!unseen) return DS_OK;
+    DS_TRY(drafting_seconds(spec->drafter, drafting, err));
+    see_drafts(spec, turns, n, *drafting);
     return DS_OK;
 }
 
-static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
+/* *drafting: of the time, what the device spent on drafts that the host had not seen. */
+static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, double *drafting, struct ds_error *err) {
     struct pass pass = {.rows = 0};
+    *drafting = 0;
     DS_TRY(draft_unseen(spec, turns, n, err));
     for (uint32_t i = 0; i < n; i++) {
         struct ds_turn *t = &turns[i];
@@ -423,8 +446,8 @@ static ds_status run(const struct ds_spec *spec, struct ds_turn *turns, uint32_t
     if (!pass.rows) return DS_OK;
     const double start = ds_os_seconds();
     struct ds_graph *const joined = joined_graph(spec, turns, n, &pass);
-    DS_TRY(run_target(spec, turns, n, &pass, joined, err));
-    const double seconds = ds_os_seconds() - start;
+    DS_TRY(run_target(spec, turns, n, &pass, joined, drafting, err));
+    const double seconds = DS_MAX(ds_os_seconds() - start - *drafting, 0);
     for (uint32_t i = 0; i < n; i++) {
         struct ds_turn *t = &turns[i];
         if (t->status != DS_OK) continue;
@@ -450,9 +473,10 @@ ds_status ds_spec_run(const struct ds_spec *spec, struct ds_turn *turns, uint32_
         ask_biases(spec, t);
     }
     ds_os_mutex_lock(spec->lock);
-    const ds_status status = run(spec, turns, n, err);
+    double drafting;
+    const ds_status status = run(spec, turns, n, &drafting, err);
     ds_os_mutex_unlock(spec->lock);
-    const double seconds = ds_os_seconds() - start;
+    const double seconds = DS_MAX(ds_os_seconds() - start - drafting, 0);
     for (uint32_t i = 0; i < n; i++) turns[i].result.verify_seconds = seconds;
     return status;
 }

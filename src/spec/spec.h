@@ -113,7 +113,8 @@ struct ds_round_plan {
     enum ds_round_taps taps;
     /*
      * Lengths do not depend on what is drafted: where drafter and target share a device with memory of its own, the drafts go from one to the
-     * other there, and the host reads them with the target's tokens. A round is then one submission, whose time is all the target's.
+     * other there, and the host reads them with the target's tokens. A round is then one submission. How much of
+     * its time was the drafter's is told by the device's clock; where there is none, all of it is the target's.
      */
     bool fused;
 };

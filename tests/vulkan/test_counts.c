@@ -8,6 +8,7 @@
 struct spent {
     struct ds_vk_counts counts;
     uint64_t rounds;
+    double draft_seconds, verify_seconds;
 };
 
 static struct ds_vk_counts less(struct ds_vk_counts a, const struct ds_vk_counts *b) {
@@ -29,7 +30,7 @@ static struct spent spend(ds_engine *engine, ds_session *session) {
     check_ok(ds_session_generate(session, 40, NULL, NULL, NULL, &err), &err);
     ds_stats stats = {.size = sizeof stats};
     ds_session_get_stats(session, &stats);
-    const struct spent spent = {less(vulkan.counts(device), &before), stats.rounds};
+    const struct spent spent = {less(vulkan.counts(device), &before), stats.rounds, stats.draft_seconds, stats.verify_seconds};
     print_message("# %d rounds: %d submissions, %d writes of %d bytes, %d reads of %d bytes\n", (int)spent.rounds, (int)spent.counts.submissions,
                   (int)spent.counts.writes, (int)spent.counts.bytes_to_device, (int)spent.counts.reads, (int)spent.counts.bytes_to_host);
     assert_true(spent.rounds >= 8);
@@ -64,6 +65,24 @@ static void check_fused(float temperature, size_t n) {
 static void a_greedy_round_is_one_submission_and_one_read(void **state) {
     (void)state;
     check_fused(0, DS_COUNT(masks));
+}
+
+/* By the device's clock, which is software here: that it tells both apart can be tested, not how well. Without one all is the target's. */
+static void a_fused_round_knows_how_long_it_drafted(void **state) {
+    (void)state;
+    for (int clock = 0; clock < 2; clock++) {
+        setenv("DSPARK_VULKAN", clock ? "" : "no-clock", 1);
+        ds_engine *engine = open_engine(&(struct vulkan_engine){.device = "vulkan:0"});
+        assert_true((engine->placements[0].device->fns->mark != NULL) == clock);
+        ds_session *session = open_session(engine, 0, TINY_BLOCK);
+        const struct spent s = spend(engine, session);
+        assert_int_equal(s.counts.submissions, s.rounds);
+        assert_true(s.verify_seconds > 0);
+        assert_true((s.draft_seconds > 0) == clock);
+        ds_session_destroy(session);
+        ds_engine_destroy(engine);
+    }
+    unsetenv("DSPARK_VULKAN");
 }
 
 static void a_coupled_round_is_one_submission_and_one_read(void **state) {
@@ -173,6 +192,7 @@ static void fused_rounds_of_several_sequences_give_what_split_ones_give(void **s
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_greedy_round_is_one_submission_and_one_read),
+        cmocka_unit_test(a_fused_round_knows_how_long_it_drafted),
         cmocka_unit_test(a_coupled_round_is_one_submission_and_one_read),
         cmocka_unit_test(a_token_without_a_drafter_is_one_submission_and_one_read),
         cmocka_unit_test(a_round_of_chosen_length_is_two_submissions_and_one_small_read_more),
