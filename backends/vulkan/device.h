@@ -100,6 +100,7 @@ bool ds_vk_injected_allocation(struct ds_vk_device *device);
 #define DS_VK_ALLOCATE(device, call) (ds_vk_injected_allocation(device) ? (device)->fail_with : (call))
 /* DS_ERROR_MEMORY with what was asked for, or DS_ERROR_DEVICE. `bytes` 0: it was not about memory of that size. */
 ds_status ds_vk_fail(const struct ds_vk_device *device, VkResult result, const char *what, uint64_t bytes, struct ds_error *err);
+ds_status ds_vk_lose(struct ds_vk_device *device, VkResult result, const char *what, struct ds_error *err); /* ds_vk_fail, and nothing goes on from here */
 ds_status ds_vk_fail_lost(const struct ds_vk_device *device, const char *what, struct ds_error *err);
 
 /* --- memory --- */

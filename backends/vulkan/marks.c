@@ -28,7 +28,7 @@ ds_status ds_vk_elapsed(struct ds_stream *stream, uint32_t from, uint32_t to, do
     for (uint32_t i = 0; i < 2; i++) {
         const VkResult result = DS_VK_CALL(device, device->api.GetQueryPoolResults(device->handle, stream->marks, indices[i], 1, sizeof ticks[i], &ticks[i],
                                                                                     sizeof ticks[i], VK_QUERY_RESULT_64_BIT));
-        if (result != VK_SUCCESS) return ds_vk_fail(device, result, "a timestamp", 0, err);
+        if (result != VK_SUCCESS) return ds_vk_lose(device, result, "a timestamp", err); /* both were waited for */
     }
     const uint64_t passed = (ticks[1] - ticks[0]) & (bits < 64 ? (UINT64_C(1) << bits) - 1 : UINT64_MAX); /* a clock may have gone round */
     *seconds = (double)passed * device->features.clock_period * 1e-9;

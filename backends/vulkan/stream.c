@@ -9,7 +9,7 @@
 /* --- submitting --- */
 
 /* Work that was recorded is gone: buffers do not hold what their owner believes, so nothing goes on from here. */
-static ds_status lose(struct ds_vk_device *device, VkResult result, const char *what, struct ds_error *err) {
+ds_status ds_vk_lose(struct ds_vk_device *device, VkResult result, const char *what, struct ds_error *err) {
     if (device->lost == VK_SUCCESS) device->lost = result;
     return ds_vk_fail(device, result, what, 0, err);
 }
@@ -28,7 +28,7 @@ static ds_status wait_for(struct ds_stream *stream, uint64_t value, struct ds_er
                                       .pValues = &value};
     device->counts.waits++;
     if (result == VK_SUCCESS) result = DS_VK_CALL(device, device->api.WaitSemaphores(device->handle, &info, UINT64_MAX));
-    return result == VK_SUCCESS ? DS_OK : lose(device, result, "waiting for work", err);
+    return result == VK_SUCCESS ? DS_OK : ds_vk_lose(device, result, "waiting for work", err);
 }
 
 static VkResult close_slot(struct ds_stream *stream) {
@@ -61,7 +61,7 @@ ds_status ds_vk_flush(struct ds_stream *stream, struct ds_error *err) {
         ds_os_mutex_unlock(device->mutex);
     }
     stream->n_pending = stream->n_graphs = 0;
-    if (result != VK_SUCCESS) return lose(device, result, "handing work to the queue", err);
+    if (result != VK_SUCCESS) return ds_vk_lose(device, result, "handing work to the queue", err);
     stream->submitted = value;
     return DS_OK;
 }
@@ -91,7 +91,7 @@ ds_status ds_vk_stream_recorder(struct ds_stream *stream, struct ds_vk_recorder 
     reuse_sets(device, &slot->sets);
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO, .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     const VkResult result = DS_VK_CALL(device, device->api.BeginCommandBuffer(slot->commands, &begin));
-    if (result == VK_ERROR_DEVICE_LOST) return lose(device, result, "a command buffer", err);
+    if (result == VK_ERROR_DEVICE_LOST) return ds_vk_lose(device, result, "a command buffer", err);
     if (result != VK_SUCCESS) return ds_vk_fail(device, result, "a command buffer", 0, err);
     stream->recorder.commands = slot->commands;
     stream->recorder.sets = &slot->sets;
@@ -104,7 +104,7 @@ ds_status ds_vk_stream_append(struct ds_stream *stream, VkCommandBuffer commands
     enum { GRAPHS_AT_ONCE = 8 };
     if (stream->n_pending >= DS_VK_PENDING - 2 || stream->n_graphs >= GRAPHS_AT_ONCE) DS_TRY(ds_vk_flush(stream, err));
     const VkResult result = close_slot(stream);
-    if (result != VK_SUCCESS) return lose(ds_vk_device_of(stream), result, "a command buffer", err);
+    if (result != VK_SUCCESS) return ds_vk_lose(ds_vk_device_of(stream), result, "a command buffer", err);
     stream->pending[stream->n_pending++] = commands;
     stream->n_graphs++;
     return DS_OK;
