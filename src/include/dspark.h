@@ -392,7 +392,8 @@ typedef struct ds_stats {
     uint64_t committed_in_rounds; /* tau = committed_in_rounds / rounds; a round that ends on an accepted stop token counts its drafts alone */
     double prefill_seconds, draft_seconds, verify_seconds, decode_seconds; /* decode: everything after the prefill. In a batch: of the
                                                                               steps the session had a part in. Of rounds that are
-                                                                              one submission (a GPU, fixed lengths) all is verify */
+                                                                              one submission (a GPU, fixed lengths) all is verify
+                                                                              where the GPU has no clock of its own */
     uint64_t probes;           /* rounds of DS_SPEC_AUTO that drafted while parked, only to see whether speculation would pay */
     uint64_t cached_tokens;    /* of prompts, found in the prefix cache instead of being run */
 } ds_stats;

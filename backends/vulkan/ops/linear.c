@@ -25,6 +25,7 @@ ds_status ds_vk_op_linear(struct ds_vk_recorder *r, const union ds_op_params *pa
     ds_vk_type_constants(p->weight.type, dispatch.constants);
     dispatch.constants[DS_VK_TYPE_CONSTANTS] = rows;
     dispatch.constants[DS_VK_TYPE_CONSTANTS + 1] = p->x.elem == DS_ELEM_Q8_32;
+    dispatch.constants[DS_VK_TYPE_CONSTANTS + 4] = ds_vk_linear_threads(r->device, args.inputs, rows, dispatch.groups);
     return ds_vk_dispatch(r, &dispatch, err);
 }
 
@@ -44,6 +45,7 @@ static ds_status expert_part(struct ds_vk_recorder *r, const struct ds_op_expert
     dispatch.constants[DS_VK_TYPE_CONSTANTS] = 1;
     dispatch.constants[DS_VK_TYPE_CONSTANTS + 1] = p->x.elem == DS_ELEM_Q8_32;
     dispatch.constants[DS_VK_TYPE_CONSTANTS + 2] = 1;
+    dispatch.constants[DS_VK_TYPE_CONSTANTS + 4] = ds_vk_linear_threads(r->device, args.inputs, 1, dispatch.groups);
     return ds_vk_dispatch(r, &dispatch, err);
 }
 

@@ -34,5 +34,6 @@ ds_status ds_vk_op_top_linear(struct ds_vk_recorder *r, const union ds_op_params
     dispatch.constants[DS_VK_TYPE_CONSTANTS] = 1;
     dispatch.constants[DS_VK_TYPE_CONSTANTS + 1] = p->x.elem == DS_ELEM_Q8_32;
     dispatch.constants[DS_VK_TYPE_CONSTANTS + 3] = 1;
+    dispatch.constants[DS_VK_TYPE_CONSTANTS + 4] = ds_vk_linear_threads(r->device, args.inputs, 1, dispatch.groups);
     return ds_vk_dispatch(r, &dispatch, err);
 }

@@ -7,8 +7,8 @@
 #include "norm_quantize.h"
 #include "common.glsl"
 /*
- * Meaning: cpu/ref/norm_quantize.c. A team norms and quantises a run of 256 columns. Each sums the whole row's squares for itself: that takes no longer than
- * waiting for another's sum, and lets a row lie in several workgroups.
+ * Meaning: cpu/ref/norm_quantize.c. A team norms and quantises a run of 256 columns. Each workgroup sums the whole row's squares for itself, in one team as the order
+ * of the sum asks: that takes no longer than waiting for another's sum, and lets a row lie in several workgroups.
  */
 layout(local_size_x = 128) in;
 MEMORY(0, x)
@@ -21,11 +21,16 @@ MEMORY(5, count)
 #include "norm.glsl"
 #include "quantize.glsl"
 
+shared float factor_of_row;
+
 void main() {
     const uint r = gl_WorkGroupID.y, runs = (args.cols + 255u) / 256u, run = gl_WorkGroupID.x * DS_TEAMS + gl_LocalInvocationIndex / 32u;
     const bool there = run < runs;
     if (r >= ACTIVE_ROWS(args.rows)) return; /* all of the workgroup */
-    const ds_f32 factor = ds_norm_factor(r * args.x_stride, args.cols, args.eps, there);
+    const ds_f32 mine = ds_norm_factor(r * args.x_stride, args.cols, args.eps, gl_LocalInvocationIndex < 32u); /* one team reads the row for all */
+    if (gl_LocalInvocationIndex == 0u) factor_of_row = mine;
+    barrier();
+    const float factor = factor_of_row;
     float v[8];
     for (uint i = 0; i < 8u; i++) {
         const uint c = ds_quantize_column(run, i);
