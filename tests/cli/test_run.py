@@ -78,6 +78,13 @@ class Sameness(CliTest):
             self.expect(1, "run", "-m", TARGET, "-d", os.path.join(os.path.dirname(DRAFTER), drafter), "-p", "a", "--draft-top-k", "8",
                         says=["draft_top_k is 8", "no sequential (Markov) head"])
 
+    def test_a_target_cut_by_layers_gives_the_tokens_of_one_device(self):
+        cut = ["cpu=6,ref", "ref=1,cpu"]
+        self.assert_same([*CHAT, "-n", "24", "-d", DRAFTER, "--spec", "fixed:3", *SAMPLED], [["--device", device] for device in cut])
+        self.assertEqual(self.run_json(*CHAT, "-n", "2", "--device", "cpu=6,ref")["device"], "cpu=6,ref=2")
+        self.expect(0, "run", "-m", TARGET, *CHAT, "-n", "2", "--device", "cpu=6,ref", "--log", "info", says=["layers: 6 on cpu with embedding and head", "2 on ref"])
+        self.expect(0, "run", "-m", TARGET, *CHAT, "-n", "2", "--device", "cpu=14M,ref", "--ctx", "256", says=["warning", "layers: ", "no room for more"])
+
     def test_threads_chunk_and_context_change_no_token(self):
         variants = [["--threads", "1"], ["--threads", "3"], ["--chunk", "1"], ["--chunk", "7"], ["--ctx", "300"]]
         self.assert_same([*CHAT, "-n", "32", "-d", DRAFTER, *SAMPLED], variants)
@@ -177,6 +184,11 @@ class Failures(CliTest):
     def test_a_drafter_that_is_none_and_a_target_that_is_none_are_refused(self):
         self.expect(1, "run", "-m", TARGET, "-d", TARGET, "-p", "a", says=TARGET)
         self.expect(1, "run", "-m", DRAFTER, "-p", "a", says=DRAFTER)
+
+    def test_a_list_of_devices_that_makes_no_sense_says_what_is_expected(self):
+        for device, says in (("cpu,", ["a name is missing", "cuda:0=24,cpu"]), ("cpu=9,ref", ["9 layers", "the model has 8"]), ("cpu,cpu", ["named twice"]),
+                             ("cpu=1,abacus", ["abacus", "cpu"]), ("cpu=1M", ["device 'cpu'", "a second device named behind it"])):
+            self.expect(1, "run", "-m", TARGET, "-p", "a", "--device", device, says=says)
 
     def test_a_device_that_does_not_exist_is_answered_with_those_that_do(self):
         self.expect(1, "run", "-m", TARGET, "-p", "a", "--device", "abacus", says=["abacus", "cpu"])

@@ -192,6 +192,19 @@ static void a_drafter_on_another_device_gives_the_same_stream(void **state) {
     }
 }
 
+/* The target's layers on the best device and another one, home being either; the drafter at home, or with the second stage. */
+static void a_target_cut_over_two_devices_gives_the_same_stream(void **state) {
+    (void)state;
+    char there[64], back[64];
+    if (all.n_devices < 2 || all.few) skip();
+    for (size_t d = 1; d < all.n_devices; d++) {
+        snprintf(there, sizeof there, "%s=5,%s", all.devices[0], all.devices[d]);
+        snprintf(back, sizeof back, "%s=2,%s", all.devices[d], all.devices[0]);
+        check_setup(FULL, &(struct setup){there, all.devices[0], 2, 64}, 2, AUTO, AUTO);
+        check_setup(FULL, &(struct setup){back, all.devices[0], 2, 7}, 1, 4, 1);
+    }
+}
+
 /*
  * A test of equality proves nothing about requests whose answers are all alike. (The type of the cache changes bits, which
  * the test of logits sees, but none of these tokens.)
@@ -311,6 +324,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest across[] = {
         cmocka_unit_test(every_device_gives_the_same_stream),
         cmocka_unit_test(a_drafter_on_another_device_gives_the_same_stream),
+        cmocka_unit_test(a_target_cut_over_two_devices_gives_the_same_stream),
         cmocka_unit_test(a_row_has_the_same_logits_in_any_company),
     };
     if (all.few)
@@ -321,6 +335,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(every_way_of_sampling_gives_one_stream_for_each_model),
         cmocka_unit_test(every_device_gives_the_same_stream),
         cmocka_unit_test(a_drafter_on_another_device_gives_the_same_stream),
+        cmocka_unit_test(a_target_cut_over_two_devices_gives_the_same_stream),
         cmocka_unit_test(a_row_has_the_same_logits_in_any_company),
     };
     return cmocka_run_group_tests_name(host_is_hostile ? "sameness, hostile host" : "sameness", tests, compute_first_streams, finish);
