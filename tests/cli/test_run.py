@@ -79,8 +79,8 @@ class Sameness(CliTest):
                         says=["draft_top_k is 8", "no sequential (Markov) head"])
 
     def test_a_target_cut_by_layers_gives_the_tokens_of_one_device(self):
-        cut = ["cpu=6,ref", "ref=1,cpu"]
-        self.assert_same([*CHAT, "-n", "24", "-d", DRAFTER, "--spec", "fixed:3", *SAMPLED], [["--device", device] for device in cut])
+        cut = [["--device", "cpu=6,ref"], ["--device", "ref=1,cpu", "--draft-device", "cpu"]]
+        self.assert_same([*CHAT, "-n", "12", "-d", DRAFTER, "--spec", "fixed:3", *SAMPLED], cut)
         self.assertEqual(self.run_json(*CHAT, "-n", "2", "--device", "cpu=6,ref")["device"], "cpu=6,ref=2")
         self.expect(0, "run", "-m", TARGET, *CHAT, "-n", "2", "--device", "cpu=6,ref", "--log", "info", says=["layers: 6 on cpu with embedding and head", "2 on ref"])
         self.expect(0, "run", "-m", TARGET, *CHAT, "-n", "2", "--device", "cpu=14M,ref", "--ctx", "256", says=["warning", "layers: ", "no room for more"])
