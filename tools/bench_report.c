@@ -89,6 +89,8 @@ void ds_bench_print_json(const struct ds_bench_report *report) {
     text_member("model", report->model, true);
     text_member("type", limits->type, false);
     text_member("device", report->info->device, false);
+    text_member("numerics", report->info->fast[0] ? "fast" : "exact", false);
+    text_member("fast", report->info->fast, false);
     count_member("threads", report->info->threads);
     text_member("isa", limits->isa, false);
     count_member("context", report->plan->context);
@@ -142,6 +144,11 @@ void ds_bench_print_table(const struct ds_bench_report *report) {
     ds_cli_print_escaped(report->model, strlen(report->model));
     printf(": %s%s%s, device %s, %" PRIu32 " thread%s\n", report->info->architecture, limits->type ? " " : "",
            limits->type ? limits->type : "", report->info->device, report->info->threads, report->info->threads == 1 ? "" : "s");
+    if (report->info->fast[0]) {
+        fputs("fast numerics: ", stdout);
+        ds_cli_print_escaped(report->info->fast, strlen(report->info->fast));
+        putchar('\n');
+    }
     printf("loaded in %.2f s", r->load);
     if (r->placed_bytes)
         printf(", %.1f MB of matrices at %.2f GB/s; peak memory then %.1f MiB, %.2f of them", (double)r->placed_bytes * 1e-6, load_rate(r) * 1e-9,

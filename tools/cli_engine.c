@@ -19,7 +19,7 @@ const char ds_cli_device_help[] =
 
 static const char *const kv_names[] = {[DS_KV_F16] = "f16", [DS_KV_F32] = "f32", NULL};
 static const char *const weights_names[] = {[DS_WEIGHTS_FILE] = "file", [DS_WEIGHTS_F32] = "f32", NULL};
-static const char *const numerics_names[] = {[DS_NUMERICS_EXACT] = "exact", [DS_NUMERICS_FAST] = "fast", NULL};
+const char *const ds_cli_numerics_names[] = {[DS_NUMERICS_EXACT] = "exact", [DS_NUMERICS_FAST] = "fast", NULL};
 static const char *const log_names[] = {"error", "warning", "info", "debug", "trace", NULL};
 static const char *const sampling_names[] = {[DS_COUPLED] = "coupled", [DS_REJECTION] = "rejection", NULL};
 
@@ -40,8 +40,9 @@ const struct ds_cli_option ds_cli_engine_options[] = {
      .help = "type of the cache; f32 is for comparisons with references (default: f16)"},
     {.name = "weights", .kind = DS_CLI_ENUM, AT(weights), .choices = weights_names,
      .help = "weights as stored in the file, or widened to f32 when loaded, for comparisons with references (default: file)"},
-    {.name = "numerics", .kind = DS_CLI_ENUM, AT(numerics), .choices = numerics_names,
-     .help = "fast also takes a device that is named and fails its self-test (`dspark devices`); its tokens may be other ones (default: exact)"},
+    {.name = "numerics", .kind = DS_CLI_ENUM, AT(numerics), .choices = ds_cli_numerics_names,
+     .help = "fast also takes a device that is named and fails its self-test, and variants that break the contract for speed where a device has them (`dspark "
+             "devices` tells of both): tokens may be other ones, and change with the number of rows in a pass (default: exact)"},
     {.name = "memory", .value = "SIZE", .kind = DS_CLI_SIZE, AT(memory), .min = 1,
      .help = "budget for weights, cache and scratch, such as 512M or 2G; what does not fit is refused before anything is "
              "allocated (default: what the machine has)"},

@@ -19,6 +19,7 @@ struct ds_cli_engine {
 };
 extern const char ds_cli_device_help[]; /* of --device */
 #define DS_CLI_ENGINE_DEFAULTS {.log = DS_LOG_WARNING}
+extern const char *const ds_cli_numerics_names[]; /* choices of --numerics */
 extern const struct ds_cli_option ds_cli_engine_options[];
 extern const struct ds_cli_option ds_cli_template_options[]; /* of the same struct: for commands that write a conversation */
 extern const struct ds_cli_option ds_cli_trust_options[]; /* of struct ds_cli_trust */

@@ -11,6 +11,7 @@ struct bench_options {
     const char *target, *drafter, *device, *draft_device, *modules, *svg;
     uint32_t threads, draft_top_k, context, tokens, repeats;
     bool context_given, last_logits, json;
+    int numerics; /* ds_numerics */
     struct ds_bench_widths widths;
     struct ds_cli_trust trust;
 };
@@ -59,6 +60,8 @@ static const struct ds_cli_option model_options[] = {
      .help = "a DSpark drafter's Markov head is applied to the N likeliest tokens of a slot alone; 0: to all (default: 0)"},
     {.name = "threads", .value = "N", .kind = DS_CLI_UINT, AT(threads), .min = 1, .max = 4096,
      .help = "CPU threads (default: one per processor)"},
+    {.name = "numerics", .kind = DS_CLI_ENUM, AT(numerics), .choices = ds_cli_numerics_names,
+     .help = "fast also takes an inexact device that is named, and variants that break the contract for speed where a device has them (default: exact)"},
     {0}};
 static const struct ds_cli_option measure_options[] = {
     {.name = "ctx", .value = "N", .kind = DS_CLI_UINT, AT(context), .min = 1, .max = INT32_MAX,
@@ -125,7 +128,7 @@ static int make_plan(const struct bench_options *options, const ds_engine_info *
 
 static int measure(const struct bench_options *options, ds_engine **engine, struct ds_bench_svg *svg, struct ds_bench_result *result) {
     const struct ds_cli_engine open = {.target = options->target, .device = options->device, .modules = options->modules, .threads = options->threads,
-                                       .context = context_to_open(options), .log = DS_LOG_WARNING, .trust = options->trust};
+                                       .context = context_to_open(options), .numerics = options->numerics, .log = DS_LOG_WARNING, .trust = options->trust};
     const struct ds_cli_draft draft = {.drafter = options->drafter, .device = options->draft_device, .top_k = options->draft_top_k};
     ds_engine_info info;
     struct ds_bench_plan plan;

@@ -29,6 +29,10 @@ static void print_row(void *user, const ds_device_info *info) {
         fputs("; ", stdout);
         ds_cli_print_escaped(info->note, strlen(info->note));
     }
+    if (info->fast[0]) {
+        fputs("; with --numerics fast: ", stdout);
+        ds_cli_print_escaped(info->fast, strlen(info->fast));
+    }
     putchar('\n');
 }
 
@@ -40,6 +44,8 @@ static void print_object(void *user, const ds_device_info *info) {
     ds_cli_json_text(stdout, info->description);
     printf(", \"memory_bytes\": %" PRIu64 ", \"exact\": %s, \"note\": ", info->memory_bytes, info->exact ? "true" : "false");
     ds_cli_json_text(stdout, info->note);
+    fputs(", \"fast\": ", stdout);
+    ds_cli_json_text(stdout, info->fast);
     putchar('}');
 }
 
@@ -60,7 +66,7 @@ const struct ds_cli_command ds_command_devices = {
     .summary = "the devices of this machine and whether they are exact",
     .synopsis = "[--modules DIR] [--json]",
     .details = "Lists what --device takes. A device is exact when it passed the self-test: then it gives the same tokens as every other "
-               "exact one, bit for bit.",
+               "exact one, bit for bit. What --numerics fast would use on it that breaks this for speed is told behind it (\"fast\").",
     .groups = devices_groups,
     .main = devices_main,
 };

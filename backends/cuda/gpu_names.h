@@ -10,6 +10,10 @@
 #define DS_GPU_DRIVER "the NVIDIA driver"
 #define DS_GPU_TABLES(X) X(32)           /* wave sizes that there are kernels for */
 
+#define DS_GPU_FAST 1                    /* has the words of fast variants (gpu_mma_f16) .. */
+#define DS_GPU_BLAS 1                    /* .. and a library with cuBLAS's calls, under these names */
+#define gpuBlasLibrary(i) ((i) == 0 ? "libcublas.so.13" : (i) == 1 ? "libcublas.so.12" : (i) == 2 ? "libcublas.so.11" : (const char *)0)
+
 #ifndef DS_GPU_NO_OVERLAP
 #define DS_GPU_OVERLAP 1                 /* launches may overlap (gpu_begin in gpu.h) */
 #endif
@@ -18,6 +22,7 @@
 #define gpuSuccess cudaSuccess
 #define gpuErrorMemoryAllocation cudaErrorMemoryAllocation
 #define gpuErrorNoKernelImage cudaErrorNoKernelImageForDevice
+#define gpuErrorLaunchFailure cudaErrorLaunchFailure
 #define gpuGetErrorString cudaGetErrorString
 #define gpuGetLastError cudaGetLastError
 #define gpuDriverGetVersion cudaDriverGetVersion

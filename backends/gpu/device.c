@@ -65,11 +65,34 @@ static const char *const op_names[] = {
 #undef DS_OP
 };
 
+struct ds_gpu_launch ds_gpu_launch_on(const struct ds_gpu_device *device, gpuStream_t stream, uint8_t *scratch) {
+    return (struct ds_gpu_launch){.stream = stream, .scratch = scratch, .processors = device->processors, .shared_most = device->shared_most,
+                                  .overlap = device->overlap, .fast = device->fast};
+}
+
+uint64_t ds_gpu_scratch_of(const struct ds_gpu_device *device, ds_op op, const union ds_op_params *params) {
+    if (ds_gpu_blas_takes(device->blas, op, params)) return ds_gpu_blas_scratch(params);
+    return device->kernels->scratch_bytes[op] ? device->kernels->scratch_bytes[op](params, device->processors) : 0;
+}
+
+gpuError_t ds_gpu_put_op(const struct ds_gpu_device *device, struct ds_gpu_blas_user *user, const struct ds_gpu_launch *launch, ds_op op,
+                        const union ds_op_params *params) {
+    if (ds_gpu_blas_takes(device->blas, op, params)) return ds_gpu_blas_linear(device->blas, user, device->kernels, launch, params);
+    return device->kernels->op[op](launch, params);
+}
+
+ds_status ds_gpu_fail_op(const struct ds_gpu_device *device, struct ds_gpu_blas_user *user, gpuError_t error, const char *what, uint64_t bytes,
+                         struct ds_error *err) {
+    ds_status status;
+    if (!ds_gpu_blas_failed(device->blas, user, device->name, &status, err)) return ds_gpu_fail(device, error, what, bytes, err);
+    (void)gpuGetLastError();
+    return status;
+}
+
 /* Scratch of an op outside a graph; grows when an op needs more than those before it. */
 static ds_status reserve(struct ds_stream *stream, ds_op op, const union ds_op_params *params, struct ds_error *err) {
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
-    if (!device->kernels->scratch_bytes[op]) return DS_OK;
-    const uint64_t bytes = device->kernels->scratch_bytes[op](params, device->processors);
+    const uint64_t bytes = ds_gpu_scratch_of(device, op, params);
     if (bytes <= stream->scratch_bytes) return DS_OK;
     DS_TRY(ds_gpu_stream_sync(stream, err)); /* ops that are under way still use the old one */
     gpuFree(stream->scratch);
@@ -87,9 +110,9 @@ static ds_status run_op(struct ds_stream *stream, ds_op op, const union ds_op_pa
     const struct ds_gpu_device *device = ds_gpu_device_of(stream);
     DS_TRY(ds_gpu_enter(device, err));
     DS_TRY(reserve(stream, op, params, err));
-    const struct ds_gpu_launch launch = {.stream = stream->handle, .scratch = stream->scratch, .processors = device->processors, .overlap = device->overlap, .shared_most = device->shared_most};
-    const gpuError_t error = device->kernels->op[op](&launch, params);
-    return error == gpuSuccess ? DS_OK : ds_gpu_fail(device, error, op_names[op], 0, err);
+    const struct ds_gpu_launch launch = ds_gpu_launch_on(device, stream->handle, stream->scratch);
+    const gpuError_t error = ds_gpu_put_op(device, &stream->blas, &launch, op, params);
+    return error == gpuSuccess ? DS_OK : ds_gpu_fail_op(device, &stream->blas, error, op_names[op], 0, err);
 }
 
 #define DS_OP(name, text)                                                                                                          \
@@ -123,6 +146,7 @@ static void limits(const struct ds_device *base, struct ds_device_limits *out) {
         .max_rows = MOST_ROWS,
         .exact = device->note[0] == 0,
         .note = device->note,
+        .fast = device->variants[0] ? device->variants : NULL,
     };
 }
 
@@ -131,6 +155,8 @@ static void destroy(struct ds_device *base) {
     struct ds_error err;
     if (!device) return;
     (void)ds_gpu_enter(device, &err);
+    ds_gpu_blas_end(device->blas, &device->own_blas);
+    ds_gpu_blas_close(device->blas);
     if (device->own) gpuStreamDestroy(device->own);
     ds_pool_destroy(device->pool);
     ds_os_mutex_destroy(device->mutex);
@@ -192,18 +218,38 @@ static gpuError_t describe(struct ds_gpu_device *device) {
     device->processors = (uint32_t)processors;
     device->shared_most = (uint64_t)shared;
     device->memory_bytes = all;
+    device->architecture = 10 * major + minor;
     snprintf(device->description, sizeof device->description, "%.96s, %d processors, architecture %d.%d", properties.name, processors, major, minor);
     if (!device->kernels) return gpuErrorNoKernelImage;
     device->overlap = device->kernels->overlaps();
     return gpuSuccess;
 }
 
-static ds_status open_device(struct ds_gpu_device *device, struct ds_error *err) {
+/* What --numerics fast has here: nothing, tensor cores for attention, or these and a library. */
+static ds_status open_variants(struct ds_gpu_device *device, const struct ds_log *log, struct ds_error *err) {
+#if defined(DS_GPU_FAST)
+    enum { LEAST_BLAS = 80 }; /* before architecture 8.0 there is neither bf16 nor TF32 to multiply with */
+    device->fast = true;
+    if (device->architecture >= LEAST_BLAS) device->blas = ds_gpu_blas_open(device->name, log);
+    const gpuError_t error = ds_gpu_blas_begin(device->blas, &device->own_blas);
+    if (error != gpuSuccess) return ds_gpu_fail_op(device, &device->own_blas, error, "a handle of a library", 0, err);
+    if (!device->blas) snprintf(device->variants, sizeof device->variants, "attention on tensor cores");
+    else
+        snprintf(device->variants, sizeof device->variants, "attention on tensor cores, float linears of %d rows and more by %s", DS_GPU_BLAS_ROWS,
+                 ds_gpu_blas_name(device->blas));
+#else
+    (void)device, (void)log, (void)err;
+#endif
+    return DS_OK;
+}
+
+static ds_status open_device(struct ds_gpu_device *device, const struct ds_device_params *params, struct ds_error *err) {
     DS_TRY(ds_gpu_enter(device, err));
     gpuError_t error = describe(device);
     if (error == gpuSuccess) error = gpuStreamCreateWithFlags(&device->own, gpuStreamNonBlocking);
     if (error != gpuSuccess) return ds_gpu_fail(device, error, "opening the device", 0, err);
-    return ds_gpu_self_test(device, err);
+    DS_TRY(ds_gpu_self_test(device, err));
+    return params->fast ? open_variants(device, &params->log, err) : DS_OK;
 }
 
 static ds_status create(const char *name, const struct ds_device_params *params, struct ds_device **out, struct ds_error *err) {
@@ -217,7 +263,7 @@ static ds_status create(const char *name, const struct ds_device_params *params,
     device->threads = params->threads;
     snprintf(device->name, sizeof device->name, "%s:%d", DS_GPU_KIND, index);
     device->mutex = ds_os_mutex_create();
-    const ds_status status = device->mutex ? open_device(device, err) : ds_fail_memory(err, sizeof(void *), "a lock of a device");
+    const ds_status status = device->mutex ? open_device(device, params, err) : ds_fail_memory(err, sizeof(void *), "a lock of a device");
     if (status != DS_OK) {
         destroy(&device->base);
         return status;

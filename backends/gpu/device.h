@@ -5,12 +5,17 @@
 #ifndef DSPARK_GPU_DEVICE_H
 #define DSPARK_GPU_DEVICE_H
 
+#include "blas.h"
 #include "kernels.h"
 
 #include "ops/device.h"
 
 #define ds_gpu_fail DS_GPU_NAME(fail)
 #define ds_gpu_enter DS_GPU_NAME(enter)
+#define ds_gpu_fail_op DS_GPU_NAME(fail_op)
+#define ds_gpu_scratch_of DS_GPU_NAME(scratch_of)
+#define ds_gpu_put_op DS_GPU_NAME(put_op)
+#define ds_gpu_launch_on DS_GPU_NAME(launch_on)
 #define ds_gpu_buffer_create DS_GPU_NAME(buffer_create)
 #define ds_gpu_buffer_destroy DS_GPU_NAME(buffer_destroy)
 #define ds_gpu_stream_create DS_GPU_NAME(stream_create)
@@ -36,6 +41,7 @@ struct ds_gpu_device {
     char description[160];
     char note[160]; /* "": the self-test passed */
     uint64_t memory_bytes;
+    int architecture; /* 90: 9.0 */
     uint32_t processors;
     uint64_t shared_most; /* bytes of a block's shared memory */
     bool overlap;         /* of launches */
@@ -44,6 +50,10 @@ struct ds_gpu_device {
     struct ds_pool *pool;      /* packs weights; created with the first of them */
     unsigned threads;          /* of the pool; 0: one per processor */
     gpuStream_t own;           /* for zeroing, recording, the self-test; under the mutex */
+    bool fast;                 /* variants may be used; .. */
+    struct ds_gpu_blas *blas;  /* .. NULL: but none of a library */
+    struct ds_gpu_blas_user own_blas; /* of `own` */
+    char variants[160];        /* "": none */
 };
 
 enum { DS_GPU_SLOTS = 4, DS_GPU_SLOT_BYTES = 1 << 20 };
@@ -65,12 +75,23 @@ struct ds_stream {
     struct ds_gpu_staging staging;
     uint8_t *scratch; /* of ops outside graphs */
     uint64_t scratch_bytes;
+    struct ds_gpu_blas_user blas;
 };
 
 static inline struct ds_gpu_device *ds_gpu_device_of(const struct ds_stream *stream) { return (struct ds_gpu_device *)stream->device; }
 
 /* DS_ERROR_MEMORY with what was asked for and what there is, or DS_ERROR_DEVICE. `bytes` 0: it was not about memory. */
 ds_status ds_gpu_fail(const struct ds_gpu_device *device, gpuError_t error, const char *what, uint64_t bytes, struct ds_error *err);
+/* The same where a library may have been called: what that said goes first. */
+ds_status ds_gpu_fail_op(const struct ds_gpu_device *device, struct ds_gpu_blas_user *user, gpuError_t error, const char *what, uint64_t bytes,
+                         struct ds_error *err);
+/* Scratch of an op whose shapes are known; 0: none. */
+uint64_t ds_gpu_scratch_of(const struct ds_gpu_device *device, ds_op op, const union ds_op_params *params);
+/* Puts an op on the stream, by the kernels or by a library. */
+gpuError_t ds_gpu_put_op(const struct ds_gpu_device *device, struct ds_gpu_blas_user *user, const struct ds_gpu_launch *launch, ds_op op,
+                        const union ds_op_params *params);
+struct ds_gpu_launch ds_gpu_launch_on(const struct ds_gpu_device *device, gpuStream_t stream, uint8_t *scratch);
+
 /* Makes the device that of the calling thread: first in every entry. */
 ds_status ds_gpu_enter(const struct ds_gpu_device *device, struct ds_error *err);
 

@@ -129,6 +129,33 @@ GPU_FN void gpu_mma(int32_t c[4], const uint32_t a[4], const uint32_t b[2]) {
 #endif
 }
 
+#if defined(__CUDACC__)
+/*
+ * c += A B over f16 with sums in f32, in an order and with a rounding that are the device's own: for fast variants alone. A [16][16], B [16][8].
+ * Lane (g, t) holds, two halves a word, the lower index in the lower half,
+ *     a[0] = A[g][2t..]   a[1] = A[g + 8][2t..]   a[2] = A[g][8 + 2t..]   a[3] = A[g + 8][8 + 2t..]
+ *     b[0] = B[2t..][g]   b[1] = B[8 + 2t..][g]   c as in gpu_mma
+ */
+GPU_FN void gpu_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    GPU_UNROLL for (int k = 0; k < 2; k++) {
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[2 * k]), "r"(a[2 * k + 1]), "r"(b[k]));
+    }
+#endif
+}
+/* b of gpu_mma_f16 for a B that lies in shared memory by rows: lane l gives where row l % 16 has its eight halves, aligned to 16 bytes. */
+GPU_FN void gpu_load_columns(uint32_t b[2], const void *row) {
+    const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(b[0]), "=r"(b[1]) : "r"(at) : "memory");
+}
+#endif
+
 /* 16 bytes from device to shared memory, both aligned; in flight until gpu_copy_wait, which a barrier must follow. */
 GPU_FN void gpu_copy_async16(void *shared, const void *from) {
 #if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800)
@@ -173,6 +200,8 @@ GPU_FN struct gpu_words gpu_read16(const void *from) {
     const uint4 x = *static_cast<const uint4 *>(from);
     return {{x.x, x.y, x.z, x.w}};
 }
+
+GPU_FN void gpu_write16(void *to, struct gpu_words words) { *static_cast<uint4 *>(to) = make_uint4(words.w[0], words.w[1], words.w[2], words.w[3]); }
 
 /* f16 to f32 is exact, so the hardware's conversion has the bits of numerics.h. */
 GPU_FN float gpu_from_f16(uint16_t bits) {
@@ -313,6 +342,33 @@ GPU_FN void gpu_mma(int32_t c[4], const uint32_t a[4], const uint32_t b[2]) {
     }
 }
 
+GPU_FN float gpu_from_f16(uint16_t bits);
+/* Descending, so that it shows where somebody counts on an order. */
+GPU_FN void gpu_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
+    const uint32_t given[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const uint32_t (*const lanes)[EMU_WORDS] = ds_emu_exchange(given, 6) + emu_team();
+    const uint32_t lane = ds_emu_self->thread % GPU_TEAM, g = lane / 4, t = lane % 4;
+    const auto half = [](uint32_t word, uint32_t k) { return gpu_from_f16(static_cast<uint16_t>(word >> (k % 2 * 16))); };
+    for (uint32_t i = 0; i < 4; i++) {
+        float sum = 0;
+        for (uint32_t k = 16; k-- > 0;) {
+            const uint32_t left = lanes[4 * g + k % 8 / 2][i / 2 + k / 8 * 2], right = lanes[4 * (2 * t + i % 2) + k % 8 / 2][4 + k / 8];
+            sum = sum + half(left, k) * half(right, k);
+        }
+        c[i] = c[i] + sum;
+    }
+}
+GPU_FN void gpu_load_columns(uint32_t b[2], const void *row) {
+    uint32_t given[4];
+    memcpy(given, row, sizeof given);
+    const uint32_t (*const lanes)[EMU_WORDS] = ds_emu_exchange(given, 4) + emu_team();
+    const uint32_t lane = ds_emu_self->thread % GPU_TEAM, g = lane / 4, t = lane % 4;
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint32_t first = lanes[8 * i + 2 * t][g / 2] >> (g % 2 * 16) & 0xffffu, second = lanes[8 * i + 2 * t + 1][g / 2] >> (g % 2 * 16) & 0xffffu;
+        b[i] = first | second << 16;
+    }
+}
+
 GPU_FN void gpu_copy_async16(void *shared, const void *from) { memcpy(shared, from, 16); }
 GPU_FN void gpu_copy_group() {}
 GPU_FN void gpu_copy_wait_but_last() {}
@@ -326,7 +382,7 @@ GPU_FN struct gpu_words gpu_load16(const void *from) {
     return x;
 }
 GPU_FN struct gpu_words gpu_read16(const void *from) { return gpu_load16(from); }
-GPU_FN float gpu_from_f16(uint16_t bits);
+GPU_FN void gpu_write16(void *to, struct gpu_words words) { memcpy(to, &words, sizeof words); }
 GPU_FN float gpu_fma(float a, float b, float c) { return a * b + c; } /* the same bits where the product is exact */
 
 GPU_FN void gpu_let_next() {}

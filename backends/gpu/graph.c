@@ -23,37 +23,50 @@ void ds_gpu_graph_destroy(struct ds_device_graph *graph) {
 static uint64_t scratch_of(const struct ds_gpu_device *device, const struct ds_graph_node *nodes, uint32_t count) {
     uint64_t most = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const ds_op op = nodes[i].op;
-        if (!device->kernels->scratch_bytes[op]) continue;
-        const uint64_t bytes = device->kernels->scratch_bytes[op](&nodes[i].params, device->processors);
+        const uint64_t bytes = ds_gpu_scratch_of(device, nodes[i].op, &nodes[i].params);
         most = DS_MAX(most, bytes);
     }
     return most;
 }
 
 /* Linears that follow each other and may share a launch, from the first node on; 0: it is none. */
-static uint32_t linears_from(const struct ds_gpu_kernels *kernels, const struct ds_graph_node *nodes, uint32_t count,
+static uint32_t linears_from(const struct ds_gpu_device *device, const struct ds_graph_node *nodes, uint32_t count,
                              const union ds_op_params *out[DS_GPU_MOST_LINEARS]) {
     uint32_t n = 0;
     for (; n < DS_MIN(count, (uint32_t)DS_GPU_MOST_LINEARS) && nodes[n].op == DS_OP_linear; n++) {
+        if (ds_gpu_blas_takes(device->blas, DS_OP_linear, &nodes[n].params)) return n;
         for (uint32_t i = 0; i < n; i++)
-            if (!kernels->may_join(out[i], &nodes[n].params)) return n;
+            if (!device->kernels->may_join(out[i], &nodes[n].params)) return n;
         out[n] = &nodes[n].params;
     }
     return n;
 }
 
+/* Under the device's mutex: a library's products run once before they are recorded. */
+static gpuError_t rehearse(const struct ds_device_graph *graph, const struct ds_graph_node *nodes, uint32_t count) {
+    struct ds_gpu_device *device = graph->device;
+    const struct ds_gpu_launch launch = ds_gpu_launch_on(device, device->own, graph->scratch);
+    gpuError_t error = gpuSuccess;
+    bool any = false;
+    for (uint32_t i = 0; i < count && error == gpuSuccess; i++) {
+        if (!ds_gpu_blas_takes(device->blas, nodes[i].op, &nodes[i].params)) continue;
+        error = ds_gpu_blas_rehearse(device->blas, &device->own_blas, &launch, &nodes[i].params);
+        any = true;
+    }
+    return any && error == gpuSuccess ? gpuStreamSynchronize(device->own) : error;
+}
+
 /* Under the device's mutex: the nodes' launches, taken down instead of run. */
 static gpuError_t record(const struct ds_device_graph *graph, const struct ds_graph_node *nodes, uint32_t count, gpuGraphExec_t *out) {
-    const struct ds_gpu_device *device = graph->device;
-    const struct ds_gpu_launch launch = {.stream = device->own, .scratch = graph->scratch, .processors = device->processors, .overlap = device->overlap, .shared_most = device->shared_most};
+    struct ds_gpu_device *device = graph->device;
+    const struct ds_gpu_launch launch = ds_gpu_launch_on(device, device->own, graph->scratch);
     gpuError_t error = gpuStreamBeginCapture(device->own, gpuCaptureThreadLocal);
     if (error != gpuSuccess) return error;
     for (uint32_t i = 0; i < count && error == gpuSuccess;) {
         const union ds_op_params *linears[DS_GPU_MOST_LINEARS];
-        const uint32_t alike = linears_from(device->kernels, nodes + i, count - i, linears);
+        const uint32_t alike = linears_from(device, nodes + i, count - i, linears);
         if (alike > 1) error = device->kernels->linears(&launch, linears, alike);
-        else error = device->kernels->op[nodes[i].op](&launch, &nodes[i].params);
+        else error = ds_gpu_put_op(device, &device->own_blas, &launch, nodes[i].op, &nodes[i].params);
         i += DS_MAX(alike, 1);
     }
     gpuGraph_t recording = NULL;
@@ -73,17 +86,20 @@ ds_status ds_gpu_graph_create(struct ds_device *base, const struct ds_graph_node
     if (!graph) return ds_fail_memory(err, sizeof *graph, "a graph");
     graph->device = device;
     const uint64_t bytes = scratch_of(device, nodes, count);
+    ds_status status = DS_OK;
     void *scratch = NULL;
     gpuError_t error = bytes ? gpuMalloc(&scratch, (size_t)bytes) : gpuSuccess;
     graph->scratch = scratch;
     if (error == gpuSuccess) {
         ds_os_mutex_lock(device->mutex);
-        error = record(graph, nodes, count, &graph->exec);
+        error = rehearse(graph, nodes, count);
+        if (error == gpuSuccess) error = record(graph, nodes, count, &graph->exec);
+        if (error != gpuSuccess) status = ds_gpu_fail_op(device, &device->own_blas, error, "a recording of ops and its scratch", bytes, err);
         ds_os_mutex_unlock(device->mutex);
     }
     if (error != gpuSuccess) {
         ds_gpu_graph_destroy(graph);
-        return ds_gpu_fail(device, error, "a recording of ops and its scratch", bytes, err);
+        return status != DS_OK ? status : ds_gpu_fail(device, error, "a recording of ops and its scratch", bytes, err);
     }
     *out = graph;
     return DS_OK;

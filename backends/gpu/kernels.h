@@ -24,6 +24,7 @@ struct ds_gpu_launch {
     uint32_t processors; /* multiprocessors of the device */
     size_t shared_most;  /* bytes of shared memory that a block may have */
     bool overlap;        /* kernels may start before those in front of them have ended */
+    bool fast;           /* variants that break the numerics contract may be used */
 };
 
 enum { DS_GPU_MOST_LINEARS = 3 };
@@ -40,6 +41,10 @@ struct ds_gpu_kernels {
     bool (*may_join)(const union ds_op_params *a, const union ds_op_params *b);
     /* Whether the kernels for the current device let launches overlap. */
     bool (*overlaps)(void);
+    /* Outputs [first, first + n) of a float matrix as rows of `pitch` elements, a library's form: BF16 as it is, F16 and F32 as F32. */
+    gpuError_t (*unpack)(const struct ds_gpu_launch *launch, const struct ds_weight *weight, uint32_t first, uint32_t n, uint32_t pitch, void *out);
+    /* y[r, first + o] = sums[r][o] + bias + residual for the rows that count, o < n: the end of `linear` behind a library's product. */
+    gpuError_t (*finish)(const struct ds_gpu_launch *launch, const struct ds_op_linear *p, uint32_t first, uint32_t n, const float *sums);
     /* out[i] = ds_probe(i) for i < count (probe.h): what the contract asks of the device's arithmetic. */
     gpuError_t (*probe)(const struct ds_gpu_launch *launch, uint32_t *out, uint32_t count);
 };

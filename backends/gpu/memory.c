@@ -92,6 +92,12 @@ ds_status ds_gpu_stream_create(struct ds_device *base, struct ds_stream **out, s
         ds_gpu_stream_destroy(stream);
         return ds_gpu_fail(device, error, "a stream and its pinned memory", (uint64_t)DS_GPU_SLOTS * DS_GPU_SLOT_BYTES, err);
     }
+    error = ds_gpu_blas_begin(device->blas, &stream->blas);
+    if (error != gpuSuccess) {
+        const ds_status status = ds_gpu_fail_op(device, &stream->blas, error, "a library's handle", 0, err);
+        ds_gpu_stream_destroy(stream);
+        return status;
+    }
     *out = stream;
     return DS_OK;
 }
@@ -108,6 +114,7 @@ void ds_gpu_stream_destroy(struct ds_stream *stream) {
     if (!stream) return;
     (void)ds_gpu_enter(ds_gpu_device_of(stream), &err);
     if (stream->handle) gpuStreamSynchronize(stream->handle);
+    ds_gpu_blas_end(ds_gpu_device_of(stream)->blas, &stream->blas);
     for (int i = 0; i < DS_GPU_SLOTS; i++)
         if (stream->staging.done[i]) gpuEventDestroy(stream->staging.done[i]);
     gpuFreeHost(stream->staging.data);

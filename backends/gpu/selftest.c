@@ -31,7 +31,7 @@ static const char *kind_of(uint32_t word) {
 }
 
 static gpuError_t ask(struct ds_gpu_device *device, void *data, uint32_t words[WORDS]) {
-    const struct ds_gpu_launch launch = {.stream = device->own, .processors = device->processors, .overlap = device->overlap, .shared_most = device->shared_most};
+    const struct ds_gpu_launch launch = ds_gpu_launch_on(device, device->own, NULL);
     gpuError_t error = gpuMemsetAsync(data, 0, WORDS * sizeof *words, device->own);
     if (error == gpuSuccess) error = device->kernels->probe(&launch, data, WORDS);
     if (error == gpuSuccess) error = gpuMemcpyAsync(words, data, WORDS * sizeof *words, gpuDeviceToHost, device->own);

@@ -20,6 +20,7 @@
 #define gpuSuccess hipSuccess
 #define gpuErrorMemoryAllocation hipErrorOutOfMemory
 #define gpuErrorNoKernelImage hipErrorNoBinaryForGpu
+#define gpuErrorLaunchFailure hipErrorLaunchFailure
 #define gpuGetErrorString hipGetErrorString
 #define gpuGetLastError hipGetLastError
 #define gpuDriverGetVersion hipDriverGetVersion

@@ -20,15 +20,17 @@ static void write_key(const ds_engine *engine, char key[KEY_BYTES]) {
     struct ds_device_limits a, b;
     first->device->fns->limits(first->device, &a);
     last->device->fns->limits(last->device, &b);
-    snprintf(key, KEY_BYTES, "dspark %s; costs %d; target %016" PRIx64 " on %s (%s); drafter %016" PRIx64 " on %s (%s), shortlist %016" PRIx64 ", top %" PRIu32 "; %" PRIu32 " threads; %s cache; %s weights",
+    snprintf(key, KEY_BYTES, "dspark %s; costs %d; target %016" PRIx64 " on %s (%s); drafter %016" PRIx64 " on %s (%s), shortlist %016" PRIx64 ", top %" PRIu32 "; %" PRIu32 " threads; %s cache; %s weights%s%s%s",
              ds_version(), FORMAT, ds_fingerprint(engine->target_ckpt), a.name, a.description, ds_fingerprint(engine->draft_ckpt), b.name, b.description,
-             engine->scheduling.shortlist, engine->draft_model->markov_top, engine->threads, engine->params.kv == DS_KV_F32 ? "f32" : "f16", engine->params.weights == DS_WEIGHTS_F32 ? "f32" : "stored");
+             engine->scheduling.shortlist, engine->draft_model->markov_top, engine->threads, engine->params.kv == DS_KV_F32 ? "f32" : "f16", engine->params.weights == DS_WEIGHTS_F32 ? "f32" : "stored",
+             a.fast || b.fast ? "; fast: " : "", a.fast ? a.fast : "", b.fast && b.fast != a.fast ? b.fast : "");
     /* Layers elsewhere. */
     for (uint32_t i = 1; i < engine->sharing.n_stages; i++) {
         const struct ds_placement *place = &engine->placements[engine->sharing.places[i]];
         const size_t n = strlen(key);
         place->device->fns->limits(place->device, &a);
-        snprintf(key + n, KEY_BYTES - n, "; layers from %" PRIu32 " on %s (%s)", engine->model->stages[i].first, a.name, a.description);
+        snprintf(key + n, KEY_BYTES - n, "; layers from %" PRIu32 " on %s (%s)%s%s", engine->model->stages[i].first, a.name, a.description,
+                 a.fast ? ", fast: " : "", a.fast ? a.fast : "");
     }
 }
 

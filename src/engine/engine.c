@@ -138,9 +138,20 @@ void ds_engine_destroy(ds_engine *engine) {
 
 /* --- facts --- */
 
+/* What breaks the numerics contract on the first device where something does; strings are the device's. */
+static const char *what_is_fast(const ds_engine *engine) {
+    for (uint32_t i = 0; i < engine->n_placements; i++) {
+        struct ds_device_limits limits;
+        engine->placements[i].device->fns->limits(engine->placements[i].device, &limits);
+        if (limits.fast || !limits.exact) return limits.fast ? limits.fast : limits.note;
+    }
+    return "";
+}
+
 void ds_engine_get_info(const ds_engine *engine, ds_engine_info *info) {
     const ds_engine_info full = {
         .size = info->size,
+        .fast = what_is_fast(engine),
         .architecture = engine->model->arch->name,
         .device = engine->sharing.text,
         .draft_device = engine->draft_model ? engine->placements[engine->draft_place].name : NULL,
@@ -170,11 +181,11 @@ ds_status ds_devices(const char *modules, void (*fn)(void *user, const ds_device
     const uint32_t count = DS_MIN(ds_device_names(modules, names, MOST_DEVICES), (uint32_t)MOST_DEVICES);
     for (uint32_t i = 0; i < count; i++) {
         struct ds_device *device;
-        DS_TRY(ds_device_create(names[i], &(struct ds_device_params){.modules = modules}, &device, err));
+        DS_TRY(ds_device_create(names[i], &(struct ds_device_params){.modules = modules, .fast = true}, &device, err));
         struct ds_device_limits limits;
         device->fns->limits(device, &limits);
         fn(user, &(ds_device_info){.name = limits.name, .description = limits.description, .memory_bytes = limits.memory_bytes,
-                                   .exact = limits.exact, .note = limits.note});
+                                   .exact = limits.exact, .note = limits.note, .fast = limits.fast ? limits.fast : ""});
         ds_device_destroy(device);
     }
     return DS_OK;

@@ -86,9 +86,18 @@ static ds_status require_exact(const ds_engine *engine, const struct ds_device_l
     return DS_OK;
 }
 
+static void tell_of_variants(const ds_engine *engine, const struct ds_device_limits *limits) {
+    if (engine->params.numerics != DS_NUMERICS_FAST) return;
+    if (limits->fast)
+        ds_logf(&engine->log, DS_LOG_WARNING, "device %s: fast numerics: %s: tokens may differ from those of other devices, and with the number of rows in a pass",
+                limits->name, limits->fast);
+    else if (limits->exact) ds_logf(&engine->log, DS_LOG_INFO, "device %s has no fast variants: it is exact", limits->name);
+}
+
 static ds_status place(ds_engine *engine, const char *name, struct ds_error *err) {
     const struct ds_device_params device_params = {.threads = engine->threads, .modules = engine->params.modules,
-                                                   .cache = engine->params.cache, .log = engine->log};
+                                                   .cache = engine->params.cache, .log = engine->log,
+                                                   .fast = engine->params.numerics == DS_NUMERICS_FAST};
     struct ds_placement *out = &engine->placements[engine->n_placements++];
     DS_TRY(ds_device_create(name, &device_params, &out->device, err));
     struct ds_device_limits limits;
@@ -98,6 +107,7 @@ static ds_status place(ds_engine *engine, const char *name, struct ds_error *err
     strcpy(out->name, limits.name);
     if (!limits.host_memory) out->most_bytes = limits.memory_bytes; /* host memory is shared: the budget's business */
     DS_TRY(require_exact(engine, &limits, err));
+    tell_of_variants(engine, &limits);
     return out->device->fns->stream_create(out->device, &out->stream, err);
 }
 

@@ -84,8 +84,12 @@ typedef struct ds_session ds_session;
 typedef enum ds_kv_type { DS_KV_F16 = 0, DS_KV_F32 } ds_kv_type;
 typedef enum ds_weights { DS_WEIGHTS_FILE = 0, /* as stored */ DS_WEIGHTS_F32 /* widened when loaded, for comparisons */ } ds_weights;
 
-/* What a device must be that fails its self-test of the numerics contract (docs/numerics.md): there, tokens may be other ones than elsewhere. */
-typedef enum ds_numerics { DS_NUMERICS_EXACT = 0, /* refused */ DS_NUMERICS_FAST /* used where it is named, with a warning */ } ds_numerics;
+/*
+ * The numerics contract (docs/numerics.md). Fast gives it up: a device that fails its self-test is used where it is named, and devices that have variants
+ * of kernels which break the contract for speed use them (ds_device_info.fast says which). Tokens may then be other ones than elsewhere, and may change
+ * with the number of rows in a pass, so with a drafter and with batches, too. Each use is told to the log as a warning.
+ */
+typedef enum ds_numerics { DS_NUMERICS_EXACT = 0, DS_NUMERICS_FAST } ds_numerics;
 
 typedef struct ds_engine_params {
     size_t size;
@@ -181,6 +185,7 @@ typedef struct ds_engine_info {
     bool has_chat_template;
     uint64_t weight_bytes, kv_bytes, scratch_bytes; /* as planned, over all devices */
     uint64_t budget_bytes;
+    const char *fast;                 /* what breaks the numerics contract on the first device where something does: variants in use, or what its self-test found; "": nothing */
 } ds_engine_info;
 DS_API void ds_engine_get_info(const ds_engine *engine, ds_engine_info *info);
 
@@ -482,6 +487,7 @@ typedef struct ds_device_info {
     uint64_t memory_bytes;   /* 0: unknown */
     bool exact;              /* passed the self-test of the numerics contract */
     const char *note;        /* why not, or "" */
+    const char *fast;        /* what DS_NUMERICS_FAST would use here that breaks the contract for speed, or "" */
 } ds_device_info;
 /* Calls `fn` for each device found, best first. `modules` as in ds_engine_params. */
 DS_API ds_status ds_devices(const char *modules, void (*fn)(void *user, const ds_device_info *info), void *user, struct ds_error *err);

@@ -25,6 +25,7 @@ struct ds_device_limits {
     bool host_memory;          /* buffers lie in host memory: ds_device_fns.host gives a pointer */
     bool exact;                /* the self-test of the numerics contract passed */
     const char *note;          /* why not exact, or "" */
+    const char *fast;          /* the variants in use that break the contract for speed; NULL: none */
 };
 
 struct ds_graph_node {
@@ -121,6 +122,7 @@ struct ds_device_params {
     const char *cache;   /* folder for what is costly to make again, such as compiled pipelines; NULL: nothing is kept */
     const char *modules; /* the one folder where modules are looked for; NULL: beside the library and in the compiled-in folder */
     struct ds_log log;
+    bool fast;           /* variants that break the numerics contract may be used (--numerics fast); a device that has none is as exact as without */
 };
 
 /*

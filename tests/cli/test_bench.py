@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 from cli import DRAFTER, TARGET, CliTest, dspark, main
 
 QUICK = ["--widths", "3..4", "--repeat", "2", "-n", "6", "--ctx", "40"]
-MEMBERS = ["model", "type", "device", "threads", "isa", "context", "logits", "read_gbs", "peak_gmacs", "rows", "draft_ms", "prefill_tps",
+MEMBERS = ["model", "type", "device", "numerics", "fast", "threads", "isa", "context", "logits", "read_gbs", "peak_gmacs", "rows", "draft_ms", "prefill_tps",
            "decode_tps", "spec_tps", "tau", "load_s", "load_gbs", "load_peak_rss", "peak_rss", "linears", "others"]
 NUMBERS = ["read_gbs", "peak_gmacs", "draft_ms", "prefill_tps", "decode_tps", "spec_tps", "load_s", "load_gbs"]
 LINEARS = ["q", "k", "v", "gate", "up", "down", "o", "head"]

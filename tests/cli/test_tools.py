@@ -122,7 +122,7 @@ class Devices(CliTest):
         self.assertIn("cpu", names)
         self.assertEqual(len(names), len(set(names)))
         for device in devices:
-            self.assertEqual(list(device), ["name", "description", "memory_bytes", "exact", "note"])
+            self.assertEqual(list(device), ["name", "description", "memory_bytes", "exact", "note", "fast"])
         self.assertTrue(devices[names.index("cpu")]["exact"])
 
     def test_the_table_lists_the_same_devices(self):

@@ -186,6 +186,11 @@ static bool prepare(const struct emu_launch *launch) {
 
 gpuError_t ds_emu_run(const struct emu_launch *launch) {
     pthread_mutex_lock(&mutex);
+    if (launch->library) {
+        launch->body(launch->closure);
+        pthread_mutex_unlock(&mutex);
+        return gpuSuccess;
+    }
     const uint32_t blocks = launch->grid[0] * launch->grid[1] * launch->grid[2];
     bool ok = prepare(launch);
     struct emu_guarded dynamic = {0};

@@ -14,6 +14,8 @@
 
 #include "gpu_names.h"
 
+#include <stdbool.h>
+
 enum { EMU_MOST_THREADS = 1024, EMU_SHARED_BYTES = 96 * 1024, EMU_WORDS = 8 };
 
 /* One thread of the block that runs. */
@@ -36,6 +38,7 @@ struct emu_launch {
     void (*body)(const void *closure);
     const void *closure; /* copied, `closure_bytes` long: a recorded launch outlives its caller */
     size_t closure_bytes;
+    bool library; /* not a grid: `body` is a library's work */
 };
 /* Runs the grid, or records it. */
 gpuError_t ds_emu_start(const struct emu_launch *launch, gpuStream_t stream);

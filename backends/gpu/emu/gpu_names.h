@@ -16,6 +16,10 @@
 #define DS_GPU_DRIVER "the emulator"
 #define DS_GPU_TABLES(X) X(32) X(64) /* emu:0 has waves of 32, emu:1 of 64 */
 
+#define DS_GPU_FAST 1
+#define DS_GPU_BLAS 1
+#define DS_GPU_BLAS_WEIGHTS (64 << 10) /* bytes of unpacked weights at a time: few, so that small matrices take several products */
+
 #if defined(__GNUC__)
 #define DS_EMU_EXPORT __attribute__((visibility("default"))) /* for tests that load the module */
 #else
@@ -80,7 +84,18 @@ gpuError_t gpuFree(void *data);
 gpuError_t gpuMallocHost(void **out, size_t bytes);
 gpuError_t gpuFreeHost(void *data);
 
+/* The one library that may be there: the file that DSPARK_EMU_BLAS names, for tests. i > 0: NULL. */
+const char *gpuBlasLibrary(int i);
+
 typedef struct gpuStream *gpuStream_t;
+/*
+ * A stream starts with this, for a library that puts work of its own on it as cuBLAS does: `run` is called with a copy of the closure when its turn
+ * comes, or recorded.
+ */
+struct gpuStream_library {
+    gpuError_t (*call)(gpuStream_t stream, void (*run)(const void *closure), const void *closure, size_t bytes);
+};
+
 enum { gpuStreamNonBlocking = 1, gpuCaptureThreadLocal = 1, gpuEventDisableTiming = 2 };
 typedef enum gpuMemcpyKind { gpuHostToDevice, gpuDeviceToHost, gpuDeviceToDevice } gpuMemcpyKind;
 gpuError_t gpuStreamCreateWithFlags(gpuStream_t *out, unsigned flags);

@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 struct gpuStream {
-    struct gpuGraph *recording; /* NULL: launches run */
+    struct gpuStream_library library; /* first: its offer to libraries */
+    struct gpuGraph *recording;       /* NULL: launches run */
 };
 struct gpuEvent {
     int unused;
@@ -98,7 +99,7 @@ gpuError_t gpuGetDeviceProperties(gpuDeviceProp_t *out, int device) {
     return gpuSetDevice(device);
 }
 gpuError_t gpuDeviceGetAttribute(int *out, gpuDeviceAttr attribute, int device) {
-    static const int values[] = {[gpuAttributeProcessors] = 4, [gpuAttributeWave] = 32, [gpuAttributeMajor] = 0, [gpuAttributeMinor] = 0,
+    static const int values[] = {[gpuAttributeProcessors] = 4, [gpuAttributeWave] = 32, [gpuAttributeMajor] = 9, [gpuAttributeMinor] = 9,
                                  [gpuAttributeShared] = 200 << 10};
     *out = values[attribute] << (attribute == gpuAttributeWave && device == 1);
     return gpuSetDevice(device);
@@ -190,10 +191,17 @@ gpuError_t gpuMemcpyAsync(void *to, const void *from, size_t bytes, gpuMemcpyKin
 
 /* --- streams and events: everything is done when a call returns --- */
 
+static gpuError_t library_call(gpuStream_t stream, void (*run)(const void *closure), const void *closure, size_t bytes) {
+    return ds_emu_start(&(struct emu_launch){.library = true, .body = run, .closure = closure, .closure_bytes = bytes}, stream);
+}
+
+const char *gpuBlasLibrary(int i) { return i == 0 ? getenv("DSPARK_EMU_BLAS") : NULL; }
+
 gpuError_t gpuStreamCreateWithFlags(gpuStream_t *out, unsigned flags) {
     (void)flags;
     const gpuError_t error = refused(gpuErrorMemoryAllocation);
     *out = error == gpuSuccess ? calloc(1, sizeof **out) : NULL;
+    if (*out) (*out)->library.call = library_call;
     return *out || error != gpuSuccess ? error : gpuErrorMemoryAllocation;
 }
 gpuError_t gpuStreamSynchronize(gpuStream_t stream) {

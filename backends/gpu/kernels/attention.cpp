@@ -386,6 +386,8 @@ GPU_KERNEL(128) join(struct attention p, struct active active) {
 
 #include "attention_rows.h"
 
+#include "attention_fast.h"
+
 uint32_t chunks_of(const struct ds_op_attention &p) { return ceil_div(static_cast<uint64_t>(p.paging.pages_per_sequence) * DS_PAGE, DS_CHUNK); }
 
 } // namespace
@@ -408,13 +410,17 @@ gpuError_t GPU_OP(attention)(const struct ds_gpu_launch *launch, const union ds_
                                         p.scale, p.softcap, split ? reinterpret_cast<float *>(launch->scratch) : nullptr, chunks_of(p)};
     const struct active active = active_of(p.count, p.q.rows);
     const uint32_t blocks = p.kv.kv_heads * ceil_div(p.heads / p.kv.kv_heads, HEADS);
+    const bool fast = launch->fast && fast_fits(p);
+    if (!split && fast) return start_fast(launch, attention, p.q.rows, 1, active);
     if (!split)
         return gpu_launch(p.kv.f16 ? attend<uint16_t, false> : attend<float, false>, gpu_grid_of(blocks, p.q.rows), THREADS, 0, where_of(launch),
                           attention, active);
     const uint32_t most = SPLITS, splits = attention.chunks < most ? attention.chunks : most;
     const size_t room = static_cast<size_t>(2) * DS_CHUNK * p.kv.head_dim * 2 + sizeof(struct staged);
     gpuError_t error;
-    if (p.kv.f16 && p.kv.head_dim <= STAGED_DIM && room <= launch->shared_most) {
+    if (fast) {
+        error = start_fast(launch, attention, p.q.rows, splits, active);
+    } else if (p.kv.f16 && p.kv.head_dim <= STAGED_DIM && room <= launch->shared_most) {
         const uint32_t together = rows_together(p.q.rows, p.kv.head_dim, static_cast<uint64_t>(blocks) * splits, launch);
         error = launch_staged(together, gpu_grid_of(blocks, p.q.rows, splits), room, launch, attention, active);
     } else {

@@ -21,6 +21,10 @@ uint64_t GPU_OP_SCRATCH(top_linear)(const union ds_op_params *params, uint32_t p
 gpuError_t DS_GPU_JOIN(DS_GPU_NAME(linears_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, const union ds_op_params *const *params, uint32_t n);
 bool DS_GPU_JOIN(DS_GPU_NAME(may_join_), DS_GPU_WAVE)(const union ds_op_params *a, const union ds_op_params *b);
 bool DS_GPU_JOIN(DS_GPU_NAME(overlaps_), DS_GPU_WAVE)(void);
+gpuError_t DS_GPU_JOIN(DS_GPU_NAME(unpack_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, const struct ds_weight *weight, uint32_t first, uint32_t n,
+                                                          uint32_t pitch, void *out);
+gpuError_t DS_GPU_JOIN(DS_GPU_NAME(finish_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, const struct ds_op_linear *p, uint32_t first, uint32_t n,
+                                                          const float *sums);
 gpuError_t DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, uint32_t *out, uint32_t count);
 
 namespace {

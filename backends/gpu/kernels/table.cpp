@@ -20,6 +20,8 @@ const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE) = {
     DS_GPU_JOIN(DS_GPU_NAME(linears_), DS_GPU_WAVE),
     DS_GPU_JOIN(DS_GPU_NAME(may_join_), DS_GPU_WAVE),
     DS_GPU_JOIN(DS_GPU_NAME(overlaps_), DS_GPU_WAVE),
+    DS_GPU_JOIN(DS_GPU_NAME(unpack_), DS_GPU_WAVE),
+    DS_GPU_JOIN(DS_GPU_NAME(finish_), DS_GPU_WAVE),
     DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE),
 };
 static_assert(DS_OP_linear == 3 && DS_OP_attention == 6 && DS_OP_norm_quantize == 18 && DS_OP_heads == 20 && DS_OP_top_linear == 21, "the lists above follow ops.def");

@@ -18,6 +18,7 @@
 #define hipDeviceProp_t struct cudaDeviceProp
 #define hipDriverGetVersion cudaDriverGetVersion
 #define hipErrorNoBinaryForGpu cudaErrorNoKernelImageForDevice
+#define hipErrorLaunchFailure cudaErrorLaunchFailure
 #define hipErrorOutOfMemory cudaErrorMemoryAllocation
 #define hipError_t cudaError_t
 #define hipEventCreateWithFlags cudaEventCreateWithFlags
