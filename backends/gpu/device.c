@@ -67,7 +67,7 @@ static const char *const op_names[] = {
 
 struct ds_gpu_launch ds_gpu_launch_on(const struct ds_gpu_device *device, gpuStream_t stream, uint8_t *scratch) {
     return (struct ds_gpu_launch){.stream = stream, .scratch = scratch, .processors = device->processors, .shared_most = device->shared_most,
-                                  .overlap = device->overlap, .fast = device->fast};
+                                  .overlap = device->overlap, .together = device->together, .fast = device->fast};
 }
 
 uint64_t ds_gpu_scratch_of(const struct ds_gpu_device *device, ds_op op, const union ds_op_params *params) {
@@ -225,6 +225,12 @@ static gpuError_t describe(struct ds_gpu_device *device) {
     return gpuSuccess;
 }
 
+/* For measurements: DSPARK_GPU_ROWS_TOGETHER, 1, 4 or 8; anything else is nothing. It changes no bit. */
+static uint32_t asked_together(void) {
+    const char *const text = getenv("DSPARK_GPU_ROWS_TOGETHER");
+    return text && strchr("148", text[0]) && text[0] && !text[1] ? (uint32_t)(text[0] - '0') : 0;
+}
+
 /* What --numerics fast has here: nothing, tensor cores for attention, or these and a library. */
 static ds_status open_variants(struct ds_gpu_device *device, const struct ds_log *log, struct ds_error *err) {
 #if defined(DS_GPU_FAST)
@@ -261,6 +267,7 @@ static ds_status create(const char *name, const struct ds_device_params *params,
     device->base.fns = &fns;
     device->index = index;
     device->threads = params->threads;
+    device->together = asked_together();
     snprintf(device->name, sizeof device->name, "%s:%d", DS_GPU_KIND, index);
     device->mutex = ds_os_mutex_create();
     const ds_status status = device->mutex ? open_device(device, params, err) : ds_fail_memory(err, sizeof(void *), "a lock of a device");

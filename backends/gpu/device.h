@@ -50,6 +50,7 @@ struct ds_gpu_device {
     struct ds_pool *pool;      /* packs weights; created with the first of them */
     unsigned threads;          /* of the pool; 0: one per processor */
     gpuStream_t own;           /* for zeroing, recording, the self-test; under the mutex */
+    uint32_t together;         /* of attention; 0: by the shape */
     bool fast;                 /* variants may be used; .. */
     struct ds_gpu_blas *blas;  /* .. NULL: but none of a library */
     struct ds_gpu_blas_user own_blas; /* of `own` */

@@ -24,6 +24,7 @@ struct ds_gpu_launch {
     uint32_t processors; /* multiprocessors of the device */
     size_t shared_most;  /* bytes of shared memory that a block may have */
     bool overlap;        /* kernels may start before those in front of them have ended */
+    uint32_t together;   /* rows of a sequence that an attention block serves, for measurements; 0: by the shape */
     bool fast;           /* variants that break the numerics contract may be used */
 };
 

@@ -1,99 +1,10 @@
 /*
- * --numerics fast on the emulated device: what a library and tensor cores give lies within the bounds that backends/gpu/blas.h and kernels/attention_fast.h
- * derive, the bounds notice what is wrong, nothing else changes, and each call of the library may fail.
+ * --numerics fast on the emulated device: what a library gives lies within the bound that backends/gpu/blas.h derives, the bound notices what is wrong, nothing
+ * else changes, each call of the library may fail, and an engine says that it is fast. Attention: test_fast_attention.c.
  */
-#include "emulator.h"
+#include "fast_rig.h"
 
-#include "../unit/tiny_pair.h"
-#include "blas/blas.h"
 #include "dspark.h"
-#include "graph/graph.h"
-#include "ops/device.h"
-#include "ops/numerics.h"
-
-#include <math.h>
-#include <stdlib.h>
-
-static struct {
-    void (*refuse)(enum standin_call call, uint32_t n, int status);
-    void (*be_wrong)(int wrong);
-    uint32_t (*calls)(enum standin_call call);
-    int (*handles)(void);
-    uint32_t (*offences)(void);
-} standin;
-
-static int begin(void **state) {
-    struct ds_os_module *module;
-    struct ds_error err;
-    if (write_models(state) != 0 || load_emulator(state) != 0) return -1;
-    setenv("DSPARK_EMU_BLAS", BLAS_FILE, 1);
-    check_ok(ds_os_module_open(BLAS_FILE, true, &module, &err), &err);
-    *(void **)(void *)&standin.refuse = symbol(module, "standin_fail");
-    *(void **)(void *)&standin.be_wrong = symbol(module, "standin_be_wrong");
-    *(void **)(void *)&standin.calls = symbol(module, "standin_calls");
-    *(void **)(void *)&standin.handles = symbol(module, "standin_handles");
-    *(void **)(void *)&standin.offences = symbol(module, "standin_offences");
-    ds_os_module_close(module);
-    return 0;
-}
-
-/* Whatever a test did, the library was used as it wants to be, and every handle was given back. */
-static int end_test(void **state) {
-    (void)state;
-    standin.be_wrong(0);
-    setenv("DSPARK_EMU_BLAS", BLAS_FILE, 1);
-    return standin.offences() == 0 && standin.handles() == 0 ? 0 : -1;
-}
-
-/* --- a device, and operands on it --- */
-
-static char told[2048]; /* by the log */
-
-static void hear(void *user, ds_log_level level, const char *message) {
-    (void)user, (void)level;
-    const size_t used = strlen(told);
-    snprintf(told + used, sizeof told - used, "%s\n", message);
-}
-
-struct rig {
-    struct ds_device *device;
-    struct ds_stream *stream;
-    struct ds_buffer *buffers[16];
-    uint32_t n;
-};
-
-static ds_status open_rig(struct rig *r, const char *name, bool fast, struct ds_error *err) {
-    *r = (struct rig){0};
-    told[0] = 0;
-    const struct ds_device_params params = {.modules = EMULATOR_FOLDER, .threads = 1, .fast = fast, .log = {.fn = hear, .level = DS_LOG_INFO}};
-    DS_TRY(ds_device_create(name, &params, &r->device, err));
-    return r->device->fns->stream_create(r->device, &r->stream, err);
-}
-
-static void close_rig(struct rig *r) {
-    for (uint32_t i = 0; i < r->n; i++) ds_buffer_drop(&r->buffers[i]);
-    if (r->stream) r->device->fns->stream_destroy(r->stream);
-    ds_device_destroy(r->device);
-}
-
-static struct ds_slice room_for(struct rig *r, uint64_t bytes) {
-    struct ds_error err;
-    assert_true(r->n < DS_COUNT(r->buffers));
-    check_ok(r->device->fns->buffer_create(r->device, bytes, &r->buffers[r->n], &err), &err);
-    return (struct ds_slice){r->buffers[r->n++], 0};
-}
-
-static struct ds_slice put(struct rig *r, const void *data, uint64_t bytes) {
-    struct ds_error err;
-    const struct ds_slice at = room_for(r, bytes);
-    check_ok(r->device->fns->write(r->stream, at, data, bytes, &err), &err);
-    return at;
-}
-
-static float noise(uint32_t *seed) {
-    *seed = *seed * 1664525u + 1013904223u;
-    return (float)(int32_t)*seed * 0x1p-31f;
-}
 
 /* --- linears --- */
 
@@ -119,16 +30,6 @@ static void *store(ds_type type, const float *from, uint64_t n, uint64_t *bytes)
         memcpy(out + i * size, &bits, size);
     }
     *bytes = n * size;
-    return out;
-}
-
-static float *values(uint64_t n, ds_type type, uint32_t seed) {
-    float *const out = malloc(n * sizeof *out);
-    assert_non_null(out);
-    for (uint64_t i = 0; i < n; i++) {
-        const float x = 2 * noise(&seed);
-        out[i] = type == DS_TYPE_BF16 ? ds_float(ds_bits(x) & 0xffff0000u) : type == DS_TYPE_F16 ? ds_f16_to_f32((uint16_t)ds_f32_to_f16(x)) : x;
-    }
     return out;
 }
 
@@ -370,164 +271,6 @@ static void every_call_of_the_library_may_fail(void **state) {
     free_operands(&o);
 }
 
-/* --- attention --- */
-
-struct look {
-    uint32_t rows, heads, kv_heads, dim, context, window, sequences, active;
-    float softcap;
-};
-
-enum { MOST_PAGES = 16 };
-
-static float half_of(float x) { return ds_f16_to_f32((uint16_t)ds_f32_to_f16(x)); }
-
-struct scene {
-    float *q;
-    uint16_t *k, *v; /* [pages][kv_heads][dim][64], [pages][kv_heads][64][dim] */
-    int32_t sequence[256], positions[256], visible[256], table[4 * MOST_PAGES];
-    uint32_t pages;
-};
-
-/* Rows at the end of their sequences, one behind the other; what nobody may look at is NaN. */
-static struct scene make_scene(const struct look *k) {
-    struct scene c = {.pages = (k->context + k->rows + DS_PAGE - 1) / DS_PAGE};
-    const uint64_t cache = (uint64_t)c.pages * k->sequences * k->kv_heads * k->dim * DS_PAGE;
-    assert_true(c.pages <= MOST_PAGES && k->sequences <= 4 && k->rows <= 256);
-    c.q = values((uint64_t)k->rows * k->heads * k->dim, DS_TYPE_F32, 5);
-    c.k = malloc(cache * 2);
-    c.v = malloc(cache * 2);
-    memset(c.k, 0xff, cache * 2);
-    memset(c.v, 0xff, cache * 2);
-    uint32_t seed = 6;
-    for (uint32_t i = 0; i < k->sequences * c.pages; i++) c.table[i] = (int32_t)(k->sequences * c.pages - 1 - i);
-    const uint32_t each = (k->rows + k->sequences - 1) / k->sequences;
-    for (uint32_t r = 0; r < k->rows; r++) {
-        c.sequence[r] = (int32_t)(r / each);
-        c.positions[r] = r % 11 == 10 ? -1 : (int32_t)(k->context + r % each);
-        c.visible[r] = r % 7 == 6 ? 0 : c.positions[r] + 1;
-    }
-    for (uint32_t s = 0; s < k->sequences; s++) {
-        for (uint32_t at = 0; at < k->context + each; at++) {
-            const uint64_t page = (uint64_t)c.table[s * c.pages + at / DS_PAGE];
-            for (uint32_t h = 0; h < k->kv_heads; h++)
-                for (uint32_t d = 0; d < k->dim; d++) {
-                    c.k[ds_kv_key_index((uint32_t)page, h, at % DS_PAGE, d, k->kv_heads, k->dim)] = (uint16_t)ds_f32_to_f16(2 * noise(&seed));
-                    c.v[ds_kv_value_index((uint32_t)page, h, at % DS_PAGE, d, k->kv_heads, k->dim)] = (uint16_t)ds_f32_to_f16(2 * noise(&seed));
-                }
-        }
-    }
-    return c;
-}
-
-static void free_scene(struct scene *c) { free(c->q), free(c->k), free(c->v); }
-
-static float scale_of(const struct look *k) { return 1 / sqrtf((float)k->dim); }
-
-static float *seen_by(const char *device, bool fast, const struct look *k, const struct scene *c) {
-    struct rig r;
-    struct ds_error err;
-    const uint64_t cache = (uint64_t)c->pages * k->sequences * k->kv_heads * k->dim * DS_PAGE * 2, bytes = (uint64_t)k->rows * k->heads * k->dim * 4;
-    float *const out = malloc(bytes);
-    check_ok(open_rig(&r, device, fast, &err), &err);
-    memset(out, 0xA5, bytes);
-    struct ds_op_attention p = {.q = ds_view_of(put(&r, c->q, bytes), DS_ELEM_F32, k->rows, k->heads * k->dim),
-                                .out = ds_view_of(put(&r, out, bytes), DS_ELEM_F32, k->rows, k->heads * k->dim), .heads = k->heads, .scale = scale_of(k),
-                                .softcap = k->softcap, .window = k->window};
-    p.kv = (struct ds_kv){.k = put(&r, c->k, cache), .v = put(&r, c->v, cache), .f16 = true, .pages = c->pages * k->sequences, .kv_heads = k->kv_heads, .head_dim = k->dim};
-    p.paging = (struct ds_paging){.page_table = put(&r, c->table, (uint64_t)k->sequences * c->pages * 4), .sequences = k->sequences, .pages_per_sequence = c->pages,
-                                  .row_sequence = put(&r, c->sequence, k->rows * 4), .positions = put(&r, c->positions, k->rows * 4)};
-    p.visible = put(&r, c->visible, k->rows * 4);
-    if (k->active < k->rows) p.count = put(&r, &k->active, 4);
-    const union ds_op_params params = {.attention = p};
-    check_ok(ds_op_check(DS_OP_attention, &params, &err), &err);
-    check_ok(r.device->fns->op[DS_OP_attention](r.stream, &params, &err), &err);
-    check_ok(r.device->fns->read(r.stream, p.out.at, out, bytes, &err), &err);
-    close_rig(&r);
-    return out;
-}
-
-/* The bound of attention_fast.h for one row and head. */
-static double bound_of(const struct look *k, const struct scene *c, uint32_t r, uint32_t head) {
-    const double u = 0x1p-24;
-    const uint32_t kv = head / (k->heads / k->kv_heads);
-    const int32_t first = k->window && c->positions[r] - (int32_t)k->window + 1 > 0 ? c->positions[r] - (int32_t)k->window + 1 : 0;
-    double most_score = 0, most_value = 0;
-    for (int32_t at = first; at < c->visible[r]; at++) {
-        const uint32_t page = (uint32_t)c->table[(uint32_t)c->sequence[r] * c->pages + (uint32_t)at / DS_PAGE], slot = (uint32_t)at % DS_PAGE;
-        double sum = 0;
-        for (uint32_t d = 0; d < k->dim; d++) {
-            sum += fabs((double)half_of(c->q[((size_t)r * k->heads + head) * k->dim + d]) * ds_f16_to_f32(c->k[ds_kv_key_index(page, kv, slot, d, k->kv_heads, k->dim)]));
-            most_value = fmax(most_value, fabs((double)ds_f16_to_f32(c->v[ds_kv_value_index(page, kv, slot, d, k->kv_heads, k->dim)])));
-        }
-        most_score = fmax(most_score, sum * scale_of(k));
-    }
-    const double n = c->visible[r] - first, e = (5 * k->dim + 4) * u * most_score, eta = 2 * (exp(2 * e) - 1) + 0x1p-10 + 0x1p-18;
-    return most_value * (2 * eta / (1 - eta) + n * 0x1p-23 + 5 * n * u);
-}
-
-static double worst_look(const struct look *k, const struct scene *c, const float *exact, const float *fast, uint32_t *others) {
-    double worst = 0;
-    *others = 0;
-    for (uint32_t r = 0; r < k->active; r++) {
-        for (uint32_t h = 0; h < k->heads; h++) {
-            const double bound = c->positions[r] >= 0 && c->visible[r] > 0 ? bound_of(k, c, r, h) : 0;
-            for (uint32_t d = 0; d < k->dim; d++) {
-                const size_t at = ((size_t)r * k->heads + h) * k->dim + d;
-                const double off = fabs((double)exact[at] - fast[at]);
-                if (bound > 0) worst = fmax(worst, off / bound);
-                else if (!(off == 0)) worst = INFINITY;
-                if (isnan(off)) worst = INFINITY;
-                *others += exact[at] != fast[at];
-            }
-        }
-    }
-    return worst;
-}
-
-static const struct look looks[] = {
-    {.rows = 16, .heads = 4, .kv_heads = 2, .dim = 16, .context = 40, .sequences = 1, .active = 16},
-    {.rows = 8, .heads = 8, .kv_heads = 2, .dim = 128, .context = 600, .sequences = 1, .active = 8},                                  /* chunks apart */
-    {.rows = 40, .heads = 6, .kv_heads = 2, .dim = 48, .context = 300, .sequences = 3, .active = 37, .softcap = 20, .window = 100},  /* several sequences in a block */
-    {.rows = 12, .heads = 8, .kv_heads = 2, .dim = 80, .context = 500, .sequences = 2, .active = 12, .window = 300},
-};
-
-static void attention_on_tensor_cores_is_within_its_bound(void **state) {
-    (void)state;
-    for (size_t i = 0; i < DS_COUNT(looks); i++) {
-        const struct look *const k = &looks[i];
-        struct scene c = make_scene(k);
-        for (int d = 0; d < 2; d++) {
-            const char *const device = d ? "emu:1" : "emu:0";
-            float *const exact = seen_by(device, false, k, &c), *const fast = seen_by(device, true, k, &c);
-            uint32_t others;
-            const double worst = worst_look(k, &c, exact, fast, &others);
-            print_message("# %s: attention %d: %.3f of the bound, %u values differ\n", device, (int)i, worst, others);
-            assert_true(worst <= 1);
-            assert_true(others > 0);
-            const size_t counted = (size_t)k->active * k->heads * k->dim, all = (size_t)k->rows * k->heads * k->dim;
-            assert_memory_equal(exact + counted, fast + counted, (all - counted) * sizeof *fast);
-            free(exact), free(fast);
-        }
-        free_scene(&c);
-    }
-}
-
-static void the_bound_notices_a_key_that_was_left_out(void **state) {
-    (void)state;
-    for (size_t i = 0; i < DS_COUNT(looks); i++) {
-        const struct look *const k = &looks[i];
-        struct scene c = make_scene(k);
-        uint32_t others;
-        float *const exact = seen_by("emu:0", false, k, &c);
-        struct scene wrong = c;
-        for (uint32_t r = 0; r < k->rows; r++) wrong.visible[r] -= wrong.visible[r] > 1;
-        float *const fast = seen_by("emu:0", true, k, &wrong);
-        assert_true(worst_look(k, &c, exact, fast, &others) > 1);
-        free(exact), free(fast);
-        free_scene(&c);
-    }
-}
-
 /* --- an engine --- */
 
 enum { PROMPT = 70, TOKENS = 6 };
@@ -606,8 +349,6 @@ static void devices_tell_what_fast_would_use(void **state) {
     assert_int_equal(found, 2);
 }
 
-#define TEST(name) cmocka_unit_test_teardown(name, end_test)
-
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         TEST(linears_of_many_rows_are_the_librarys_and_within_its_bound),
@@ -616,8 +357,6 @@ int main(int argc, char **argv) {
         TEST(a_recorded_product_allocates_nothing_and_is_what_it_was_op_by_op),
         TEST(a_library_that_is_absent_or_unfit_is_told_once_and_linears_are_exact),
         TEST(every_call_of_the_library_may_fail),
-        TEST(attention_on_tensor_cores_is_within_its_bound),
-        TEST(the_bound_notices_a_key_that_was_left_out),
         TEST(an_engine_is_fast_only_when_asked_and_says_so),
         TEST(devices_tell_what_fast_would_use),
     };

@@ -191,6 +191,10 @@ GPU_HOST_FN size_t grouped_room(uint32_t rows, uint32_t dim) {
  */
 GPU_HOST_FN uint32_t rows_together(uint32_t rows, uint32_t dim, uint64_t blocks_of_row, const struct ds_gpu_launch *launch) {
     uint32_t most = 1;
+    if (launch->together) {
+        for (uint32_t n = FEWEST_TOGETHER; n <= launch->together && n <= MOST_TOGETHER && grouped_room(n, dim) <= launch->shared_most; n *= 2) most = n;
+        return most;
+    }
     if (rows < 3 || blocks_of_row * rows <= launch->processors) return 1;
     for (uint32_t n = FEWEST_TOGETHER; n <= MOST_TOGETHER; n *= 2) {
         if (grouped_room(n, dim) > launch->shared_most) break;
