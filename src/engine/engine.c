@@ -142,6 +142,7 @@ void ds_engine_destroy(ds_engine *engine) {
 static const char *what_is_fast(const ds_engine *engine) {
     for (uint32_t i = 0; i < engine->n_placements; i++) {
         struct ds_device_limits limits;
+        if (!engine->placements[i].device) continue; /* let go: all layers fit before it */
         engine->placements[i].device->fns->limits(engine->placements[i].device, &limits);
         if (limits.fast || !limits.exact) return limits.fast ? limits.fast : limits.note;
     }
