@@ -2,7 +2,7 @@
 #ifndef DSPARK_TESTS_GPU_EMULATOR_H
 #define DSPARK_TESTS_GPU_EMULATOR_H
 
-#include "../unit/check.h"
+#include "../unit/small_work.h"
 #include "base/os.h"
 #include "gpu_names.h"
 
@@ -14,23 +14,17 @@ static struct {
     struct ds_emu_counts (*counts)(void);
 } emulator;
 
-static void *symbol(struct ds_os_module *module, const char *name) {
-    void *const found = ds_os_module_symbol(module, name);
-    if (!found) fail_msg("the emulator's module has no %s", name);
-    return found;
-}
-
 static int load_emulator(void **state) {
     (void)state;
     struct ds_os_module *module;
     struct ds_error err;
     char *path = ds_os_join(EMULATOR_FOLDER, "dspark_emu.so");
     check_ok(ds_os_module_open(path, true, &module, &err), &err);
-    *(void **)(void *)&emulator.fail_at = symbol(module, "ds_emu_fail_at");
-    *(void **)(void *)&emulator.lose_at = symbol(module, "ds_emu_lose_at");
-    *(void **)(void *)&emulator.pretend = symbol(module, "ds_emu_pretend");
-    *(void **)(void *)&emulator.calls = symbol(module, "ds_emu_calls");
-    *(void **)(void *)&emulator.counts = symbol(module, "ds_emu_counts");
+    *(void **)(void *)&emulator.fail_at = module_symbol(module, "ds_emu_fail_at");
+    *(void **)(void *)&emulator.lose_at = module_symbol(module, "ds_emu_lose_at");
+    *(void **)(void *)&emulator.pretend = module_symbol(module, "ds_emu_pretend");
+    *(void **)(void *)&emulator.calls = module_symbol(module, "ds_emu_calls");
+    *(void **)(void *)&emulator.counts = module_symbol(module, "ds_emu_counts");
     ds_os_module_close(module);
     free(path);
     return 0;

@@ -5,7 +5,6 @@
 #include "emulator.h"
 
 #include "dspark.h"
-#include "graph/graph.h"
 #include "ops/module.h"
 
 static const struct ds_device_params in_tree = {.modules = EMULATOR_FOLDER, .threads = 1};
@@ -77,62 +76,22 @@ static void devices_are_numbered_and_others_are_refused(void **state) {
 
 /* --- failures --- */
 
-enum { ROWS = 3, COLS = 300 };
-
-struct work {
-    struct ds_device *device;
-    struct ds_stream *stream;
-    struct ds_buffer *buffer, *scratch;
-    struct ds_graph *graph;
-    float result[ROWS * COLS];
-};
-
-static ds_status do_work(struct work *w, struct ds_error *err) {
-    DS_TRY(ds_device_create("emu:0", &in_tree, &w->device, err));
-    const struct ds_device_fns *fns = w->device->fns;
-    DS_TRY(fns->stream_create(w->device, &w->stream, err));
-    DS_TRY(fns->buffer_create(w->device, 2 * sizeof w->result, &w->buffer, err));
-    const struct ds_view x = ds_view_of((struct ds_slice){w->buffer, 0}, DS_ELEM_F32, ROWS, COLS);
-    const struct ds_view y = ds_view_of((struct ds_slice){w->buffer, sizeof w->result}, DS_ELEM_F32, ROWS, COLS);
-    float values[ROWS * COLS];
-    for (size_t i = 0; i < DS_COUNT(values); i++) values[i] = (float)i;
-    DS_TRY(fns->write(w->stream, x.at, values, sizeof values, err));
-    w->graph = ds_graph_create(w->device);
-    if (!w->graph) return ds_fail_memory(err, 1, "a graph");
-    ds_graph_copy(w->graph, ds_graph_glu(w->graph, x, x, DS_ACT_SILU), (struct ds_slice){0}, y);
-    uint64_t bytes;
-    DS_TRY(ds_graph_plan(w->graph, &bytes, err));
-    DS_TRY(fns->buffer_create(w->device, bytes, &w->scratch, err));
-    DS_TRY(ds_graph_place(w->graph, w->scratch, err));
-    DS_TRY(ds_graph_run(w->graph, w->stream, err));
-    DS_TRY(fns->op[DS_OP_copy](w->stream, &(union ds_op_params){.copy = {.x = x, .out = ds_view_part(y, 0, 1, 0, COLS)}}, err));
-    return fns->read(w->stream, y.at, w->result, sizeof w->result, err);
-}
-
-static void end_work(struct work *w) {
-    ds_graph_destroy(w->graph);
-    ds_buffer_drop(&w->scratch);
-    ds_buffer_drop(&w->buffer);
-    if (w->stream) w->device->fns->stream_destroy(w->stream);
-    ds_device_destroy(w->device);
-}
-
 static void a_failure_anywhere_is_an_answer_and_leaves_nothing_behind(void **state) {
     (void)state;
     struct ds_error err;
-    struct work good = {0};
+    struct small_work good = {0};
     emulator.fail_at(0);
-    check_ok(do_work(&good, &err), &err);
+    check_ok(small_work_do(&good, "emu:0", &in_tree, &err), &err);
     const uint64_t calls = emulator.calls();
-    end_work(&good);
+    small_work_end(&good);
     assert_true(calls > 12);
     const int64_t held = emulator.counts().allocations;
     bool memory = false, device = false;
     for (uint64_t n = 1; n <= calls; n++) {
-        struct work w = {0};
+        struct small_work w = {0};
         emulator.fail_at(n);
-        const ds_status status = do_work(&w, &err);
-        end_work(&w);
+        const ds_status status = small_work_do(&w, "emu:0", &in_tree, &err);
+        small_work_end(&w);
         if (status != DS_ERROR_MEMORY && status != DS_ERROR_DEVICE)
             fail_msg("call %d of %d failed and gave %s", (int)n, (int)calls, ds_status_name(status));
         memory |= status == DS_ERROR_MEMORY;
@@ -142,10 +101,10 @@ static void a_failure_anywhere_is_an_answer_and_leaves_nothing_behind(void **sta
     }
     emulator.fail_at(0);
     assert_true(memory && device);
-    struct work again = {0};
-    check_ok(do_work(&again, &err), &err);
+    struct small_work again = {0};
+    check_ok(small_work_do(&again, "emu:0", &in_tree, &err), &err);
     assert_memory_equal(again.result, good.result, sizeof good.result);
-    end_work(&again);
+    small_work_end(&again);
 }
 
 static void memory_that_is_out_is_told_with_sizes(void **state) {

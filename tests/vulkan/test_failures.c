@@ -4,77 +4,33 @@
  */
 #include "vulkan.h"
 
-#include "graph/graph.h"
-
 #include <sys/stat.h>
 
 static const struct ds_device_params in_tree = {.modules = VULKAN_FOLDER, .threads = 1};
 
 /* --- a device --- */
 
-enum { ROWS = 3, COLS = 300 };
-
-struct work {
-    struct ds_device *device;
-    struct ds_stream *stream;
-    struct ds_buffer *buffer, *scratch;
-    struct ds_graph *graph;
-    float result[ROWS * COLS];
-};
-
-static ds_status do_work(struct work *w, struct ds_error *err) {
-    DS_TRY(ds_device_create("vulkan:0", &in_tree, &w->device, err));
-    const struct ds_device_fns *fns = w->device->fns;
-    DS_TRY(fns->stream_create(w->device, &w->stream, err));
-    DS_TRY(fns->buffer_create(w->device, 2 * sizeof w->result, &w->buffer, err));
-    const struct ds_view x = ds_view_of((struct ds_slice){w->buffer, 0}, DS_ELEM_F32, ROWS, COLS);
-    const struct ds_view y = ds_view_of((struct ds_slice){w->buffer, sizeof w->result}, DS_ELEM_F32, ROWS, COLS);
-    float values[ROWS * COLS];
-    for (size_t i = 0; i < DS_COUNT(values); i++) values[i] = (float)i;
-    DS_TRY(fns->write(w->stream, x.at, values, sizeof values, err));
-    w->graph = ds_graph_create(w->device);
-    if (!w->graph) return ds_fail_memory(err, 1, "a graph");
-    const struct ds_view z = ds_graph_tensor(w->graph, DS_ELEM_F32, ROWS, COLS);
-    ds_graph_copy(w->graph, x, (struct ds_slice){0}, z);
-    ds_graph_copy(w->graph, z, (struct ds_slice){0}, y);
-    uint64_t bytes;
-    DS_TRY(ds_graph_plan(w->graph, &bytes, err));
-    DS_TRY(fns->buffer_create(w->device, bytes, &w->scratch, err));
-    DS_TRY(ds_graph_place(w->graph, w->scratch, err));
-    DS_TRY(ds_graph_run(w->graph, w->stream, err));
-    DS_TRY(fns->op[DS_OP_copy](w->stream, &(union ds_op_params){.copy = {.x = x, .out = ds_view_part(y, 0, 1, 0, COLS)}}, err));
-    return fns->read(w->stream, y.at, w->result, sizeof w->result, err);
-}
-
-static void end_work(struct work *w) {
-    ds_graph_destroy(w->graph);
-    ds_buffer_drop(&w->scratch);
-    ds_buffer_drop(&w->buffer);
-    if (w->stream) w->device->fns->stream_destroy(w->stream);
-    ds_device_destroy(w->device);
-}
-
 /* Every call of a device's life, on a device of its own memory with descriptors: the most of them. */
 static void a_failure_anywhere_is_an_answer_and_leaves_nothing_behind(void **state) {
     (void)state;
     static const int results[] = {VK_ERROR_OUT_OF_DEVICE_MEMORY, VK_ERROR_DEVICE_LOST};
     struct ds_error err;
-    struct work good = {0};
+    struct small_work good = {0};
     setenv("DSPARK_VULKAN", "no-address,no-unified", 1);
-    check_ok(do_work(&good, &err), &err);
+    check_ok(small_work_do(&good, "vulkan:0", &in_tree, &err), &err);
     const uint64_t calls = vulkan.calls(good.device);
-    end_work(&good);
+    small_work_end(&good);
     const int64_t held = vulkan.alive();
     assert_true(calls > 40);
     for (uint64_t n = 1; n <= calls; n++) {
-        struct work w = {0};
+        struct small_work w = {0};
         const int result = results[n % DS_COUNT(results)];
         vulkan.fail_at(n, result);
-        const ds_status status = do_work(&w, &err);
+        const ds_status status = small_work_do(&w, "vulkan:0", &in_tree, &err);
         vulkan.fail_at(0, 0);
         /* Work that is done before anybody waits for it saves a call: then the last ones are not reached. */
         const bool reached = !w.device || vulkan.calls(w.device) >= n;
-        end_work(&w);
+        small_work_end(&w);
         assert_true(reached || n + 10 > calls);
         /* A wait that nobody answers for (before a buffer goes) loses the device, whatever it failed with: what comes next says so. */
         const bool lost = result == VK_ERROR_DEVICE_LOST || strstr(err.message, "is lost (out of device memory)");
@@ -83,10 +39,10 @@ static void a_failure_anywhere_is_an_answer_and_leaves_nothing_behind(void **sta
         if (reached) check_contains(err.message, "vulkan:0");
         assert_int_equal(vulkan.alive(), held);
     }
-    struct work again = {0};
-    check_ok(do_work(&again, &err), &err);
+    struct small_work again = {0};
+    check_ok(small_work_do(&again, "vulkan:0", &in_tree, &err), &err);
     assert_memory_equal(again.result, good.result, sizeof good.result);
-    end_work(&again);
+    small_work_end(&again);
     unsetenv("DSPARK_VULKAN");
 }
 

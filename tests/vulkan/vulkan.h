@@ -2,7 +2,7 @@
 #ifndef DSPARK_TESTS_VULKAN_H
 #define DSPARK_TESTS_VULKAN_H
 
-#include "../unit/check.h"
+#include "../unit/small_work.h"
 #include "../unit/tiny_pair.h"
 #include "device.h"
 #include "engine/engine_internal.h"
@@ -19,12 +19,6 @@ static struct {
     uint64_t (*allocating_calls)(const struct ds_device *device);
 } vulkan;
 
-static inline void *vulkan_symbol(struct ds_os_module *module, const char *name) {
-    void *const found = ds_os_module_symbol(module, name);
-    if (!found) fail_msg("the Vulkan module has no %s", name);
-    return found;
-}
-
 /* Exit status 77, which skips all, where there is no device. */
 static inline int vulkan_begin(void **state) {
     struct ds_os_module *module;
@@ -40,14 +34,14 @@ static inline int vulkan_begin(void **state) {
     char *path = ds_os_join(VULKAN_FOLDER, "dspark_vulkan.so");
     check_ok(ds_os_module_open(path, true, &module, &err), &err); /* stays open: the functions are its own */
     free(path);
-    *(void **)(void *)&vulkan.fail_at = vulkan_symbol(module, "ds_vk_fail_at");
-    *(void **)(void *)&vulkan.fail_next = vulkan_symbol(module, "ds_vk_fail_next");
-    *(void **)(void *)&vulkan.calls = vulkan_symbol(module, "ds_vk_calls");
-    *(void **)(void *)&vulkan.counts = vulkan_symbol(module, "ds_vk_get_counts");
-    *(void **)(void *)&vulkan.alive = vulkan_symbol(module, "ds_vk_alive");
-    *(void **)(void *)&vulkan.fail_allocation = vulkan_symbol(module, "ds_vk_fail_allocation");
-    *(void **)(void *)&vulkan.fail_next_allocation = vulkan_symbol(module, "ds_vk_fail_next_allocation");
-    *(void **)(void *)&vulkan.allocating_calls = vulkan_symbol(module, "ds_vk_allocating_calls");
+    *(void **)(void *)&vulkan.fail_at = module_symbol(module, "ds_vk_fail_at");
+    *(void **)(void *)&vulkan.fail_next = module_symbol(module, "ds_vk_fail_next");
+    *(void **)(void *)&vulkan.calls = module_symbol(module, "ds_vk_calls");
+    *(void **)(void *)&vulkan.counts = module_symbol(module, "ds_vk_get_counts");
+    *(void **)(void *)&vulkan.alive = module_symbol(module, "ds_vk_alive");
+    *(void **)(void *)&vulkan.fail_allocation = module_symbol(module, "ds_vk_fail_allocation");
+    *(void **)(void *)&vulkan.fail_next_allocation = module_symbol(module, "ds_vk_fail_next_allocation");
+    *(void **)(void *)&vulkan.allocating_calls = module_symbol(module, "ds_vk_allocating_calls");
     return write_models(state);
 }
 
