@@ -105,6 +105,8 @@ static ds_status decide(struct ds_vk_device *device, const struct offered *o, st
     if (off->most_range) f->max_range = DS_MIN(f->max_range, off->most_range);
     f->align = (uint32_t)DS_MAX(p->limits.minStorageBufferOffsetAlignment, 16); /* pieces of 16 bytes stay whole */
     f->invocations = p->limits.maxComputeWorkGroupInvocations;
+    if (f->sized && o->sizes.maxComputeWorkgroupSubgroups) /* a size that is asked for limits how many subgroups there may be */
+        f->invocations = (uint32_t)DS_MIN((uint64_t)f->invocations, (uint64_t)f->subgroup * o->sizes.maxComputeWorkgroupSubgroups);
     f->shared_bytes = p->limits.maxComputeSharedMemorySize;
     f->clock_bits = off->no_clock || !(p->limits.timestampPeriod > 0) ? 0 : clock_bits(device);
     f->clock_period = (double)p->limits.timestampPeriod;
