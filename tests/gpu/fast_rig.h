@@ -27,11 +27,11 @@ static int begin(void **state) {
     if (write_models(state) != 0 || load_emulator(state) != 0) return -1;
     setenv("DSPARK_EMU_BLAS", BLAS_FILE, 1);
     check_ok(ds_os_module_open(BLAS_FILE, true, &module, &err), &err);
-    *(void **)(void *)&standin.refuse = symbol(module, "standin_fail");
-    *(void **)(void *)&standin.be_wrong = symbol(module, "standin_be_wrong");
-    *(void **)(void *)&standin.calls = symbol(module, "standin_calls");
-    *(void **)(void *)&standin.handles = symbol(module, "standin_handles");
-    *(void **)(void *)&standin.offences = symbol(module, "standin_offences");
+    *(void **)(void *)&standin.refuse = module_symbol(module, "standin_fail");
+    *(void **)(void *)&standin.be_wrong = module_symbol(module, "standin_be_wrong");
+    *(void **)(void *)&standin.calls = module_symbol(module, "standin_calls");
+    *(void **)(void *)&standin.handles = module_symbol(module, "standin_handles");
+    *(void **)(void *)&standin.offences = module_symbol(module, "standin_offences");
     ds_os_module_close(module);
     return 0;
 }
