@@ -5,6 +5,7 @@ extern "C" {
 extern const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE);
 }
 
+#if !defined(__HIP_DEVICE_COMPILE__) /* hipcc would have constants on the device, too, where these functions are not */
 /* In the order of the structs' members and of ops.def: embed, rms_norm, quantize, linear, rope, kv_store, attention, ... */
 const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE) = {
     DS_GPU_WAVE,
@@ -25,3 +26,4 @@ const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE) = {
     DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE),
 };
 static_assert(DS_OP_linear == 3 && DS_OP_attention == 6 && DS_OP_norm_quantize == 18 && DS_OP_heads == 20 && DS_OP_top_linear == 21, "the lists above follow ops.def");
+#endif
