@@ -1,14 +1,13 @@
 #include "spec/pace.h"
 
 #include "base/status.h"
-#include "spec/schedule.h"
+#include "spec/worth.h"
 
 #include <assert.h>
 #include <string.h>
 
 static const double MEAN_WEIGHT = 1.0 / 8, PROBE_WEIGHT = 1.0 / 4; /* of the newest round; of a probe: they are few, and long apart */
 static const double LOOKING_SHARE = 0.01;  /* of the time, spent on probes and their context at most */
-static const double HOPE = 1.02;           /* what speculation must gain where all drafts are right, to be looked at */
 static const double UNPARK_GAIN = 1.01;    /* parking and unparking in turns would gain nothing */
 /* Tokens that plain decoding may be ahead by: a few at first, and a share of what has been generated, but no more than lets a
    drafter that gains a tenth through its bad luck. */
@@ -33,35 +32,10 @@ void ds_pace_start(struct ds_pace *p, const struct ds_pace_learned *learned, uin
 
 /* --- means --- */
 
-/* Seconds of a pass that a sequence with so many rows in it is charged with. */
-static double own_pass(const struct ds_pace *p, uint32_t rows, uint32_t context) {
-    const struct ds_costs *c = &p->learned.costs;
-    const uint32_t others = p->company.rows, decoding = DS_MAX(p->company.decoding, 1);
-    if (!others) return ds_cost_pass(c, rows, context);
-    return ds_cost_pass(c, decoding, context) / decoding + ds_cost_pass(c, others + rows, context) - ds_cost_pass(c, others + 1, context);
-}
-
-static double own_draft(const struct ds_pace *p, uint32_t slots, uint32_t context) {
-    const uint32_t drafting = DS_MAX(p->company.drafting, 1);
-    return ds_cost_draft_of_several(&p->learned.costs, slots, drafting, context) / drafting;
-}
-
-static double plain_rate(const struct ds_pace *p, uint32_t context) { return 1 / own_pass(p, 1, context); }
-
-double ds_pace_gain(const struct ds_pace *p) {
-    const struct ds_pace_learned *l = &p->learned;
-    return l->seen ? l->tokens / l->passes : 1;
-}
-
 bool ds_pace_table_is_stale(const struct ds_pace_learned *l) {
     static const double busy = 0.5;
     return l->costs.tuning.all * l->costs.tuning.pass[0] < busy && l->costs.tuning.recent_pass[0].n >= 2;
 }
-
-/* What time is worth: the rate of the better of the two ways. */
-static double rate(const struct ds_pace *p, uint32_t context) { return plain_rate(p, context) * DS_MAX(ds_pace_gain(p), 1); }
-
-double ds_pace_rate(const struct ds_pace *p, uint32_t context) { return rate(p, context); }
 
 /* The first rounds are averaged plainly. */
 static double weight_of_next(const struct ds_pace_learned *l) { return DS_MAX(MEAN_WEIGHT, 1.0 / (l->seen + 1)); }
@@ -75,49 +49,12 @@ static void add_to_means(struct ds_pace_learned *l, double weight, double tokens
 
 /* --- one block --- */
 
-struct value {
-    uint32_t length;
-    double tokens, seconds; /* expected, of the whole round, a draft of all its slots included */
-};
-
-/* Feeding is counted for every row, accepted or not: it is cheap, and the choice should not depend on small things. */
-static void pass_costs(const struct ds_pace *p, uint32_t context, uint32_t rows, double *seconds) {
-    seconds[0] = 0;
-    for (uint32_t b = 1; b <= rows; b++) seconds[b] = own_pass(p, b, context) + ds_cost_feed(&p->learned.costs, b);
-}
-
-static struct value best_value(const struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n, uint32_t slots) {
-    double survival[DS_MAX_BLOCK], seconds[DS_MAX_BLOCK + 2];
-    ds_reliability_survival(&p->learned.reliability, confidence, n, survival);
-    pass_costs(p, context, n + 1, seconds);
-    const double draft = own_draft(p, slots, context);
-    const struct ds_schedule_costs costs = {.pass = seconds, .rows = n + 1, .fixed = draft, .rate = rate(p, context)};
-    const struct ds_schedule_request request = {.survival = survival, .n = n};
-    struct ds_schedule best;
-    (p->coupled ? ds_schedule_search : ds_schedule_admit)(&costs, &request, 1, &best);
-    return (struct value){.length = best.lengths[0], .tokens = best.tokens, .seconds = draft + seconds[best.rows]};
-}
-
-/* The numbers of slots that there are graphs for. */
-static uint32_t next_length(uint32_t slots, uint32_t block) { return DS_MIN(2 * slots, block); }
-
-/* Of a block that was drafted to look: what a draft of as many slots as are best would have given. */
-static struct value value_of_look(const struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n) {
-    struct value best = best_value(p, context, confidence, 1, 1);
-    for (uint32_t slots = 1; slots < n;) {
-        slots = DS_MIN(next_length(slots, p->block), n);
-        const struct value value = best_value(p, context, confidence, slots, slots);
-        if (value.tokens * best.seconds > best.tokens * value.seconds) best = value;
-    }
-    return best;
-}
-
 /* Slot k is worth what its draft adds beyond the cost of its row, or nothing; unseen slots keep what they have. */
 static void learn_use(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n) {
     double survival[DS_MAX_BLOCK], seconds[DS_MAX_BLOCK + 2];
     ds_reliability_survival(&p->learned.reliability, confidence, n, survival);
-    pass_costs(p, context, n + 1, seconds);
-    const double r = rate(p, context);
+    ds_worth_pass_costs(p, context, n + 1, seconds);
+    const double r = ds_pace_rate(p, context);
     const double weight = weight_of_next(&p->learned);
     for (uint32_t k = 0; k < n; k++) {
         const double worth = DS_MAX(survival[k] - r * (seconds[k + 2] - seconds[k + 1]), 0);
@@ -129,16 +66,16 @@ static void learn_use(struct ds_pace *p, uint32_t context, const float *confiden
 /* As many slots as pay for their drafting, the whole block at first and now and then. */
 static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
     const struct ds_pace_learned *l = &p->learned;
-    const double none = own_draft(p, 0, context), r = rate(p, context);
-    if (!(own_draft(p, 1, context) > none) || !l->seen || p->partial >= WHOLE_BLOCK_EVERY) {
+    const double none = ds_worth_draft(p, 0, context), r = ds_pace_rate(p, context);
+    if (!(ds_worth_draft(p, 1, context) > none) || !l->seen || p->partial >= WHOLE_BLOCK_EVERY) {
         p->partial = 0;
         return p->block;
     }
     uint32_t best = 1;
     double use = 0, most = 0;
-    for (uint32_t slots = 1, k = 0;; slots = next_length(slots, p->block)) {
+    for (uint32_t slots = 1, k = 0;; slots = ds_worth_next_length(slots, p->block)) {
         for (; k < slots; k++) use += l->use[k];
-        const double worth = use - (own_draft(p, slots, context) - none) * r;
+        const double worth = use - (ds_worth_draft(p, slots, context) - none) * r;
         if (worth > most || slots == 1) {
             most = worth;
             best = slots;
@@ -151,21 +88,9 @@ static uint32_t slots_worth_drafting(struct ds_pace *p, uint32_t context) {
 
 /* --- steps --- */
 
-/* Speculation would lose though every draft were right; and a table that says so was made in peace. */
-static bool is_hopeless(const struct ds_pace *p, uint32_t context) {
-    const struct ds_costs *c = &p->learned.costs;
-    const double plain = own_pass(p, 1, context);
-    if (c->table.spread > DS_COST_DISTURBED) return false;
-    for (uint32_t slots = 1;; slots = next_length(slots, p->block)) {
-        const double seconds = own_draft(p, slots, context) + own_pass(p, 1 + slots, context) + ds_cost_feed(c, 1 + slots);
-        if ((1 + slots) * plain > HOPE * seconds) return false;
-        if (slots == p->block) return true;
-    }
-}
-
 /* In plain passes, as credit is. */
 static double looking_costs(const struct ds_pace *p, uint32_t context, uint32_t slots, uint32_t fed) {
-    return ((slots ? own_draft(p, slots, context) : 0) + ds_cost_feed(&p->learned.costs, fed)) * plain_rate(p, context);
+    return ((slots ? ds_worth_draft(p, slots, context) : 0) + ds_cost_feed(&p->learned.costs, fed)) * ds_worth_plain_rate(p, context);
 }
 
 static bool spend(struct ds_pace *p, double cost) {
@@ -176,7 +101,7 @@ static bool spend(struct ds_pace *p, double cost) {
 
 static bool probe_is_due(struct ds_pace *p, uint32_t context, uint32_t stored) {
     const struct ds_pace_learned *l = &p->learned;
-    if (p->pending || l->since < l->wait || is_hopeless(p, context)) return false;
+    if (p->pending || l->since < l->wait || ds_worth_is_hopeless(p, context)) return false;
     return spend(p, looking_costs(p, context, p->block, stored));
 }
 
@@ -186,7 +111,7 @@ static bool probe_is_due(struct ds_pace *p, uint32_t context, uint32_t stored) {
  */
 static bool worth_keeping(struct ds_pace *p, uint32_t context, uint32_t stored) {
     if (stored < DS_STORED_TAPS) return true;
-    if (is_hopeless(p, context)) return false;
+    if (ds_worth_is_hopeless(p, context)) return false;
     const double cost = looking_costs(p, context, 0, stored);
     if (cost > LOOKING_SHARE * stored) return spend(p, cost);
     p->learned.credit -= cost;
@@ -211,30 +136,16 @@ static void park(struct ds_pace *p, uint32_t wait) {
 
 /* Costs may say so before anything has been tried. */
 static void park_if_hopeless(struct ds_pace *p, uint32_t context) {
-    if (!p->learned.seen && !p->learned.parked && is_hopeless(p, context)) park(p, FIRST_WAIT);
+    if (!p->learned.seen && !p->learned.parked && ds_worth_is_hopeless(p, context)) park(p, FIRST_WAIT);
 }
 
 bool ds_pace_follows(struct ds_pace *p, uint32_t context, bool complete) {
     const struct ds_pace_company company = p->company;
     p->company = (struct ds_pace_company){0}; /* whoever is there now may leave */
     park_if_hopeless(p, context);
-    p->forgone = p->learned.parked && ((p->forgone && !complete) || is_hopeless(p, context));
+    p->forgone = p->learned.parked && ((p->forgone && !complete) || ds_worth_is_hopeless(p, context));
     p->company = company;
     return !p->forgone;
-}
-
-/* What the best fixed length would gain over plain decoding in some company, as the means of slots have it. */
-static double gain_in(const struct ds_pace *p, const struct ds_pace_company *company, uint32_t context) {
-    struct ds_pace there = *p;
-    there.company = *company;
-    double tokens = 1, best = 0;
-    for (uint32_t length = 1, slots = 1; length <= p->block; length++) {
-        if (length > slots) slots = next_length(slots, p->block);
-        tokens += p->learned.reached[length - 1];
-        const double seconds = own_draft(&there, slots, context) + own_pass(&there, 1 + length, context) + ds_cost_feed(&p->learned.costs, 1 + length);
-        best = DS_MAX(best, tokens / (seconds * plain_rate(&there, context)));
-    }
-    return best;
 }
 
 static bool is_same(const struct ds_pace_company *a, const struct ds_pace_company *b) {
@@ -246,7 +157,7 @@ static void meet(struct ds_pace *p, uint32_t context) {
     struct ds_pace_learned *l = &p->learned;
     if (is_same(&p->announced, &l->met)) return;
     if (l->seen) {
-        l->passes *= gain_in(p, &l->met, context) / gain_in(p, &p->announced, context);
+        l->passes *= ds_worth_gain_in(p, &l->met, context) / ds_worth_gain_in(p, &p->announced, context);
         if (l->parked && ds_pace_gain(p) > UNPARK_GAIN) {
             l->parked = false;
             l->since = l->rounds = p->pending = 0;
@@ -276,7 +187,7 @@ struct ds_pace_plan ds_pace_next(struct ds_pace *p, uint32_t context, uint32_t s
 }
 
 uint32_t ds_pace_choose(struct ds_pace *p, uint32_t context, const float *confidence, uint32_t n, uint32_t room) {
-    return best_value(p, context, confidence, DS_MIN(n, room), n).length;
+    return ds_worth_of_block(p, context, confidence, DS_MIN(n, room), n).length;
 }
 
 static double patience(const struct ds_pace_learned *l) {
@@ -300,10 +211,10 @@ void ds_pace_speculated(struct ds_pace *p, const struct ds_pace_round *r) {
     const bool probe = l->parked;
     /* The outcome is learned first: a round that failed should say so in its own expectation. */
     ds_reliability_observe(&l->reliability, r->confidence, r->verified, r->accepted);
-    const struct value value = best_value(p, r->context, r->confidence, r->slots, r->slots), look = probe ? value_of_look(p, r->context, r->confidence, r->slots) : value;
+    const struct ds_worth value = ds_worth_of_block(p, r->context, r->confidence, r->slots, r->slots), look = probe ? ds_worth_of_look(p, r->context, r->confidence, r->slots) : value;
     l->rounds++;
-    add_to_means(l, probe ? PROBE_WEIGHT : MEAN_WEIGHT, look.tokens, look.seconds * plain_rate(p, r->context));
-    l->shortfall = DS_MAX(l->shortfall + value.seconds * plain_rate(p, r->context) - value.tokens, 0);
+    add_to_means(l, probe ? PROBE_WEIGHT : MEAN_WEIGHT, look.tokens, look.seconds * ds_worth_plain_rate(p, r->context));
+    l->shortfall = DS_MAX(l->shortfall + value.seconds * ds_worth_plain_rate(p, r->context) - value.tokens, 0);
     if (probe) reconsider(p);
     else if (l->shortfall > patience(l)) park(p, l->rounds >= ROUNDS_TO_TRUST ? FIRST_WAIT : DS_MIN(2 * l->wait, (uint32_t)MOST_WAIT));
 }
@@ -334,8 +245,8 @@ static void finish_probe(struct ds_pace *p, uint32_t context) {
     const uint32_t n = p->pending;
     ds_reliability_observe(&p->learned.reliability, p->confidence, n, p->matched);
     learn_use(p, context, p->confidence, n);
-    const struct value value = value_of_look(p, context, p->confidence, n);
-    add_to_means(&p->learned, PROBE_WEIGHT, value.tokens, value.seconds * plain_rate(p, context));
+    const struct ds_worth value = ds_worth_of_look(p, context, p->confidence, n);
+    add_to_means(&p->learned, PROBE_WEIGHT, value.tokens, value.seconds * ds_worth_plain_rate(p, context));
     p->pending = 0;
     reconsider(p);
 }
