@@ -31,9 +31,10 @@ json_t *ds_learned_to_json(const ds_engine *engine) {
     const uint32_t block = engine->draft_model->block_size, widths = l->costs.table.n_widths;
     char scale[17];
     write_scale(engine, scale);
-    return json_pack("{sssfsfsIsfsbsfsIsIsososososososo}", "confidences", scale, "tokens", l->tokens, "passes", l->passes, "seen", (json_int_t)l->seen,
+    return json_pack("{sssfsfsIsfsbsfsIsIsosososososososo}", "confidences", scale, "tokens", l->tokens, "passes", l->passes, "seen", (json_int_t)l->seen,
                      "committed", l->committed, "parked", (int)l->parked, "credit", l->credit, "wait", (json_int_t)l->wait, "since", (json_int_t)l->since, "shift",
-                     list_of(l->reliability.shift, block), "evidence", list_of(l->reliability.evidence, block), "use", list_of(l->use, block), "reached", list_of(l->reached, block), "pass",
+                     list_of(l->reliability.shift, block), "evidence", list_of(l->reliability.evidence, block), "use", list_of(l->use, block), "reached", list_of(l->reached, block), "company",
+                     list_of((const double[]){l->met.rows, l->met.decoding, l->met.drafting}, 3), "pass",
                      list_of(t->pass, widths), "pass_seen", list_of(t->seen_pass, widths), "draft", list_of((const double[]){t->draft, t->seen_draft}, 2));
 }
 
@@ -67,7 +68,7 @@ bool ds_learned_from_json(const ds_engine *engine, const json_t *root, struct ds
     struct ds_pace_learned l = *learned;
     struct ds_cost_tuning *t = &l.costs.tuning;
     struct reader r = {root, json_is_object(root)};
-    double draft[2] = {1, 0};
+    double draft[2] = {1, 0}, company[3] = {0};
     l.tokens = number(&r, "tokens", 0, DS_MAX_BLOCK + 1);
     l.passes = number(&r, "passes", 0, 1e6);
     l.seen = (uint32_t)number(&r, "seen", 0, UINT32_MAX);
@@ -78,6 +79,8 @@ bool ds_learned_from_json(const ds_engine *engine, const json_t *root, struct ds
     l.parked = json_is_true(json_object_get(root, "parked"));
     numbers(&r, "use", 0, 1, l.use, block);
     numbers(&r, "reached", 0, 1, l.reached, block);
+    numbers(&r, "company", 0, INT32_MAX, company, 3);
+    l.met = (struct ds_pace_company){(uint32_t)company[0], (uint32_t)company[1], (uint32_t)company[2]};
     numbers(&r, "pass", 0.25, 4, t->pass, widths);
     numbers(&r, "pass_seen", 0, many, t->seen_pass, widths);
     numbers(&r, "draft", 0, many, draft, 2);

@@ -312,6 +312,15 @@ static void what_was_learned_is_kept_and_what_makes_no_sense_is_learned_anew(voi
     overwrite(path, text, size);
     run_once(cache, &table, warning);
     check_contains(warning, "learned anew");
+    free(text);
+    calm(path);
+    check_ok(ds_os_read_file(path, 1 << 16, &text, &size, &err), &err);
+    char *const company = strstr(text, "\"company\""); /* what was learned in it is worth nothing without */
+    assert_non_null(company);
+    company[1] = 'C';
+    overwrite(path, text, size);
+    run_once(cache, &table, warning);
+    check_contains(warning, "learned anew");
     run_once(cache, &table, warning);
     assert_string_equal(warning, "");
     free(text);

@@ -3,6 +3,7 @@
  * lengths.h), drafts are accepted by chance, and time is what a table modelled on a device says. `auto` is held against plain decoding and
  * against the best fixed length; LOAD_TABLE=1 prints what came out, and the throughput that arrivals find under a bound on the time per token.
  */
+#include "chance.h"
 #include "check.h"
 
 #include "ops/numerics.h"
@@ -11,18 +12,6 @@
 #include <math.h>
 
 enum { BLOCK = 7, MOST_TOGETHER = 32, LAST_ROWS = 256 };
-
-/* --- chance --- */
-
-static double draw(uint64_t *state) {
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(*state >> 11) * 0x1p-53;
-}
-static double bell(uint64_t *state) {
-    double sum = -6;
-    for (int i = 0; i < 12; i++) sum += draw(state);
-    return sum;
-}
 
 /* --- machines: milliseconds --- */
 
@@ -70,15 +59,8 @@ struct block {
     uint32_t right;
 };
 
-/* SplitMix64's finaliser: the chances of one position say nothing of the next one's. */
-static uint64_t mixed(uint64_t x) {
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
 static struct block block_at(const struct drafter *d, uint32_t position, uint64_t seed) {
-    uint64_t c = mixed(seed * 0x9e3779b97f4a7c15u + position);
+    struct chance c = {mixed(seed * 0x9e3779b97f4a7c15u + position)};
     const double ease = d->odds + d->spread * bell(&c);
     struct block b = {.right = BLOCK};
     for (uint32_t k = 0; k < BLOCK; k++) {
@@ -319,7 +301,7 @@ static struct load replay(const struct machine *m, const struct drafter *d, int 
     static double per_token[REQUESTS];
     struct world w = {.machine = m, .drafter = d, .truth = costs_of(m), .mode = mode};
     struct ds_pace_learned learned = nothing_learned(m);
-    uint64_t chance = 77;
+    struct chance chance = {77};
     double at = 0, now = 0;
     for (uint32_t i = 0; i < REQUESTS; i++) {
         at -= spacing * log(1 - draw(&chance));

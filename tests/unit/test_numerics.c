@@ -2,6 +2,7 @@
  * numerics.h is defined for every input, exact where it says so, and gives pinned bits. Accuracy and monotony over all
  * floats are search_numerics.c's part.
  */
+#include "chance.h"
 #include "ops/numerics.h"
 
 #include <float.h>
@@ -29,10 +30,7 @@ enum { EDGES = 2 * COUNT(edges) };
 static float edge(size_t i) { return ds_float(edges[i / 2] | (i & 1 ? 0x80000000u : 0)); }
 
 static uint64_t next_random(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u; /* splitmix64 */
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return mixed(*state += 0x9e3779b97f4a7c15u); /* splitmix64 */
 }
 
 static bool same_bits(float a, float b) { return ds_bits(a) == ds_bits(b) || (isnan(a) && isnan(b)); }

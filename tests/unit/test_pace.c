@@ -2,28 +2,13 @@
  * src/spec/pace.h in a simulator without a clock: drafts are accepted by chance, time is what a recorded cost table says. Speculation
  * scheduled by `auto` is held against plain decoding and against the best fixed length of the same drafts.
  */
+#include "chance.h"
 #include "check.h"
 
 #include "ops/numerics.h"
 #include "spec/pace.h"
 
 #include <math.h>
-
-/* --- chance --- */
-
-struct chance {
-    uint64_t state;
-};
-static double draw(struct chance *c) {
-    c->state = c->state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(c->state >> 11) * 0x1p-53;
-}
-/* Nearly normal, of variance 1. */
-static double bell(struct chance *c) {
-    double sum = -6;
-    for (int i = 0; i < 12; i++) sum += draw(c);
-    return sum;
-}
 
 /* --- machines: milliseconds of passes over 1..8 rows, of a draft of one slot and of the block, of context for one row --- */
 
@@ -92,13 +77,6 @@ struct block {
     float confidence[BLOCK];
     uint32_t right; /* drafts in front of the first wrong one */
 };
-
-/* SplitMix64's finaliser: the chances of one position say nothing of the next one's. */
-static uint64_t mixed(uint64_t x) {
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
 
 /* The block behind `position`: the same whoever asks, and whatever was asked before. */
 static struct block block_at(const struct text *t, uint32_t position, uint64_t seed) {

@@ -230,7 +230,7 @@ static void pack_record(ds_type type, uint32_t cols, const uint8_t *const rows[D
     pack_beside(pack, &beside, record);
 }
 
-/* Sixteen rows are more streams than processors foresee. What lies behind a matrix's last run may be fetched, too: nothing comes of it. */
+/* Sixteen rows are more streams than processors foresee. */
 static void fetch(const uint8_t *const rows[DS_TILE], uint32_t outputs, size_t at, size_t bytes) {
     for (uint32_t lane = 0; lane < outputs; lane++)
         for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(rows[lane] + at + line);
@@ -244,7 +244,7 @@ void DS_CPU_NAME(pack_tile)(ds_type type, uint32_t cols, const uint8_t *from, ui
         const uint32_t run_bytes = ds_pack_get(type)->run_bytes;
         const size_t file_bytes = DS_RUN / ds_type_get(type)->block * ds_type_get(type)->bytes;
         for (uint32_t run = 0; run * DS_RUN < cols; run++) {
-            fetch(rows, outputs, (run + 2) * file_bytes, file_bytes);
+            if ((run + 3) * DS_RUN <= cols) fetch(rows, outputs, (run + 2) * file_bytes, file_bytes);
             pack_record(type, cols, rows, outputs, run, tile + (size_t)run * run_bytes);
         }
         return;
