@@ -19,6 +19,7 @@
 #include "ops/layout.h"
 
 enum { DS_TILE = 16, DS_TILE_GROUPS = DS_RUN / 4 };
+enum { DS_PACK_MOST_RUN_BYTES = DS_RUN * DS_TILE + 8 * DS_TILE * 4 }; /* no record is longer: bytes, and two halves for each block of 32 */
 
 struct ds_pack {
     uint8_t low_bits, high_bits; /* low_bits 0: not a block type, or one that the device does not know */

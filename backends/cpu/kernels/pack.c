@@ -236,6 +236,16 @@ static void fetch(const uint8_t *const rows[DS_TILE], uint32_t outputs, size_t a
         for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(rows[lane] + at + line);
 }
 
+/* Past the caches: nobody reads a record before the whole model is loaded. Both lie at multiples of DS_ALIGN. */
+static void write_past_caches(uint8_t *restrict to, const uint8_t *restrict from, size_t bytes) {
+#if DS_PART > 16
+    for (size_t i = 0; i < bytes; i += 32)
+        _mm256_stream_si256((__m256i *)(void *)(to + i), _mm256_load_si256((const __m256i *)(const void *)(from + i)));
+#else
+    memcpy(to, from, bytes);
+#endif
+}
+
 void DS_CPU_NAME(pack_tile)(ds_type type, uint32_t cols, const uint8_t *from, uint64_t row_bytes, uint32_t outputs, uint8_t *tile) {
     assert(outputs >= 1 && outputs <= DS_TILE);
     const uint8_t *rows[DS_TILE] = {0};
@@ -243,10 +253,16 @@ void DS_CPU_NAME(pack_tile)(ds_type type, uint32_t cols, const uint8_t *from, ui
     if (ds_pack_get(type)->low_bits) {
         const uint32_t run_bytes = ds_pack_get(type)->run_bytes;
         const size_t file_bytes = DS_RUN / ds_type_get(type)->block * ds_type_get(type)->bytes;
+        assert(run_bytes <= DS_PACK_MOST_RUN_BYTES);
         for (uint32_t run = 0; run * DS_RUN < cols; run++) {
             if ((run + 3) * DS_RUN <= cols) fetch(rows, outputs, (run + 2) * file_bytes, file_bytes);
-            pack_record(type, cols, rows, outputs, run, tile + (size_t)run * run_bytes);
+            _Alignas(64) uint8_t record[DS_PACK_MOST_RUN_BYTES];
+            pack_record(type, cols, rows, outputs, run, record);
+            write_past_caches(tile + (size_t)run * run_bytes, record, run_bytes);
         }
+#if DS_PART > 16
+        _mm_sfence();
+#endif
         return;
     }
     if (outputs < DS_TILE) memset(tile, 0, ds_pack_tile_bytes(type, cols));
