@@ -49,6 +49,7 @@ struct list {
 static struct {
     const char *target, *drafter, *device, *cache;
     uint32_t threads, tokens;
+    bool shared;
     double seconds;
     struct list temperatures, contexts, fixed, at_once;
     bool text[3];
@@ -123,6 +124,7 @@ static ds_engine *open_engine(const char *drafter, uint32_t sessions) {
         const uint32_t need = (uint32_t)options.contexts.value[i] + 2 * options.tokens + 64;
         if (need > params.context) params.context = need;
     }
+    if (options.shared) params.prefix_positions = 2 * (uint64_t)params.context;
     must(ds_engine_open(&params, &engine, &err));
     must(ds_engine_prepare(engine, NULL, NULL, &err));
     return engine;
@@ -291,7 +293,8 @@ static int run(void) {
 
 static const char usage[] =
     "usage: bench_auto -m TARGET -d DRAFTER [--device D] [--threads N] [--cache FOLDER] [--seconds S] [-n TOKENS]\n"
-    "                  [--texts maths,code,chat] [--temps 0,0.6,1] [--contexts 128,2048] [--at-once 1,2,4,8] [--fixed K,K,..]\n";
+    "                  [--texts maths,code,chat] [--temps 0,0.6,1] [--contexts 128,2048] [--at-once 1,2,4,8] [--fixed K,K,..]\n"
+    "                  [--shared yes]: what prompts begin with alike is run once; for a large pair behind long contexts\n";
 
 int main(int argc, char **argv) {
     for (int i = 1; i < argc; i += 2) {
@@ -302,6 +305,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(name, "--device")) options.device = value;
         else if (!strcmp(name, "--cache")) options.cache = value;
         else if (!strcmp(name, "--threads")) options.threads = (uint32_t)strtoul(value, NULL, 10);
+        else if (!strcmp(name, "--shared")) options.shared = !strcmp(value, "yes");
         else if (!strcmp(name, "-n")) options.tokens = (uint32_t)strtoul(value, NULL, 10);
         else if (!strcmp(name, "--seconds")) options.seconds = strtod(value, NULL);
         else if (!strcmp(name, "--temps")) options.temperatures = read_list(name, value);
