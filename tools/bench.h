@@ -4,8 +4,7 @@
 
 #include "cli_engine.h"
 #include "dspark_dev.h"
-
-#include <stdio.h>
+#include "svg_file.h"
 
 enum { DS_BENCH_MOST_ROWS = 16, DS_BENCH_PREFILL = 512, DS_BENCH_CONTEXT = 1024 };
 
@@ -55,18 +54,7 @@ struct ds_bench_report {
 void ds_bench_print_json(const struct ds_bench_report *report);
 void ds_bench_print_table(const struct ds_bench_report *report);
 
-/*
- * A drawing of t(w) / t(1) and of the least by the limits. Opened before anything is measured, so that minutes are not spent for a
- * place that cannot be written; the file appears under its name when it is complete. These explain failures and return DS_CLI_GO or
- * an exit code; nothing happens where `path` is NULL.
- */
-struct ds_bench_svg {
-    const char *path;
-    char *part; /* the name it has until it is complete; owned */
-    FILE *file;
-};
-int ds_bench_svg_open(struct ds_bench_svg *svg, const char *path);
-int ds_bench_svg_write(struct ds_bench_svg *svg, const struct ds_bench_report *report);
-void ds_bench_svg_close(struct ds_bench_svg *svg); /* accepts a zeroed struct; removes what was not completed */
+/* The drawing of t(w) / t(1) and of the least by the limits, into a file that was opened; nothing where none is wanted. DS_CLI_GO, or an exit code. */
+int ds_bench_svg_write(struct ds_svg_file *svg, const struct ds_bench_report *report);
 
 #endif

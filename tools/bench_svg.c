@@ -1,10 +1,7 @@
 #include "bench.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* The drawing, in pixels; the area between the axes is inside the margins. */
 enum { WIDTH = 640, HEIGHT = 400, LEFT = 56, RIGHT = 16, TOP = 44, BOTTOM = 48 };
@@ -32,18 +29,6 @@ static double lowest(const struct ds_bench_result *result, uint32_t w) {
 /* The axis ends at a whole number. NAN needs no room. */
 static void make_room(struct axes *axes, double ratio) {
     while (ratio > axes->most && axes->most < 1000) axes->most += 1;
-}
-
-/* The text of a model's path may hold anything. */
-static void put_escaped(FILE *out, const char *text) {
-    for (; *text; text++) {
-        switch (*text) {
-        case '&': fputs("&amp;", out); break;
-        case '<': fputs("&lt;", out); break;
-        case '>': fputs("&gt;", out); break;
-        default: fputc((unsigned char)*text < 0x20 ? '?' : *text, out);
-        }
-    }
 }
 
 static void put_axes(FILE *out, const struct axes *axes) {
@@ -79,7 +64,7 @@ static void put_drawing(FILE *out, const struct ds_bench_report *report) {
             ".floor{stroke:#c60;stroke-dasharray:5 4}</style>\n"
             "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n<text x=\"%d\" y=\"18\">",
             WIDTH, HEIGHT, WIDTH, HEIGHT, LEFT);
-    put_escaped(out, report->model);
+    ds_svg_put_text(out, report->model);
     fprintf(out, ", %s, %u threads, behind %u positions</text>\n", report->info->device, report->info->threads, report->plan->context);
     fprintf(out, "<text x=\"%d\" y=\"34\" fill=\"#06c\">time of a pass / time of one row</text>\n", LEFT);
     if (r->limits.isa)
@@ -94,34 +79,7 @@ static void put_drawing(FILE *out, const struct ds_bench_report *report) {
     fputs("</svg>\n", out);
 }
 
-int ds_bench_svg_open(struct ds_bench_svg *svg, const char *path) {
-    static const char suffix[] = ".part";
-    if (!path) return DS_CLI_GO;
-    svg->path = path;
-    svg->part = malloc(strlen(path) + sizeof suffix);
-    if (!svg->part) return ds_cli_failf("out of memory");
-    strcat(strcpy(svg->part, path), suffix);
-    svg->file = fopen(svg->part, "w");
-    return svg->file ? DS_CLI_GO : ds_cli_failf("--svg: cannot write %s: %s", path, strerror(errno));
-}
-
-int ds_bench_svg_write(struct ds_bench_svg *svg, const struct ds_bench_report *report) {
-    if (!svg->file) return DS_CLI_GO;
-    errno = 0;
-    put_drawing(svg->file, report);
-    bool written = !ferror(svg->file);
-    written = fclose(svg->file) == 0 && written;
-    svg->file = NULL;
-    if (written && rename(svg->part, svg->path) == 0) return DS_CLI_GO;
-    const int code = ds_cli_failf("--svg: cannot write %s: %s", svg->path, strerror(errno));
-    remove(svg->part);
-    return code;
-}
-
-void ds_bench_svg_close(struct ds_bench_svg *svg) {
-    if (svg->file) {
-        fclose(svg->file);
-        remove(svg->part);
-    }
-    free(svg->part);
+int ds_bench_svg_write(struct ds_svg_file *svg, const struct ds_bench_report *report) {
+    if (svg->out) put_drawing(svg->out, report);
+    return ds_svg_commit(svg);
 }

@@ -126,7 +126,7 @@ static int make_plan(const struct bench_options *options, const ds_engine_info *
     return DS_CLI_GO;
 }
 
-static int measure(const struct bench_options *options, ds_engine **engine, struct ds_bench_svg *svg, struct ds_bench_result *result) {
+static int measure(const struct bench_options *options, ds_engine **engine, struct ds_svg_file *svg, struct ds_bench_result *result) {
     const struct ds_cli_engine open = {.target = options->target, .device = options->device, .modules = options->modules, .threads = options->threads,
                                        .context = context_to_open(options), .numerics = options->numerics, .log = DS_LOG_WARNING, .trust = options->trust};
     const struct ds_cli_draft draft = {.drafter = options->drafter, .device = options->draft_device, .top_k = options->draft_top_k};
@@ -152,12 +152,12 @@ static int bench_main(int argc, char **argv) {
     struct bench_options options = {.context = DS_BENCH_CONTEXT, .tokens = 64, .repeats = 9};
     for (uint32_t w = 1; w <= DS_BENCH_MOST_ROWS; w++) options.widths.wanted[w] = true;
     static struct ds_bench_result result; /* large for a stack */
-    struct ds_bench_svg svg = {0};
+    struct ds_svg_file svg = {0};
     ds_engine *engine = NULL;
     int code = ds_cli_parse(&ds_command_bench, argc, argv, &options, NULL);
-    if (code == DS_CLI_GO) code = ds_bench_svg_open(&svg, options.svg);
+    if (code == DS_CLI_GO) code = ds_svg_open(&svg, options.svg);
     if (code == DS_CLI_GO) code = measure(&options, &engine, &svg, &result);
-    ds_bench_svg_close(&svg);
+    ds_svg_close(&svg);
     ds_engine_destroy(engine);
     return ds_cli_finish(code == DS_CLI_GO ? DS_CLI_DONE : code);
 }

@@ -144,11 +144,14 @@ static ds_status keep_answer(struct talk *t, size_t from, struct ds_error *err) 
     return DS_OK;
 }
 
-static ds_status answer(struct talk *t, char *const *turns, size_t tokens, struct ds_error *err) {
+static ds_status answer(struct talk *t, char *const *turns, size_t tokens, size_t *left_out, struct ds_error *err) {
     ds_status status = ds_session_rewind(t->session, 0, err);
     for (; status == DS_OK && *turns && t->count + 2 <= MOST_MESSAGES; turns++) {
         status = put_turn(t, *turns, err);
-        if (status == DS_ERROR_LIMIT) return DS_OK;
+        if (status == DS_ERROR_LIMIT) {
+            ++*left_out;
+            return DS_OK;
+        }
         const size_t from = ds_session_length(t->session);
         if (status == DS_OK) status = ds_session_generate(t->session, tokens, NULL, NULL, NULL, err);
         if (status == DS_OK && t->chat) status = keep_answer(t, from, err);
@@ -156,12 +159,17 @@ static ds_status answer(struct talk *t, char *const *turns, size_t tokens, struc
     return status;
 }
 
-int ds_prompt_answer(ds_engine *engine, ds_session *session, char *const *turns, size_t tokens) {
+int ds_prompt_answer(ds_engine *engine, ds_session *session, char *const *turns, size_t tokens, size_t *left_out) {
     ds_engine_info info = {.size = sizeof info};
     ds_engine_get_info(engine, &info);
     struct talk talk = {.engine = engine, .session = session, .chat = info.has_chat_template};
     struct ds_error err;
-    const ds_status status = answer(&talk, turns, tokens, &err);
+    const ds_status status = answer(&talk, turns, tokens, left_out, &err);
     for (size_t i = 0; i < talk.n_answers; i++) ds_free(talk.answers[i]);
     return status == DS_OK ? DS_CLI_GO : ds_cli_fail(&err);
+}
+
+void ds_prompts_left_out(const char *file, size_t count, uint32_t context) {
+    ds_cli_note("%s: %zu conversation(s) do not fit into the context of %u positions and end before a turn that has no room; --ctx changes it", file, count,
+                (unsigned)context);
 }

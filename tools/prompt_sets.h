@@ -16,8 +16,10 @@ void ds_prompt_set_free(struct ds_prompt_set *set); /* accepts a zeroed struct *
 
 /*
  * Answers all turns of one prompt in an emptied session, at most `tokens` tokens each; a conversation if the model has a template, else the
- * turns one after another. What does not fit into the context ends the conversation. Returns DS_CLI_GO or an exit code.
+ * turns one after another. What does not fit into the context ends the conversation, and adds one to *left_out. Returns DS_CLI_GO or an exit code.
  */
-int ds_prompt_answer(ds_engine *engine, ds_session *session, char *const *turns, size_t tokens);
+int ds_prompt_answer(ds_engine *engine, ds_session *session, char *const *turns, size_t tokens, size_t *left_out);
+/* Says so. */
+void ds_prompts_left_out(const char *file, size_t count, uint32_t context);
 
 #endif

@@ -81,6 +81,43 @@ class Eval(unittest.TestCase):
         for text in ("0", "4096", "some"):
             self.assertEqual(cli.dspark("calibrate", *self.pair("--shortlist", text, self.prompts)).code, 2)
 
+    def test_a_drafter_without_confidences_is_told_what_drafting_costs_and_gives(self):
+        flash = os.path.join(cli.ROOT, "models", "tiny", "dflash")
+        ask = ("-m", cli.TARGET, "-d", flash, "--threads", 1, "-n", 24, "--dry-run", self.prompts)
+        done = cli.dspark("calibrate", *ask)
+        self.assertEqual(done.code, 0, done.err)
+        for part in "no confidence head", "verify ms", "`auto` will":
+            self.assertIn(part, done.out)
+        result = cli.dspark("calibrate", *ask, "--json").json()
+        self.assertEqual((result["temperatures"], len(result["accepted"]), len(result["costs"]["verify_ms"])), ([], 7, 8))
+        self.assertTrue(1 >= result["accepted"][0] >= result["accepted"][1] >= 0)
+        refused = cli.dspark("calibrate", *ask, "--svg", os.path.join(self.folder, "none.svg"))
+        self.assertEqual((refused.code, os.path.exists(os.path.join(self.folder, "none.svg"))), (1, False))
+        self.assertIn("no confidence head", refused.err)
+
+    def test_one_prompt_is_too_few_and_a_place_that_cannot_be_written_is_told_first(self):
+        one = os.path.join(self.folder, "one.jsonl")
+        with open(one, "w", encoding="utf-8") as file:
+            file.write(json.dumps(PROMPTS[0]) + "\n")
+        done = cli.dspark("calibrate", *self.pair("--dry-run", one))
+        self.assertEqual(done.code, 1)
+        self.assertIn("every other prompt of a file is held out", done.err)
+        for command in "calibrate", "eval":
+            done = cli.dspark(command, "-m", "/nonexistent/model", "-d", self.drafter, "--svg", "/nonexistent/x.svg", one)
+            self.assertEqual(done.code, 1)
+            self.assertIn("--svg: cannot write /nonexistent/x.svg", done.err)
+
+    def test_what_is_kept_of_answers_is_temperatures_and_a_count(self):
+        before = os.listdir(self.drafter)
+        self.assertEqual(cli.dspark("run", "-m", cli.TARGET, "-d", self.drafter, "--chat", "-p", cli.QUESTION, "-n", 24).code, 0)
+        self.assertEqual(cli.dspark("eval", *self.pair("--no-speed", "--limit", 1, self.prompts)).code, 0)
+        self.assertEqual(os.listdir(self.drafter), before)  # nothing is recorded unless asked for
+        written = cli.dspark("calibrate", *self.pair("--json", self.prompts)).json()["written"]
+        self.assertEqual(sorted(set(os.listdir(self.drafter)) - set(before)), ["calibration.json"])
+        with open(written, encoding="utf-8") as file:
+            kept = json.load(file)
+        self.assertEqual(sorted(kept), ["drafter", "format", "rounds", "temperatures"])
+
     def test_a_dry_run_writes_nothing(self):
         done = cli.dspark("calibrate", *self.pair("--dry-run", self.prompts))
         self.assertEqual(done.code, 0, done.err)
@@ -107,6 +144,32 @@ class Eval(unittest.TestCase):
         self.assertTrue(0 < result["acceptance"][0] <= 1)
         self.assertGreater(result["plain_tokens_per_second"], 0)
         self.assertTrue(os.path.getsize(svg) > 500)
+
+    def test_the_table_of_the_reference_implementation_has_its_columns_and_counts(self):
+        ask = self.pair("--limit", 2, "--no-speed", self.prompts)
+        done = cli.dspark("eval", *ask, "--deepspec")
+        self.assertEqual(done.code, 0, done.err)
+        names, row = ([cell.strip() for cell in line.split("|")[1:-1]] for line in done.out.splitlines() if line.startswith("|"))
+        self.assertEqual(names, ["dataset", "target_model", "draft_model", "#propose", "accept_len", "verify_rate", "samples", "out_tokens", "tok/s", "verify/s"]
+                         + [f"accept_rate@{k}" for k in range(7)])
+        (same,) = cli.dspark("eval", *ask, "--json").json()["sets"]
+        self.assertEqual(row[:3] + row[6:8], ["sums", "target", "drafter", "2", str(same["tokens"])])
+        self.assertAlmostEqual(float(row[4]), same["tau"], delta=0.006)
+        proposed = float(row[3].removesuffix("+1"))
+        self.assertTrue(4 < proposed <= 7)
+        self.assertAlmostEqual(float(row[5]), same["tau"] / (proposed + 1), delta=0.002)
+        rates = [float(cell) for cell in row[10:]]
+        self.assertAlmostEqual(rates[0], same["acceptance"][0], delta=0.0001)
+        self.assertTrue(all(a >= b - 0.05 for a, b in zip(rates, rates[1:])))  # of all rounds, not of those that came so far
+        self.assertEqual(cli.dspark("eval", *ask, "--deepspec", "--json").code, 2)
+
+    def test_a_conversation_that_has_no_room_is_told(self):
+        long = os.path.join(self.folder, "long.jsonl")
+        with open(long, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"turns": ["word " * 300]}) + "\n" + json.dumps(PROMPTS[0]) + "\n")
+        done = cli.dspark("eval", *self.pair("--no-speed", "--ctx", 200, long))
+        self.assertEqual(done.code, 0, done.err)
+        self.assertIn("1 conversation(s) do not fit into the context of 200 positions", done.err)
 
     def test_eval_prints_a_row_for_each_set(self):
         other = os.path.join(self.folder, "other.jsonl")
