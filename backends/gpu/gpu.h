@@ -369,20 +369,24 @@ GPU_FN void gpu_load_columns(uint32_t b[2], const void *row) {
     }
 }
 
-GPU_FN void gpu_copy_async16(void *shared, const void *from) { memcpy(shared, from, 16); }
-GPU_FN void gpu_copy_group() {}
-GPU_FN void gpu_copy_wait_but_last() {}
-GPU_FN void gpu_copy_wait() {}
+GPU_FN void gpu_copy_async16(void *shared, const void *from) { ds_emu_copy16(shared, from); }
+GPU_FN void gpu_copy_group() { ds_emu_copy_group(); }
+GPU_FN void gpu_copy_wait_but_last() { ds_emu_copy_wait(true); }
+GPU_FN void gpu_copy_wait() { ds_emu_copy_wait(false); }
 struct gpu_words {
     uint32_t w[4];
 };
 GPU_FN struct gpu_words gpu_load16(const void *from) {
     struct gpu_words x;
+    ds_emu_at_once(from);
     memcpy(&x, from, sizeof x);
     return x;
 }
 GPU_FN struct gpu_words gpu_read16(const void *from) { return gpu_load16(from); }
-GPU_FN void gpu_write16(void *to, struct gpu_words words) { memcpy(to, &words, sizeof words); }
+GPU_FN void gpu_write16(void *to, struct gpu_words words) {
+    ds_emu_at_once(to);
+    memcpy(to, &words, sizeof words);
+}
 GPU_FN float gpu_fma(float a, float b, float c) { return a * b + c; } /* the same bits where the product is exact */
 
 GPU_FN void gpu_let_next() {}

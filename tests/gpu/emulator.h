@@ -9,6 +9,7 @@
 static struct {
     void (*fail_at)(uint64_t n);
     void (*lose_at)(uint64_t n);
+    void (*spoil)(uint64_t word);
     void (*pretend)(enum ds_emu_machine machine);
     uint64_t (*calls)(void);
     struct ds_emu_counts (*counts)(void);
@@ -22,6 +23,7 @@ static int load_emulator(void **state) {
     check_ok(ds_os_module_open(path, true, &module, &err), &err);
     *(void **)(void *)&emulator.fail_at = module_symbol(module, "ds_emu_fail_at");
     *(void **)(void *)&emulator.lose_at = module_symbol(module, "ds_emu_lose_at");
+    *(void **)(void *)&emulator.spoil = module_symbol(module, "ds_emu_spoil");
     *(void **)(void *)&emulator.pretend = module_symbol(module, "ds_emu_pretend");
     *(void **)(void *)&emulator.calls = module_symbol(module, "ds_emu_calls");
     *(void **)(void *)&emulator.counts = module_symbol(module, "ds_emu_counts");

@@ -124,18 +124,21 @@ struct poisoned {
 GPU_KERNEL(THREADS) read_shared(uint32_t *out) {
     gpu_begin();
     GPU_SHARED(struct poisoned, s);
+    GPU_DYNAMIC_SHARED(memory);
+    uint32_t *const dynamic = reinterpret_cast<uint32_t *>(memory);
     if (gpu_thread() == 0) {
-        out[gpu_block_x()] = s.value[3];
+        out[2 * gpu_block_x()] = s.value[3];
+        out[2 * gpu_block_x() + 1] = dynamic[5];
         s.value[3] = 7;
+        dynamic[5] = 7;
     }
 }
 
 void shared_memory_holds_poison_when_a_block_starts(void **) {
-    memory out(2);
+    memory out(4);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(run(read_shared, out.words), gpuSuccess);
-        assert_int_equal(out.words[0], 0xffffffffu);
-        assert_int_equal(out.words[1], 0xffffffffu);
+        assert_int_equal(gpu_launch(read_shared, gpu_grid_of(2), THREADS, 64, nullptr, out.words), gpuSuccess);
+        for (int k = 0; k < 4; k++) assert_int_equal(out.words[k], 0xffffffffu);
     }
 }
 
@@ -144,12 +147,12 @@ GPU_KERNEL(THREADS) write_word(uint32_t *out, uint32_t index) {
     if (gpu_block_x() == 0 && gpu_thread() == 0) out[index] = 1;
 }
 
-/* In a process of its own, which such a write must end. */
-bool writing_kills(uint32_t *words, uint32_t index) {
+/* In a process of its own, which such a launch must end. */
+template <class... P, class... A> bool kills(size_t shared, void (*kernel)(P...), A... arguments) {
     const pid_t child = fork();
     if (child == 0) {
         signal(SIGSEGV, SIG_DFL); /* not cmocka's */
-        _exit(run(write_word, words, index) == gpuSuccess ? 0 : 1);
+        _exit(gpu_launch(kernel, gpu_grid_of(2), THREADS, shared, nullptr, arguments...) == gpuSuccess ? 0 : 1);
     }
     int status = 0;
     waitpid(child, &status, 0);
@@ -158,9 +161,83 @@ bool writing_kills(uint32_t *words, uint32_t index) {
 
 void a_write_behind_a_buffer_does_not_pass(void **) {
     memory out(16); /* a multiple of the alignment: nothing rounds it up */
-    assert_false(writing_kills(out.words, 15));
-    assert_true(writing_kills(out.words, 16));
-    assert_true(writing_kills(out.words - 2048, 0));
+    assert_false(kills(0, write_word, out.words, 15u));
+    assert_true(kills(0, write_word, out.words, 16u));
+    assert_true(kills(0, write_word, out.words - 2048, 0u));
+}
+
+/* `words` lies at an address that the compiler does not know the end of. */
+GPU_FN void touch(volatile uint32_t *words, uint32_t index) {
+    if (gpu_thread() == 0) words[index] = words[index] + 1;
+}
+GPU_KERNEL(THREADS) touch_static(uint32_t index) {
+    gpu_begin();
+    GPU_SHARED(struct poisoned, s); /* 64 bytes: nothing rounds it up */
+    touch(s.value, index);
+}
+GPU_KERNEL(THREADS) touch_dynamic(uint32_t index) {
+    gpu_begin();
+    GPU_DYNAMIC_SHARED(memory);
+    touch(reinterpret_cast<uint32_t *>(memory), index);
+}
+
+void an_access_behind_shared_memory_does_not_pass(void **) {
+    assert_false(kills(0, touch_static, 15u));
+    assert_true(kills(0, touch_static, 16u));
+    assert_false(kills(128, touch_dynamic, 31u));
+    assert_true(kills(128, touch_dynamic, 32u));
+}
+
+/* --- 16 bytes at once --- */
+
+GPU_KERNEL(THREADS) read_at(const unsigned char *from, uint32_t offset) {
+    gpu_begin();
+    (void)gpu_read16(from + offset);
+}
+
+void sixteen_bytes_at_once_must_be_aligned(void **) {
+    memory from(16);
+    const unsigned char *const bytes = reinterpret_cast<unsigned char *>(from.words);
+    assert_int_equal(run(read_at, bytes, 16u), gpuSuccess);
+    assert_int_equal(run(read_at, bytes, 8u), gpuErrorLaunchFailure);
+    assert_non_null(strstr(gpuGetErrorString(gpuErrorLaunchFailure), "aligned"));
+}
+
+enum waiting { FOR_NONE, FOR_ALL_BUT_LAST, FOR_ALL, NEVER };
+
+struct brought {
+    struct gpu_words first[THREADS], second[THREADS];
+};
+/* Two groups of copies; every thread reads what its neighbour brought. */
+GPU_KERNEL(THREADS) bring(const uint32_t *from, uint32_t *out, uint32_t waits) {
+    gpu_begin();
+    GPU_SHARED(struct brought, s);
+    gpu_copy_async16(&s.first[gpu_thread()], from);
+    gpu_copy_group();
+    gpu_copy_async16(&s.second[gpu_thread()], from + 4);
+    gpu_copy_group();
+    if (waits == FOR_ALL_BUT_LAST) gpu_copy_wait_but_last();
+    if (waits == FOR_ALL) gpu_copy_wait();
+    gpu_barrier();
+    const uint32_t neighbour = (gpu_thread() + 1) % THREADS;
+    out[2 * gpu_thread()] = s.first[neighbour].w[3];
+    out[2 * gpu_thread() + 1] = s.second[neighbour].w[0];
+    gpu_barrier();
+    if (waits != NEVER) gpu_copy_wait();
+}
+
+void a_copy_arrives_when_it_is_waited_for_and_no_sooner(void **) {
+    enum { POISON = -1, FIRST = 103, SECOND = 104 };
+    static const int expected[][2] = {{POISON, POISON}, {FIRST, POISON}, {FIRST, SECOND}};
+    memory from(8), out(2 * THREADS);
+    for (uint32_t i = 0; i < 8; i++) from.words[i] = 100 + i;
+    for (uint32_t waits = FOR_NONE; waits <= FOR_ALL; waits++) {
+        assert_int_equal(run(bring, from.words, out.words, waits), gpuSuccess);
+        for (uint32_t i = 0; i < 2 * THREADS; i++) assert_int_equal(static_cast<int>(out.words[i]), expected[waits][i % 2]);
+    }
+    assert_int_equal(run(bring, from.words, out.words, static_cast<uint32_t>(NEVER)), gpuErrorLaunchFailure);
+    assert_non_null(strstr(gpuGetErrorString(gpuErrorLaunchFailure), "under way"));
+    assert_int_equal(run(bring, from.words, out.words, static_cast<uint32_t>(FOR_ALL)), gpuSuccess);
 }
 
 /* --- the matrix product, by its definition --- */
@@ -232,6 +309,9 @@ int main() {
         cmocka_unit_test(shuffles_stay_within_a_team_of_32),
         cmocka_unit_test(shared_memory_holds_poison_when_a_block_starts),
         cmocka_unit_test(a_write_behind_a_buffer_does_not_pass),
+        cmocka_unit_test(an_access_behind_shared_memory_does_not_pass),
+        cmocka_unit_test(sixteen_bytes_at_once_must_be_aligned),
+        cmocka_unit_test(a_copy_arrives_when_it_is_waited_for_and_no_sooner),
         cmocka_unit_test(the_matrix_product_is_that_of_its_operands),
         cmocka_unit_test(a_recorded_launch_runs_only_when_it_is_replayed),
     };

@@ -137,11 +137,21 @@ static void a_device_that_is_lost_anywhere_is_an_answer_and_the_processor_goes_o
     fail_everywhere(emulator.lose_at, true);
 }
 
+static int count_devices(void) {
+    const char *names[8];
+    int count = 0;
+    const uint32_t all = ds_device_names(EMULATOR_FOLDER, names, DS_COUNT(names));
+    assert_true(all <= DS_COUNT(names));
+    for (uint32_t i = 0; i < all; i++) count += strncmp(names[i], "emu:", 4) == 0;
+    return count;
+}
+
 static void check_machine(enum ds_emu_machine machine, const char *part, const char *advice) {
     struct ds_error err;
     struct life l = {0};
     emulator.fail_at(0);
     emulator.pretend(machine);
+    assert_int_equal(count_devices(), machine == DS_EMU_NO_KERNELS ? 2 : 0); /* silently: only who asks for one by name is told */
     assert_int_equal(open_engine(&l, "emu:0", &err), DS_ERROR_DEVICE);
     assert_null(l.engine);
     check_contains(err.message, "emu:0");
@@ -150,6 +160,7 @@ static void check_machine(enum ds_emu_machine machine, const char *part, const c
     check_ok(live(&l, "cpu", &err), &err);
     end_life(&l);
     emulator.pretend(DS_EMU_SOUND);
+    assert_int_equal(count_devices(), 2);
     check_ok(open_engine(&l, "emu:0", &err), &err);
     end_life(&l);
 }

@@ -13,8 +13,18 @@ enum { STACK_BYTES = 128 * 1024, POISON = 0xFF /* as a float a NaN, as an index 
 
 enum state { READY, AT_WAVE, AT_BARRIER, DONE };
 
+/* What a thread has under way, in groups: of [0, last) of the list, of [last, closed), and one that is still open. */
+struct copies {
+    struct {
+        void *to;
+        const void *from;
+    } list[EMU_MOST_COPIES];
+    uint32_t count, closed, last;
+};
+
 struct lane {
     struct emu_fiber fiber;
+    struct copies copies;
     struct emu_thread id;
     enum state state;
     uint32_t exchanges; /* how many this thread has made: their parity chooses the buffer */
@@ -31,8 +41,8 @@ static struct machine {
     struct lane lanes[EMU_MOST_THREADS];
     struct slots slots[EMU_MOST_THREADS / 32];
     uint32_t ready;            /* lanes that have a stack */
-    unsigned char shared[EMU_SHARED_BYTES] __attribute__((aligned(64)));
-    size_t shared_used;        /* static, by the block at hand */
+    struct emu_guarded shared; /* EMU_SHARED_BYTES; what a kernel has of it ends where it ends */
+    size_t shared_used;        /* static, by the kernel at hand, rounded up as buffers are */
     unsigned char *dynamic;
     struct lane *current;
     const struct emu_launch *launch;
@@ -66,8 +76,8 @@ void *ds_emu_shared(size_t bytes) {
         fault("more static shared memory than a block has");
         leave(DONE); /* never continued: the launch ends */
     }
-    machine.shared_used = bytes;
-    return machine.shared;
+    machine.shared_used = (bytes + 63) / 64 * 64;
+    return machine.shared.data + EMU_SHARED_BYTES - machine.shared_used;
 }
 
 void *ds_emu_dynamic_shared(void) { return machine.dynamic; }
@@ -82,12 +92,45 @@ const uint32_t (*ds_emu_exchange(const uint32_t *given, uint32_t words))[EMU_WOR
     return (const uint32_t(*)[EMU_WORDS])slots->words[buffer];
 }
 
+void ds_emu_at_once(const void *at) {
+    if ((uintptr_t)at % 16 != 0) fault("16 bytes at once that are not aligned to 16");
+}
+
+void ds_emu_copy16(void *to, const void *from) {
+    struct copies *const copies = &machine.current->copies;
+    ds_emu_at_once(to);
+    ds_emu_at_once(from);
+    if (copies->count == EMU_MOST_COPIES) {
+        fault("more copies under way than the emulator keeps of a thread");
+        return;
+    }
+    copies->list[copies->count].to = to;
+    copies->list[copies->count++].from = from;
+}
+
+void ds_emu_copy_group(void) {
+    struct copies *const copies = &machine.current->copies;
+    copies->last = copies->closed;
+    copies->closed = copies->count;
+}
+
+void ds_emu_copy_wait(bool but_last) {
+    struct copies *const copies = &machine.current->copies;
+    const uint32_t done = but_last ? copies->last : copies->count;
+    for (uint32_t i = 0; i < done; i++) memcpy(copies->list[i].to, copies->list[i].from, 16);
+    memmove(copies->list, copies->list + done, (copies->count - done) * sizeof *copies->list);
+    copies->count -= done;
+    copies->closed -= but_last ? done : copies->closed;
+    copies->last = 0;
+}
+
 /* --- the scheduler --- */
 
 static void lane_main(void) {
     for (;;) {
         machine.launch->body(machine.launch->closure);
         if (!machine.current->id.begun) fault("a thread that ends without gpu_begin");
+        if (machine.current->copies.count) fault("a thread that ends while a copy of its own is under way");
         leave(DONE);
     }
 }
@@ -136,11 +179,12 @@ static bool run_wave(uint32_t first, uint32_t count) {
 
 static bool run_block(void) {
     const uint32_t threads = machine.launch->threads, wave = machine.launch->wave, waves = (threads + wave - 1) / wave;
-    memset(machine.shared, POISON, machine.shared_used);
+    memset(machine.shared.data + EMU_SHARED_BYTES - machine.shared_used, POISON, machine.shared_used);
     if (machine.launch->shared) memset(machine.dynamic, POISON, machine.launch->shared);
     for (uint32_t t = 0; t < threads; t++) {
         machine.lanes[t].state = READY;
         machine.lanes[t].exchanges = 0;
+        machine.lanes[t].copies.count = machine.lanes[t].copies.closed = machine.lanes[t].copies.last = 0;
         machine.lanes[t].id.begun = 0;
     }
     for (;;) {
@@ -174,6 +218,7 @@ static bool prepare(const struct emu_launch *launch) {
                  launch->wave, EMU_MOST_THREADS);
         return false;
     }
+    if (!machine.shared.data && !emu_guarded_create(&machine.shared, EMU_SHARED_BYTES)) return false;
     for (; machine.ready < launch->threads; machine.ready++) {
         if (!emu_fiber_init(&machine.lanes[machine.ready].fiber, STACK_BYTES)) return false;
         start_lanes(machine.ready, machine.ready + 1);

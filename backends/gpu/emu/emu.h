@@ -3,11 +3,11 @@
  *
  * The threads of a block are fibers. One runs until it reaches a barrier or a wave operation, or ends; then another. Lanes, waves
  * and blocks take their turns in an order that changes from launch to launch, so that what depends on an order without a
- * barrier gives varying results. Shared memory holds poison when a block starts.
+ * barrier gives varying results. Shared memory holds poison when a block starts, and a copy into it arrives when it is waited for, no sooner.
  *
  * Rules that end a launch with gpuErrorLaunchFailure: a barrier that not all threads of the block reach; a wave operation that
- * not all lanes of the wave reach, or not the same one; more static shared memory than there is; a thread that ends without gpu_begin. Accesses outside a buffer hit an
- * unmapped page.
+ * not all lanes of the wave reach, or not the same one; more static shared memory than there is; 16 bytes at once that are not aligned to 16; a thread
+ * that ends without gpu_begin, or while a copy of its own is under way. Accesses outside a buffer or outside shared memory hit an unmapped page.
  */
 #ifndef DSPARK_GPU_EMU_H
 #define DSPARK_GPU_EMU_H
@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-enum { EMU_MOST_THREADS = 1024, EMU_SHARED_BYTES = 96 * 1024, EMU_WORDS = 8 };
+enum { EMU_MOST_THREADS = 1024, EMU_SHARED_BYTES = 96 * 1024, EMU_WORDS = 8, EMU_MOST_COPIES = 64 /* of a thread, under way */ };
 
 /* One thread of the block that runs. */
 struct emu_thread {
@@ -47,6 +47,12 @@ const char *ds_emu_last_fault(void);
 /* --- inside a kernel --- */
 
 void ds_emu_barrier(void);
+/* 16 bytes, both sides aligned to 16, as they are when the calling thread waits: for all copies, or for all groups but the last one. */
+void ds_emu_copy16(void *to, const void *from);
+void ds_emu_copy_group(void);
+void ds_emu_copy_wait(bool but_last);
+/* `at` is about to be accessed as 16 bytes at once. */
+void ds_emu_at_once(const void *at);
 /* `bytes` of the block's shared memory, the same for all its threads: one static object a kernel. */
 void *ds_emu_shared(size_t bytes);
 void *ds_emu_dynamic_shared(void);

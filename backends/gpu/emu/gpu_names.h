@@ -51,8 +51,10 @@ DS_EMU_EXPORT void ds_emu_fail_at(uint64_t n);
 DS_EMU_EXPORT void ds_emu_lose_at(uint64_t n);
 /* How many such calls there were since the last of the two. */
 DS_EMU_EXPORT uint64_t ds_emu_calls(void);
-/* What the machine is like from now on. */
-enum ds_emu_machine { DS_EMU_SOUND, DS_EMU_NO_DRIVER, DS_EMU_OLD_DRIVER, DS_EMU_NO_DEVICE, DS_EMU_NO_KERNELS };
+/* Word `word` of the next copy from the device that is so long arrives with its lowest bit inverted, as if the device had computed it so. */
+DS_EMU_EXPORT void ds_emu_spoil(uint64_t word);
+/* What the machine is like from now on. FLUSHES: its kernels take denormals for zeros and leave none (x86-64 alone). */
+enum ds_emu_machine { DS_EMU_SOUND, DS_EMU_NO_DRIVER, DS_EMU_OLD_DRIVER, DS_EMU_NO_DEVICE, DS_EMU_NO_KERNELS, DS_EMU_FLUSHES };
 DS_EMU_EXPORT void ds_emu_pretend(enum ds_emu_machine machine);
 
 /* What the host asked of the device so far, as a real one would see it. */

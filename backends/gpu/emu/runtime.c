@@ -27,6 +27,7 @@ struct gpuGraph {
 /* --- failures on request --- */
 
 static atomic_uint_fast64_t calls, failing;
+static atomic_uint_fast64_t spoiled; /* one more than the word; 0: none */
 static atomic_bool loses, lost;
 static atomic_int pretended;
 
@@ -39,6 +40,7 @@ static void arrange(uint64_t n, bool lose) {
 void ds_emu_fail_at(uint64_t n) { arrange(n, false); }
 void ds_emu_lose_at(uint64_t n) { arrange(n, true); }
 void ds_emu_pretend(enum ds_emu_machine machine) { atomic_store(&pretended, (int)machine); }
+void ds_emu_spoil(uint64_t word) { atomic_store(&spoiled, word + 1); }
 uint64_t ds_emu_calls(void) { return atomic_load(&calls); }
 
 static struct {
@@ -186,6 +188,11 @@ gpuError_t gpuMemcpyAsync(void *to, const void *from, size_t bytes, gpuMemcpyKin
     else if (kind == gpuDeviceToHost) counts.to_host++;
     else counts.on_device++;
     if (bytes && sound() == gpuSuccess) memmove(to, from, bytes);
+    const uint64_t wrong = atomic_load(&spoiled);
+    if (kind == gpuDeviceToHost && wrong && bytes >= 4 * wrong) {
+        ((uint32_t *)to)[wrong - 1] ^= 1;
+        atomic_store(&spoiled, 0);
+    }
     return sound();
 }
 
@@ -253,12 +260,25 @@ static gpuError_t keep(struct gpuGraph *graph, const struct emu_launch *launch) 
     return gpuSuccess;
 }
 
+static gpuError_t run(const struct emu_launch *launch) {
+#if defined(__x86_64__)
+    enum { FLUSH = 0x8000, DENORMALS_ARE_ZERO = 0x40 };
+    const unsigned state = __builtin_ia32_stmxcsr();
+    if (atomic_load(&pretended) == DS_EMU_FLUSHES) __builtin_ia32_ldmxcsr(state | FLUSH | DENORMALS_ARE_ZERO);
+    const gpuError_t error = ds_emu_run(launch);
+    __builtin_ia32_ldmxcsr(state);
+    return error;
+#else
+    return ds_emu_run(launch);
+#endif
+}
+
 gpuError_t ds_emu_start(const struct emu_launch *launch, gpuStream_t stream) {
     if (stream && stream->recording) return keep(stream->recording, launch);
     counts.launches++;
     if (atomic_load(&pretended) == DS_EMU_NO_KERNELS) return gpuErrorNoKernelImage;
     const gpuError_t error = refused(gpuErrorLaunchFailure);
-    return error == gpuSuccess ? ds_emu_run(launch) : error;
+    return error == gpuSuccess ? run(launch) : error;
 }
 
 gpuError_t gpuStreamBeginCapture(gpuStream_t stream, int mode) {
@@ -289,7 +309,7 @@ gpuError_t gpuGraphLaunch(gpuGraphExec_t graph, gpuStream_t stream) {
     (void)stream;
     counts.graphs++;
     counts.kernels += graph->count;
-    for (size_t i = 0; i < graph->count && error == gpuSuccess; i++) error = ds_emu_run(&graph->launches[i].launch);
+    for (size_t i = 0; i < graph->count && error == gpuSuccess; i++) error = run(&graph->launches[i].launch);
     return error;
 }
 gpuError_t gpuGraphDestroy(gpuGraph_t graph) {
