@@ -1,6 +1,6 @@
 /*
  * All that dspark takes from the operating system: files, mapping, threads, clocks, modules, paths, the floating-point
- * state. One implementation file per system (os_posix.c); nothing else includes a system header for these things.
+ * state. One folder of implementations per system (posix/); nothing else includes a system header for these things.
  */
 #ifndef DSPARK_BASE_OS_H
 #define DSPARK_BASE_OS_H
