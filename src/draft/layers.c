@@ -4,8 +4,6 @@
 #include "model/config.h"
 #include "model/gemma.h"
 
-#include <stdlib.h>
-
 ds_status ds_draft_gemma_read(struct ds_draft_model *draft, struct ds_error *err) {
     const struct ds_naming naming = ds_draft_naming(draft);
     struct ds_model_config *c = &draft->config;
