@@ -1,6 +1,11 @@
 /*
  * A checkpoint from inside: how the containers' readers fill it. Readers add files, tensors and values in any order;
  * ds_ckpt_finish sorts and indexes them and finds what occurs twice. Nothing is added after that.
+ *
+ *   checkpoint.c                   opening, closing
+ *   gguf.c, safetensors.c          a reader for each container; folder.c finds the files of a folder, packed.c reads packed tensors
+ *   ckpt_fill.c, ckpt_overlap.c    what readers call
+ *   ckpt_find.c, values.c          what those call who look into it: tensors, and the values of keys
  */
 #ifndef DSPARK_CKPT_INTERNAL_H
 #define DSPARK_CKPT_INTERNAL_H
@@ -49,6 +54,8 @@ enum {
 
 /* Strings and arrays that a value or tensor points to must outlive the checkpoint: in its arena or in a mapping. */
 ds_status ds_ckpt_add_file(struct ds_ckpt *ckpt, const char *path, uint32_t *index, struct ds_error *err);
+/* A file that is in memory already; not the checkpoint's on failure. */
+ds_status ds_ckpt_add_mapped(struct ds_ckpt *ckpt, const struct ds_ckpt_file *file, uint32_t *index, struct ds_error *err);
 ds_status ds_ckpt_add_tensor(struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, struct ds_error *err);
 ds_status ds_ckpt_add_skipped(struct ds_ckpt *ckpt, const struct ds_ckpt_tensor *tensor, const char *why, struct ds_error *err);
 ds_status ds_ckpt_add_value(struct ds_ckpt *ckpt, const struct ds_value *value, struct ds_error *err);

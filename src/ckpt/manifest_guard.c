@@ -1,7 +1,6 @@
 /* Manifests on the way: reading what lies beside a checkpoint, and verifying while somebody else reads the tensors. */
 #include "ckpt/manifest_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
