@@ -7,14 +7,11 @@
 
 enum fate { CANCELLED, REMOVED, DESTROYED, FATES };
 
-static void ending_one_at_any_moment_leaves_the_others_alone_and_loses_no_page(void **state) {
-    (void)state;
-    ds_engine *engine = open_pair("eagle3", 0, 12 * DS_PAGE);
+static void end_one_at_any_moment(ds_engine *engine, const uint32_t indices[4]) {
     struct ds_error err;
     for (uint32_t moment = 0; moment < 9; moment++) {
         const enum fate fate = (enum fate)(moment % FATES);
         ds_batch *batch = new_batch(engine, (ds_batch_params){.max_running = 3, .prefill_rows = 16});
-        static const uint32_t indices[] = {5, 1, 2, 7};
         struct answer answers[4];
         for (uint32_t i = 0; i < 4; i++) {
             answers[i] = (struct answer){.session = session_with_prompt(engine, 1, indices[i])};
@@ -45,6 +42,13 @@ static void ending_one_at_any_moment_leaves_the_others_alone_and_loses_no_page(v
         expect_no_page_lost(engine);
     }
     ds_engine_destroy(engine);
+}
+
+static void ending_one_at_any_moment_leaves_the_others_alone_and_loses_no_page(void **state) {
+    (void)state;
+    end_one_at_any_moment(open_pair("eagle3", 0, 12 * DS_PAGE), (const uint32_t[]){5, 1, 2, 7});
+    /* Pages that are shared and taken back by others, and a session with lengths of its own choice. */
+    end_one_at_any_moment(open_with_prefixes("dspark", 0, 14 * DS_PAGE, 6 * DS_PAGE), (const uint32_t[]){5, 4, 2, 1});
 }
 
 static bool forbid_all(void *user, const ds_token *drafted, size_t n_drafted, float *bias) {

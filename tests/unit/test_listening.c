@@ -198,32 +198,71 @@ static struct stream listen_to(ds_engine *on, ds_session_params params, struct t
     return stream;
 }
 
-static void logprobs_are_those_of_the_logits_in_double_precision(void **state) {
-    (void)state;
-    static struct told told;
+/* Those of each token of the stream and of the likeliest beside it, against the raw logits that a plain session gives. */
+static void expect_logprobs_of(const struct stream *stream, const struct told *told, size_t setting) {
     static float logits[VOCABULARY];
-    const struct stream stream = listen_to(alone, params_with(0.8f, 0), &told);
-    assert_int_equal(told.count, MOST);
-    ds_session_params params = params_with(0, 0);
+    const ds_session_params params = params_with(0, 0);
     ds_session *session = new_session(alone, &params);
-    append(session, stream.tokens, prompt_count);
+    append(session, stream->tokens, prompt_count);
     struct ds_error err;
+    assert_int_equal(told->count, MOST);
     for (size_t i = 0; i < MOST; i++) {
         check_ok(ds_session_logits(session, 1, logits, &err), &err);
         double sum = 0;
         for (int k = 0; k < VOCABULARY; k++) sum += exp((double)logits[k]);
-        assert_int_equal(told.chosen[i].token, stream.tokens[prompt_count + i]);
+        assert_int_equal(told->chosen[i].token, stream->tokens[prompt_count + i]);
         for (int k = -1; k < TOP; k++) {
-            const ds_token_logprob *p = k < 0 ? &told.chosen[i] : &told.top[i][k];
+            const ds_token_logprob *p = k < 0 ? &told->chosen[i] : &told->top[i][k];
             const double expected = (double)logits[p->token] - log(sum);
-            if (fabs((double)p->logprob - expected) > 1e-5) fail_msg("token %zu, number %d: %.7f, expected %.7f", i, k, (double)p->logprob, expected);
+            if (fabs((double)p->logprob - expected) > 1e-5)
+                fail_msg("setting %zu, token %zu, number %d: %.7f, expected %.7f", setting, i, k, (double)p->logprob, expected);
             size_t better = 0;
             for (int t = 0; t < VOCABULARY; t++) better += logits[t] > logits[p->token] || (logits[t] == logits[p->token] && t < p->token);
             if (k >= 0) assert_int_equal(better, k);
         }
-        append(session, &stream.tokens[prompt_count + i], 1);
+        append(session, &stream->tokens[prompt_count + i], 1);
     }
     ds_session_destroy(session);
+}
+
+/* Temperature, filters, penalties, biases and the way of accepting decide which token comes, and not what the model thinks of it. */
+static void logprobs_are_the_models_own_under_every_setting(void **state) {
+    (void)state;
+    static const struct {
+        ds_sampling sampling;
+        ds_penalties penalties;
+        float bias;
+        bool rejects;
+    } settings[] = {
+        {.sampling = {.temperature = 0}},
+        {.sampling = {.temperature = 0.8f}},
+        {.sampling = {.temperature = 100}},
+        {.sampling = {.temperature = 1, .top_k = 3}},
+        {.sampling = {.temperature = 1, .top_p = 0.6f}},
+        {.sampling = {.temperature = 1, .min_p = 0.1f}},
+        {.sampling = {.temperature = 0}, .penalties = {.repetition = 1.3f, .presence = 0.5f, .frequency = 0.2f, .window = 20}},
+        {.sampling = {.temperature = 1.2f, .top_k = 40, .top_p = 0.9f, .min_p = 0.02f}, .penalties = {.repetition = 1.2f}, .bias = 4},
+        {.sampling = {.temperature = 1}, .rejects = true},
+        {.sampling = {.temperature = 0.9f, .top_p = 0.9f}, .penalties = {.frequency = 0.4f}, .bias = -2, .rejects = true},
+    };
+    static struct told told, plain;
+    for (size_t i = 0; i < DS_COUNT(settings); i++) {
+        const ds_logit_bias bias = {13, settings[i].bias};
+        ds_session_params params = params_with(0, 7);
+        params.sampling = settings[i].sampling;
+        params.sampling.seed = 3;
+        params.penalties = settings[i].penalties;
+        if (!params.penalties.repetition) params.penalties.repetition = 1;
+        params.logit_bias = &bias;
+        params.n_logit_bias = settings[i].bias != 0;
+        params.acceptance = settings[i].rejects ? DS_REJECTION : DS_COUPLED;
+        const struct stream stream = listen_to(engine, params, &told);
+        expect_logprobs_of(&stream, &told, i);
+        if (settings[i].rejects) continue; /* without a drafter other words are drawn */
+        const struct stream expected = listen_to(alone, params, &plain);
+        same_stream(&stream, &expected);
+        assert_memory_equal(&told, &plain, sizeof told);
+    }
 }
 
 static void logprobs_are_the_same_bits_with_and_without_a_drafter(void **state) {
@@ -251,7 +290,7 @@ int main(void) {
         cmocka_unit_test(empty_long_and_malformed_stop_strings_are_refused),
         cmocka_unit_test(a_session_ends_with_the_token_that_completes_a_stop_string),
         cmocka_unit_test(a_session_refuses_bad_stop_strings_and_too_many_logprobs),
-        cmocka_unit_test(logprobs_are_those_of_the_logits_in_double_precision),
+        cmocka_unit_test(logprobs_are_the_models_own_under_every_setting),
         cmocka_unit_test(logprobs_are_the_same_bits_with_and_without_a_drafter),
     };
     return cmocka_run_group_tests_name("listening", tests, open_engines, close_engines);

@@ -275,6 +275,19 @@ static void short_answers_lose_nothing_once_the_engine_has_learned(void **state)
     }
 }
 
+/* No clock and no state but what is told: the same times and outcomes make the same decisions, to the last bit of what was learned. */
+static void the_same_inputs_give_the_same_decisions(void **state) {
+    (void)state;
+    for (size_t m = 0; m < DS_COUNT(machines); m++) {
+        const struct task task = {&machines[m], &texts[m % DS_COUNT(texts)], 2000, 5};
+        struct ds_pace first = fresh(&task, 0.05, m % 2), second = fresh(&task, 0.05, m % 2);
+        const double time = run_auto(&task, &first);
+        assert_true(time == run_auto(&task, &second));
+        assert_true(first.learned.tokens == second.learned.tokens && first.learned.passes == second.learned.passes && first.learned.credit == second.learned.credit);
+        assert_memory_equal(first.learned.use, second.learned.use, sizeof first.learned.use);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(auto_loses_to_nothing_on_any_machine_and_text),
@@ -282,6 +295,7 @@ int main(void) {
         cmocka_unit_test(a_table_of_a_busy_machine_does_no_harm_for_long),
         cmocka_unit_test(non_anticipating_choices_lose_to_nothing_either),
         cmocka_unit_test(what_cannot_pay_is_never_tried),
+        cmocka_unit_test(the_same_inputs_give_the_same_decisions),
         cmocka_unit_test(short_answers_lose_nothing_once_the_engine_has_learned),
     };
     return cmocka_run_group_tests_name("pace", tests, NULL, NULL);
