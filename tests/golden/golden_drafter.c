@@ -1,6 +1,6 @@
 #include "golden_drafter.h"
 
-#include <math.h>
+#include "golden_forward.h"
 
 /* One prompt's run while it is compared. */
 struct run {
@@ -251,14 +251,6 @@ ds_session *golden_drafter_first_round(const struct golden *golden, ds_engine *e
     return run.session;
 }
 
-/* sum p log(p/q), p of the reference's logits. */
-static double divergence(const float *a, const float *b, size_t n) {
-    double total_a = 0, total_b = 0, sum = 0;
-    for (size_t i = 0; i < n; i++) total_a += exp((double)a[i]), total_b += exp((double)b[i]);
-    for (size_t i = 0; i < n; i++) sum += exp((double)a[i]) / total_a * ((double)a[i] - (double)b[i] - log(total_a / total_b));
-    return sum;
-}
-
 double golden_drafter_divergence(const char *name, const char *target, const char *drafter) {
     struct golden golden;
     golden_open(&golden, name, "trace");
@@ -267,7 +259,7 @@ double golden_drafter_divergence(const char *name, const char *target, const cha
     ds_session *session = golden_drafter_first_round(&golden, engine, &result);
     const uint32_t drafts = engine->draft_model->block_size, vocabulary = engine->model->config.vocabulary;
     float *got = golden_read(engine, engine->drafter.block_outputs.logits, 1);
-    const double kl = divergence(golden_array(&golden, (size_t)drafts * vocabulary, "p0.r0.logits"), got, vocabulary);
+    const double kl = golden_divergence(golden_array(&golden, (size_t)drafts * vocabulary, "p0.r0.logits"), got, 1, vocabulary);
     free(got);
     ds_session_destroy(session);
     ds_engine_destroy(engine);

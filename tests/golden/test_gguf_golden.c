@@ -2,7 +2,7 @@
  * The trained target in other people's GGUF files: with widened weights, the logits that transformers gives for the same
  * blocks; as stored, a distribution close to that. And the drafter's GGUF: the same taps and anchor as the original's.
  */
-#include "golden.h"
+#include "golden_forward.h"
 
 #include <math.h>
 
@@ -78,24 +78,6 @@ static void widened_blocks_give_the_references_logits(void **state) {
 
 /* --- as stored: what quantising the activations costs --- */
 
-static double log_sum(const float *row, size_t count) {
-    const double top = (double)row[golden_argmax(row, count)];
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) sum += exp((double)row[i] - top);
-    return top + log(sum);
-}
-
-/* KL(p || q) in nats of the distributions of two rows of logits. */
-static double divergence(const float *p, const float *q, size_t count) {
-    const double log_p = log_sum(p, count), log_q = log_sum(q, count);
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        const double lp = (double)p[i] - log_p;
-        sum += exp(lp) * (lp - ((double)q[i] - log_q));
-    }
-    return sum;
-}
-
 struct cost {
     double sum, worst;
     size_t positions, same_argmax;
@@ -104,24 +86,12 @@ struct cost {
 static void add_cost(struct cost *cost, const float *exact, const float *stored, size_t rows, size_t vocabulary) {
     for (size_t i = 0; i < rows; i++) {
         const float *p = exact + i * vocabulary, *q = stored + i * vocabulary;
-        const double kl = divergence(p, q, vocabulary);
+        const double kl = golden_divergence(p, q, 1, vocabulary);
         cost->sum += kl;
         cost->worst = fmax(cost->worst, kl);
         cost->same_argmax += golden_argmax(p, vocabulary) == golden_argmax(q, vocabulary);
     }
     cost->positions += rows;
-}
-
-/* The prompt and the reference's greedy answer. */
-static ds_token *text_of(const json_t *prompt, size_t *count) {
-    size_t n_prompt, n_greedy;
-    ds_token *ids = golden_ints(prompt, "prompt_ids", &n_prompt), *greedy = golden_ints(prompt, "greedy", &n_greedy);
-    *count = n_prompt + n_greedy;
-    ids = realloc(ids, *count * sizeof *ids);
-    assert_non_null(ids);
-    memcpy(ids + n_prompt, greedy, n_greedy * sizeof *ids);
-    free(greedy);
-    return ids;
 }
 
 /*
@@ -133,7 +103,7 @@ static struct cost measure(const char *path, const char *device, const json_t *p
     ds_engine *exact = open_target(path, device, DS_WEIGHTS_F32, DS_KV_F32), *stored = open_target(path, device, DS_WEIGHTS_FILE, DS_KV_F32);
     for (size_t p = 0; p < json_array_size(prompts); p++) {
         size_t count, vocabulary;
-        ds_token *ids = text_of(json_array_get(prompts, p), &count);
+        ds_token *ids = golden_prompt_and_answer(json_array_get(prompts, p), &count);
         float *a = all_logits(exact, ids, count, &vocabulary), *b = all_logits(stored, ids, count, &vocabulary);
         add_cost(&cost, a, b, count, vocabulary);
         free(b);
