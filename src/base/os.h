@@ -37,7 +37,10 @@ ds_status ds_os_write(struct ds_os_writer *writer, const void *data, size_t byte
 ds_status ds_os_write_commit(struct ds_os_writer *writer, struct ds_error *err);
 void ds_os_write_abort(struct ds_os_writer *writer);
 
-/* A new file with these bytes, synced; `secret`: only its owner may read it. DS_ERROR_IO where there is one of this name already. */
+/*
+ * A new file with these bytes, synced; `secret`: only its owner may read it. DS_ERROR_IO where there is one of this name
+ * already.
+ */
 ds_status ds_os_create_file(const char *path, bool secret, const void *data, size_t bytes, struct ds_error *err);
 
 /* A folder, which may be there already; *made: it was not. Its parent must exist. */
@@ -56,7 +59,9 @@ void ds_os_free_names(char **names, size_t count);
 
 /* --- memory --- */
 
-/* Zeroed memory aligned to `alignment` (a power of two, at least 64), given back to the system by ds_os_free_pages. NULL: none. */
+/*
+ * Zeroed memory aligned to `alignment` (a power of two, at least 64), given back to the system by ds_os_free_pages. NULL: none.
+ */
 void *ds_os_alloc_pages(uint64_t bytes, uint64_t alignment);
 void ds_os_free_pages(void *data, uint64_t bytes);
 /* Peak resident set of this process in bytes; 0: unknown. */
@@ -75,17 +80,23 @@ ds_status ds_os_random(void *out, size_t bytes, struct ds_error *err);
 unsigned ds_os_cpu_count(void);
 /* The same, but only those that this process may keep busy all the time: of a quota of 1.5 processors one, of 0.5 none. */
 unsigned ds_os_cpu_whole(void);
-/* Thousandths of a processor that the cgroup whose files lie in `folder` may use (version 2: cpu.max, version 1: cpu.cfs_*); 0: no limit. */
+/*
+ * Thousandths of a processor that the cgroup whose files lie in `folder` may use (version 2: cpu.max, version 1: cpu.cfs_*); 0:
+ * no limit.
+ */
 uint64_t ds_os_cgroup_cpu(const char *folder);
 
-/* A processor that this process may run on. `capacity` tells big cores from little ones (1024: the biggest); 0: the system does not say. */
+/*
+ * A processor that this process may run on. `capacity` tells big cores from little ones (1024: the biggest); 0: the system does
+ * not say.
+ */
 struct ds_os_processor {
     unsigned id;
     uint32_t capacity;
 };
 /*
- * Fills at most `most`, in the order of their ids, and returns how many there are; 0: unknown. `folder` is where the system describes
- * its processors, NULL being the usual place.
+ * Fills at most `most`, in the order of their ids, and returns how many there are; 0: unknown. `folder` is where the system
+ * describes its processors, NULL being the usual place.
  */
 unsigned ds_os_processors(const char *folder, struct ds_os_processor *out, unsigned most);
 /* Keeps the calling thread on one processor. A hint. */

@@ -1,6 +1,6 @@
 /*
- * Inside src/ckpt: a GGUF file being read. gguf_values.c takes pieces and keys with their values; gguf.c reads the whole: header,
- * tensors, where they lie.
+ * Inside src/ckpt: a GGUF file being read. gguf_values.c takes pieces and keys with their values; gguf.c reads the whole:
+ * header, tensors, where they lie.
  */
 #ifndef DSPARK_CKPT_GGUF_READER_H
 #define DSPARK_CKPT_GGUF_READER_H

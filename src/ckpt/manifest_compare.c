@@ -10,7 +10,10 @@ static const struct ds_manifest_file *find_file(const struct ds_manifest *manife
     return NULL;
 }
 
-/* A tensor of a type that this version cannot read has a manifest's entry, too, when another version wrote it: its bytes are checked all the same. */
+/*
+ * A tensor of a type that this version cannot read has a manifest's entry, too, when another version wrote it: its bytes are
+ * checked all the same.
+ */
 static bool is_skipped(const struct ds_ckpt *ckpt, const char *name) {
     for (size_t i = 0; i < ckpt->skipped_count; i++)
         if (strcmp(ckpt->skipped[i].tensor.name, name) == 0) return true;

@@ -41,8 +41,9 @@ static ds_status build_context_graph(struct ds_drafter *d, uint32_t bucket, stru
 }
 
 /*
- * The rows' positions, sequences and pages are the target's own. What is quantised on the way raises no flag of the target's: a drafter's overflow
- * is not its failure. A drafter in steps pairs a row with the token drawn behind it, which is the draft it was accepted with or the one in its place.
+ * The rows' positions, sequences and pages are the target's own. What is quantised on the way raises no flag of the target's: a
+ * drafter's overflow is not its failure. A drafter in steps pairs a row with the token drawn behind it, which is the draft it
+ * was accepted with or the one in its place.
  */
 static ds_status build_joined_graph(struct ds_drafter *d, uint32_t bucket, bool extended, struct ds_graph **out, struct ds_error *err) {
     const struct ds_cache cache = {d->cache.layers, d->cache.n};
@@ -57,7 +58,10 @@ static ds_status build_joined_graph(struct ds_drafter *d, uint32_t bucket, bool 
     return finish_graph(d, graph, out, err);
 }
 
-/* Where a launch costs nothing (a processor, a device without recordings) rows that are rejected would cost more than is gained. */
+/*
+ * Where a launch costs nothing (a processor, a device without recordings) rows that are rejected would cost more than is
+ * gained.
+ */
 static bool joins(const struct ds_drafter *d, uint32_t rows) {
     const struct ds_target_params *target = &d->target->params;
     const struct ds_device_fns *fns = target->device->fns;

@@ -56,8 +56,9 @@ static int by_first_use(const void *a, const void *b) {
 }
 
 /*
- * A tensor keeps its place for a few nodes longer than it is used. Otherwise the next op's result would often lie where this one's operand
- * was, and a device that runs neighbouring ops side by side, or lets threads run ahead, would have to wait for nothing but the place.
+ * A tensor keeps its place for a few nodes longer than it is used. Otherwise the next op's result would often lie where this
+ * one's operand was, and a device that runs neighbouring ops side by side, or lets threads run ahead, would have to wait for
+ * nothing but the place.
  */
 enum { REST = 4 };
 static bool alive_with(const struct ds_planned_tensor *earlier, const struct ds_planned_tensor *t) { return (uint64_t)earlier->last + REST >= t->first; }

@@ -39,7 +39,10 @@ static uint64_t rows_at_once(uint64_t staged_row) {
     return DS_MAX(rows, (uint64_t)DS_WEIGHT_ROWS);
 }
 
-/* Room for one piece of whatever is staged: experts, single rows, and what is widened. All else goes to the device from where it lies. */
+/*
+ * Room for one piece of whatever is staged: experts, single rows, and what is widened. All else goes to the device from where
+ * it lies.
+ */
 static uint64_t staging_size(const struct ds_loader *loader) {
     uint64_t largest = 0;
     for (size_t i = 0; i < loader->count; i++) {

@@ -1,6 +1,6 @@
 /*
- * What an op touches: of each op list_NAME says which operands it has and how far each reaches. All that checks places, plans memory or
- * measures traffic follows from these lists.
+ * What an op touches: of each op list_NAME says which operands it has and how far each reaches. All that checks places, plans
+ * memory or measures traffic follows from these lists.
  */
 #include "ops/extents.h"
 

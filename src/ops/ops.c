@@ -1,6 +1,6 @@
 /*
- * The front of every backend: whether an op's parameters make sense. What the shapes must be is said in shapes.c, what the op touches in
- * extents.c; bounds, alignment, devices and overlaps follow from that and are checked here.
+ * The front of every backend: whether an op's parameters make sense. What the shapes must be is said in shapes.c, what the op
+ * touches in extents.c; bounds, alignment, devices and overlaps follow from that and are checked here.
  */
 #include "ops/ops.h"
 

@@ -85,8 +85,8 @@ static bool drafts(const struct ds_spec *spec, const struct ds_turn *t) {
 }
 
 /*
- * Turns that sample by rejection come last, and as many as one pass takes: what their drafts were drawn from lies with the drafter until
- * its next pass. More of them do not draft in this step, whatever their drafts would have been.
+ * Turns that sample by rejection come last, and as many as one pass takes: what their drafts were drawn from lies with the
+ * drafter until its next pass. More of them do not draft in this step, whatever their drafts would have been.
  */
 static ds_status draft_all(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err) {
     struct ds_turn *together[DS_MOST_DRAFTING];

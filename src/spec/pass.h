@@ -34,8 +34,8 @@ static inline uint32_t ds_turn_surviving_rows(const struct ds_turn *t) { return 
 /* One pass of the drafter whose drafts the host does not wait for: of the turns that are `unseen`, if there are any. */
 ds_status ds_drafting_begin_unseen(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, struct ds_error *err);
 /*
- * These drafts go to their rows on the device, and all that the drafter found to where it is read with the target's results. *any: there
- * are such drafts.
+ * These drafts go to their rows on the device, and all that the drafter found to where it is read with the target's results.
+ * *any: there are such drafts.
  */
 ds_status ds_drafting_hand_over(const struct ds_spec *spec, const struct ds_turn *turns, uint32_t n, bool *any, struct ds_error *err);
 /* The target's results are there, and what was drafted with them. *seconds: what the device spent on it; 0: it has no clock. */
@@ -56,7 +56,10 @@ ds_status ds_pass_add(const struct ds_spec *spec, struct ds_turn *turn, struct d
 struct ds_graph *ds_pass_joined_graph(const struct ds_spec *spec, const struct ds_turn *turns, uint32_t n, const struct ds_pass *pass);
 /* Accepts drafts, reads tokens and logits. A failure is the turn's own. */
 ds_status ds_pass_finish(const struct ds_spec *spec, struct ds_turn *turn, struct ds_error *err);
-/* Features of all surviving rows, in one pass of the drafter unless the target's was `joined`; where speculation is parked they wait. */
+/*
+ * Features of all surviving rows, in one pass of the drafter unless the target's was `joined`; where speculation is parked they
+ * wait.
+ */
 ds_status ds_pass_keep_taps(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n, bool joined, struct ds_error *err);
 
 #endif

@@ -68,7 +68,10 @@ static void finish(const struct ds_spec *spec, struct ds_turn *turns, uint32_t n
     }
 }
 
-/* The caches hold the rows that survive; where their features could not be taken in (`kept`), the drafter's context ends in front of them. */
+/*
+ * The caches hold the rows that survive; where their features could not be taken in (`kept`), the drafter's context ends in
+ * front of them.
+ */
 static void advance(struct ds_turn *turns, uint32_t n, bool kept) {
     for (uint32_t i = 0; i < n; i++) {
         struct ds_sequence *s = turns[i].sequence;

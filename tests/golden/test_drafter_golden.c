@@ -1,6 +1,6 @@
 /*
- * DSpark, DFlash and Eagle3 drafters against DeepSpec in float32 (golden_drafter.h): as they were trained, converted, and in the original form of
- * DFlash.
+ * DSpark, DFlash and Eagle3 drafters against DeepSpec in float32 (golden_drafter.h): as they were trained, converted, and in
+ * the original form of DFlash.
  */
 #include "golden_drafter.h"
 

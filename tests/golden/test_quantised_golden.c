@@ -1,4 +1,7 @@
-/* What quantising costs: targets and drafters stored in each type stay near the logits that the references gave with all bits of the weights. */
+/*
+ * What quantising costs: targets and drafters stored in each type stay near the logits that the references gave with all bits
+ * of the weights.
+ */
 #include "golden_drafter.h"
 #include "golden_forward.h"
 
@@ -33,7 +36,10 @@ static void check_divergence(const char *name, const char *type, double kl, doub
     if (!(kl <= most)) fail_msg("%s as %s is %g nats from the reference; expected at most %g", name, type, kl, most);
 }
 
-/* Rows of 48 to 160 columns: types with blocks of 256 become Q8_0 here, with 48 columns F16. These weights are noise with loud rows: far worse to quantise than a model. */
+/*
+ * Rows of 48 to 160 columns: types with blocks of 256 become Q8_0 here, with 48 columns F16. These weights are noise with loud
+ * rows: far worse to quantise than a model.
+ */
 static void quantised_files_of_every_family_stay_near_the_references_logits(void **state) {
     (void)state;
     static const struct {

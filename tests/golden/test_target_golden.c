@@ -111,7 +111,10 @@ static void gguf_files_of_every_architecture_give_the_references_logits_hidden_s
     check_gguf("target-gemma4-moe"); /* gate and up of an expert in one matrix */
 }
 
-/* Converted by us, once from the folder and once from that file: names, keys and what changes its form are what the reader means by them. */
+/*
+ * Converted by us, once from the folder and once from that file: names, keys and what changes its form are what the reader
+ * means by them.
+ */
 static void converted_files_of_every_family_give_the_references_logits_hidden_states_and_tokens(void **state) {
     (void)state;
     char *folder = check_make_folder();

@@ -1,6 +1,6 @@
 /*
- * Many sequences in a simulator without a clock: steps are planned by the functions the engine plans them with (pace.h, lengths.h),
- * drafts are accepted by chance, and time is what a table modelled on a device says.
+ * Many sequences in a simulator without a clock: steps are planned by the functions the engine plans them with (pace.h,
+ * lengths.h), drafts are accepted by chance, and time is what a table modelled on a device says.
  */
 #ifndef DSPARK_TESTS_LOAD_SIMULATOR_H
 #define DSPARK_TESTS_LOAD_SIMULATOR_H

@@ -1,4 +1,7 @@
-/* Sessions that generate together: however one of them ends, and whatever its callbacks do, the others have the stream they have alone. */
+/*
+ * Sessions that generate together: however one of them ends, and whatever its callbacks do, the others have the stream they
+ * have alone.
+ */
 #include "company.h"
 
 #include <math.h>

@@ -1,4 +1,7 @@
-/* The conversions of numerics.h round as they say, for every input: half floats, integers, activations to int8, noise and masses. */
+/*
+ * The conversions of numerics.h round as they say, for every input: half floats, integers, activations to int8, noise and
+ * masses.
+ */
 #include "number_samples.h"
 
 #include <float.h>

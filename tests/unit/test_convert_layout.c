@@ -32,7 +32,10 @@ static void the_keys_are_those_of_the_fields_file(void **state) {
     ds_ckpt_close(ours);
 }
 
-/* Files that llama.cpp's converter wrote of the same folders: order of heads, norms, stacked experts, factors of frequencies, and the rest of the keys. */
+/*
+ * Files that llama.cpp's converter wrote of the same folders: order of heads, norms, stacked experts, factors of frequencies,
+ * and the rest of the keys.
+ */
 static void every_family_has_the_tensors_and_keys_of_the_fields_file(void **state) {
     const struct scratch *s = *state;
     static const char *const names[] = {"gemma3-text", "gemma4-text", "gemma4-ple", "gemma4-moe", "llama3-rope", "qwen2"};

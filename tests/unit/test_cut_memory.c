@@ -1,6 +1,6 @@
 /*
- * A target cut by layers: layers that a device has no room for go to the next one, and nobody is left in the dark about it; what
- * cannot be is said by name.
+ * A target cut by layers: layers that a device has no room for go to the next one, and nobody is left in the dark about it;
+ * what cannot be is said by name.
  */
 #include "cuts.h"
 

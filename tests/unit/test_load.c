@@ -1,6 +1,7 @@
 /*
- * The scheduler over many sequences, in a simulator without a clock (load_simulator.h). `auto` is held against plain decoding and against
- * the best fixed length; LOAD_TABLE=1 prints what came out, and the throughput that arrivals find under a bound on the time per token.
+ * The scheduler over many sequences, in a simulator without a clock (load_simulator.h). `auto` is held against plain decoding
+ * and against the best fixed length; LOAD_TABLE=1 prints what came out, and the throughput that arrivals find under a bound on
+ * the time per token.
  */
 #include "load_simulator.h"
 
@@ -159,7 +160,10 @@ static struct load replay(const struct machine *m, const struct drafter *d, int 
     return (struct load){.tokens_per_second = 1e3 * (double)tokens / now, .mean = sum / REQUESTS, .p90 = per_token[REQUESTS * 9 / 10]};
 }
 
-/* Most tokens a second that are served with nine of ten requests under `bound` milliseconds a token, by bisection; 0: not even far apart. */
+/*
+ * Most tokens a second that are served with nine of ten requests under `bound` milliseconds a token, by bisection; 0: not even
+ * far apart.
+ */
 static double served_under(const struct machine *m, const struct drafter *d, int mode, double bound) {
     enum { STEPS = 10 };
     double wide = log(400 * m->row[0]), close = log(0.5 * m->row[0]), most = 0;
@@ -180,8 +184,9 @@ static void print_served(const struct machine *m, const struct drafter *d) {
 }
 
 /*
- * The same requests at the same moments, at some shares of what plain decoding can serve at most. What looking and the context of prompts take,
- * 2 to 4 % of the time, counts more than once where requests wait for each other; of ninetieth percentiles one in a dozen is off by that much by chance.
+ * The same requests at the same moments, at some shares of what plain decoding can serve at most. What looking and the context
+ * of prompts take, 2 to 4 % of the time, counts more than once where requests wait for each other; of ninetieth percentiles one
+ * in a dozen is off by that much by chance.
  */
 static void arrivals_wait_no_longer_than_by_plain_decoding(void **state) {
     (void)state;

@@ -1,6 +1,7 @@
 /*
- * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in
- * double precision, with a tolerance. That fast kernels equal the reference is checkops' business. Here: all ops but linears, attention, sampling and experts; and what holds for all.
+ * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in double
+ * precision, with a tolerance. That fast kernels equal the reference is checkops' business. Here: all ops but linears,
+ * attention, sampling and experts; and what holds for all.
  */
 #include "ref_tensors.h"
 

@@ -1,6 +1,7 @@
 /*
- * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in
- * double precision, with a tolerance. That fast kernels equal the reference is checkops' business. Here: mixtures of experts, and outputs chosen by their residuals.
+ * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in double
+ * precision, with a tolerance. That fast kernels equal the reference is checkops' business. Here: mixtures of experts, and
+ * outputs chosen by their residuals.
  */
 #include "ref_tensors.h"
 
@@ -66,7 +67,10 @@ static void each_row_and_slot_uses_the_weights_of_its_expert(void **state) {
     assert_true(total[5] == 36 * 100 + 88 * 1000);
 }
 
-/* W x = (1, 2, 3, 4, 5): of the five outputs those with the greatest residuals, of equal ones the first; the zeros are equal, a NaN is above all. */
+/*
+ * W x = (1, 2, 3, 4, 5): of the five outputs those with the greatest residuals, of equal ones the first; the zeros are equal, a
+ * NaN is above all.
+ */
 static void outputs_with_the_greatest_residuals_are_computed_and_the_others_filled(void **state) {
     (void)state;
     enum { ROWS = 3, OUTPUTS = 5 };

@@ -1,6 +1,6 @@
 /*
- * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in
- * double precision, with a tolerance. That fast kernels equal the reference is checkops' business. Here: linears and what they read.
+ * The reference ops mean what they should: cases small enough to compute by hand, and formulas written independently, in double
+ * precision, with a tolerance. That fast kernels equal the reference is checkops' business. Here: linears and what they read.
  */
 #include "ref_tensors.h"
 
