@@ -15,7 +15,7 @@ struct ds_calibrate_options {
     struct ds_cli_sampling sampling;
     uint32_t tokens, limit;
     bool json, dry;
-    const char *svg, *shortlist;
+    const char *svg, *shortlist, *recorded;
 };
 
 struct ds_calibrate {

@@ -12,7 +12,12 @@ static void print_row(const char *name, const ds_dev_slot_quality *before, const
            100 * after->ece_chance, before->auc, after->auc);
 }
 
-/* What a round of l verified drafts costs and gives, by the acceptance seen on the prompts held out. */
+/* How often the k-th draft and all before it were accepted in what was held out. What is recorded says it of drafts that were verified alone. */
+static double accepted(const struct ds_calibrate *c, uint32_t k) {
+    return c->fit ? c->before.slot[k].observed : (double)c->kept[k] / (double)c->rounds_held;
+}
+
+/* What a round of l verified drafts costs and gives, by the acceptance seen in what was held out. */
 static void print_costs(const struct ds_calibrate *c) {
     const ds_dev_costs *const k = &c->costs;
     if (!k->rows) return;
@@ -22,7 +27,7 @@ static void print_costs(const struct ds_calibrate *c) {
            "drafts", "verify ms", "draft ms", "tokens/round", "speed-up");
     printf("%-8d%12.3f%12s%14.2f%12.2f\n", 0, 1e3 * k->pass[1], "", 1.0, 1.0);
     for (uint32_t l = 1; l < k->rows; l++) {
-        tokens += (double)c->kept[l - 1] / (double)c->rounds_held;
+        tokens += accepted(c, l - 1);
         const double speed = tokens / (k->pass[1 + l] + k->draft[l] + k->feed[1]) * k->pass[1];
         printf("%-8" PRIu32 "%12.3f%12.3f%14.2f%12.2f\n", l, 1e3 * k->pass[1 + l], 1e3 * k->draft[l], tokens, speed);
         if (!(speed > best)) continue;
@@ -132,7 +137,7 @@ void ds_calibrate_print_json(const struct ds_calibrate *c) {
     printf(", \"accepted\": [");
     for (uint32_t k = 0; k < c->info.block_size; k++) {
         if (k) printf(", ");
-        ds_cli_json_double(stdout, (double)c->kept[k] / (double)c->rounds_held);
+        ds_cli_json_double(stdout, accepted(c, k));
     }
     putchar(']');
     json_costs(&c->costs);

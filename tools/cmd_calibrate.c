@@ -12,6 +12,8 @@ static const struct ds_cli_option calibrate_options[] = {
      .help = "tokens an answer has at most (default: 128)"},
     {.name = "limit", .value = "N", .kind = DS_CLI_UINT, AT(limit), .min = 2, .max = 1000000,
      .help = "prompts taken from each file at most, spread over it (default: 40)"},
+    {.name = "recorded", .value = "FILE", .kind = DS_CLI_STRING, AT(recorded),
+     .help = "also fit to what `--record` of `run` and `chat` has kept of real use; FILEs of prompts may then be left out"},
     {.name = "dry-run", .kind = DS_CLI_FLAG, AT(dry), .help = "fit and report, but write no calibration"},
     {.name = "json", .kind = DS_CLI_FLAG, AT(json), .help = "one JSON object instead of the table"},
     {.name = "svg", .value = "FILE", .kind = DS_CLI_STRING, AT(svg), .help = "a reliability diagram, before and after"},
@@ -76,15 +78,26 @@ static int start(struct ds_calibrate *c) {
     return ds_session_create(c->engine, &params, &c->session, &err) == DS_OK ? DS_CLI_GO : ds_cli_fail(&err);
 }
 
+static int take_recorded(struct ds_calibrate *c) {
+    struct ds_error err;
+    if (!c->fit) return ds_cli_failf("--recorded: this drafter has no confidence head, so nothing can be fitted to confidences");
+    const size_t fit = ds_dev_outcomes_count(c->fit), held = ds_dev_outcomes_count(c->held);
+    if (ds_dev_outcomes_load(c->fit, c->held, c->options.recorded, &err) != DS_OK) return ds_cli_fail(&err);
+    c->rounds_fit += ds_dev_outcomes_count(c->fit) - fit;
+    c->rounds_held += ds_dev_outcomes_count(c->held) - held;
+    return DS_CLI_GO;
+}
+
 static int collect(struct ds_calibrate *c) {
     struct ds_cli_progress progress = {.what = "answering"};
     int code = DS_CLI_GO;
     ds_cli_progress(&progress, 0, 0);
     for (size_t i = 0; code == DS_CLI_GO && i < c->n_files; i++) code = collect_set(c, c->files[i], &progress, i);
     ds_cli_progress_end(&progress);
+    if (code == DS_CLI_GO && c->options.recorded) code = take_recorded(c);
     if (code != DS_CLI_GO || (c->rounds_fit && c->rounds_held)) return code;
-    return ds_cli_failf("%" PRIu64 " rounds to fit to and %" PRIu64 " held out: expected some of both; every other prompt of a file is held out, so give at least two, "
-                        "with answers of more than one token",
+    return ds_cli_failf("%" PRIu64 " rounds to fit to and %" PRIu64 " held out: expected some of both; every other prompt of a file is held out, and every other recorded "
+                        "answer, so give at least two, with answers of more than one token",
                         c->rounds_fit, c->rounds_held);
 }
 
@@ -122,7 +135,8 @@ static int shorten(struct ds_calibrate *c) {
 
 static int fit(struct ds_calibrate *c) {
     struct ds_error err;
-    if (ds_dev_measure_costs(c->session, &c->costs, &err) != DS_OK && err.status != DS_ERROR_LIMIT) return ds_cli_fail(&err);
+    /* They are measured behind the last answer. */
+    if (c->n_files && ds_dev_measure_costs(c->session, &c->costs, &err) != DS_OK && err.status != DS_ERROR_LIMIT) return ds_cli_fail(&err);
     if (!c->fit) return DS_CLI_GO;
     if (ds_dev_calibration_fit(c->fit, c->temperatures, &err) != DS_OK ||
         ds_dev_calibration_quality(c->held, NULL, &c->before, &err) != DS_OK ||
@@ -137,6 +151,8 @@ static int fit(struct ds_calibrate *c) {
 
 static int calibrate(struct ds_calibrate *c) {
     while (c->n_files < DS_CALIBRATE_MOST_SETS && c->files[c->n_files]) c->n_files++;
+    if (!c->n_files && !c->options.recorded) return ds_cli_usage(&ds_command_calibrate, "no FILE of prompts is given; expected one, or --recorded");
+    if (!c->n_files && c->options.shortlist) return ds_cli_usage(&ds_command_calibrate, "--shortlist needs FILEs of prompts: what is recorded has no tokens");
     if (!c->options.draft.drafter) return ds_cli_usage(&ds_command_calibrate, "a drafter is missing: give one with --drafter PATH");
     ds_cli_catch_interrupt();
     int code = ds_svg_open(&c->svg, c->options.svg);
@@ -175,17 +191,19 @@ static int calibrate_main(int argc, char **argv) {
 const struct ds_cli_command ds_command_calibrate = {
     .name = "calibrate",
     .summary = "fits a drafter's confidences to what is accepted, and says what drafting costs here",
-    .synopsis = "-m MODEL -d DRAFTER [options] FILE...",
+    .synopsis = "-m MODEL -d DRAFTER [options] [FILE...]",
     .details = "Answers the prompts of the files (JSONL: one `{\"turns\": [\"..\"]}` a line), drafting and verifying whole blocks, and fits one "
                "temperature for each slot of the block by sequential temperature scaling. Every other prompt is held out, and the errors "
                "are those on them. Only confidences and outcomes are looked at. Also printed: what passes and drafts cost on this machine, "
                "and what `auto` makes of it.\n\n"
                "The result is written beside the drafter, as `calibration.json` in its folder or `FILE.gguf.calibration.json`, and is used "
                "from then on; a calibration of another drafter is not. --shortlist writes `shortlist.json` or `FILE.gguf.shortlist.json` in the same way; "
-               "remove an earlier list first, since only what it has was drafted. Both change speed, never tokens.",
+               "remove an earlier list first, since only what it has was drafted. Both change speed, never tokens.\n\n"
+               "--recorded fits to one's own use: what `dspark run --record FILE` and `dspark chat --record FILE` have kept, every other answer or "
+               "conversation being held out. Costs are told where prompts were answered.",
     .examples = "dspark calibrate -m models/tiny/target -d models/tiny/dspark --temp 1 --svg reliability.svg prompts.jsonl",
     .groups = calibrate_groups,
-    .min_operands = 1,
+    .min_operands = 0,
     .max_operands = DS_CALIBRATE_MOST_SETS,
     .operand = "FILE",
     .main = calibrate_main,

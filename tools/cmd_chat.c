@@ -1,6 +1,7 @@
 #include "cli.h"
 #include "cli_answer.h"
 #include "cli_engine.h"
+#include "record.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +17,7 @@ struct chat_options {
     struct ds_cli_draft draft;
     struct ds_cli_sampling sampling;
     struct ds_cli_stops stops;
-    const char *system;
+    const char *system, *record;
     uint64_t n;
 };
 
@@ -25,6 +26,7 @@ static const struct ds_cli_option chat_options[] = {
     {.name = "system", .value = "TEXT", .kind = DS_CLI_STRING, AT(system), .help = "the system message at the start of the conversation"},
     {.name = "max-tokens", .letter = 'n', .value = "N", .kind = DS_CLI_U64, AT(n), .min = 1,
      .help = "tokens an answer has at most (default: until the model stops or the context is full)"},
+    {.name = "record", .value = "FILE", .kind = DS_CLI_STRING, AT(record), .help = DS_RECORD_HELP},
     {0}};
 #undef AT
 static const struct ds_cli_group chat_groups[] = {
@@ -71,6 +73,7 @@ struct chat {
     ds_session *session;
     struct conversation talk;
     size_t n_system; /* messages that /clear keeps */
+    struct ds_record record;
 };
 
 /* --- one turn --- */
@@ -182,7 +185,9 @@ static int converse(struct chat *chat) {
 
 static int start_chat(struct chat *chat) {
     const struct chat_options *const options = &chat->options;
-    int code = ds_cli_open(&ds_command_chat, &options->engine, &options->draft, &chat->engine, &chat->info);
+    int code = ds_record_open(&chat->record, options->record);
+    if (code == DS_CLI_GO) code = ds_cli_open(&ds_command_chat, &options->engine, &options->draft, &chat->engine, &chat->info);
+    if (code == DS_CLI_GO) code = ds_record_begin(&chat->record, chat->engine);
     if (code != DS_CLI_GO) return code;
     if (!chat->info.has_chat_template)
         return ds_cli_failf("%s has no chat template that this version knows; name one with --template NAME; 'dspark run' continues plain text", options->engine.target);
@@ -198,6 +203,7 @@ static int start_chat(struct chat *chat) {
     if (!options->sampling.seed_given && options->sampling.temperature > 0) ds_cli_note("seed: %" PRIu64, params.sampling.seed);
     struct ds_error err;
     if (ds_session_create(chat->engine, &params, &chat->session, &err) != DS_OK) return ds_cli_fail(&err);
+    if (options->record) ds_session_set_trace(chat->session, ds_record_round, &chat->record);
     if (options->system && !add_message(&chat->talk, "system", options->system, strlen(options->system)))
         return ds_cli_failf("out of memory for the system message");
     chat->n_system = chat->talk.count;
@@ -210,6 +216,7 @@ static int chat_main(int argc, char **argv) {
     const bool parsed = code == DS_CLI_GO;
     if (parsed) code = start_chat(&chat);
     if (code == DS_CLI_GO) code = converse(&chat);
+    if (!ds_record_close(&chat.record) && code == DS_CLI_GO) code = DS_CLI_FAILED;
     cut_messages(&chat.talk, 0);
     free(chat.talk.messages);
     ds_session_destroy(chat.session);

@@ -1,6 +1,7 @@
 #include "cli.h"
 #include "cli_answer.h"
 #include "cli_engine.h"
+#include "record.h"
 #include "run_report.h"
 
 #include <errno.h>
@@ -23,7 +24,7 @@ struct run_options {
     bool chat;
     uint64_t n;
     bool ignore_eos, stats, json;
-    const char *trace;
+    const char *trace, *record;
 };
 
 #define AT(member) .offset = offsetof(struct run_options, member)
@@ -45,6 +46,7 @@ static const struct ds_cli_option output_options[] = {
     {.name = "json", .kind = DS_CLI_FLAG, AT(json), .help = "one JSON object with text, tokens, counts and times instead of the text"},
     {.name = "trace", .value = "FILE", .kind = DS_CLI_STRING, AT(trace),
      .help = "a log with one JSON line a speculative round: pos, anchor, draft, confidence, verified, accepted, next"},
+    {.name = "record", .value = "FILE", .kind = DS_CLI_STRING, AT(record), .help = DS_RECORD_HELP},
     {.name = "stats", .kind = DS_CLI_FLAG, AT(stats), .help = "counts and times on standard error when done"},
     {0}};
 #undef AT
@@ -132,6 +134,7 @@ struct run {
     ds_session *session;
     struct ds_cli_answer answer;
     struct ds_run_trace trace;
+    struct ds_record record;
     struct ds_run_logprobs logprobs;
     struct ds_run_report report;
 };
@@ -150,9 +153,17 @@ static int open_all(struct run *run) {
     const struct run_options *const options = &run->options;
     int code = check_options(options);
     if (code == DS_CLI_GO) code = ds_run_trace_open(&run->trace, options->trace);
+    if (code == DS_CLI_GO) code = ds_record_open(&run->record, options->record);
     if (code == DS_CLI_GO) code = ds_cli_open(&ds_command_run, &options->engine, &options->draft, &run->engine, &run->info);
+    if (code == DS_CLI_GO) code = ds_record_begin(&run->record, run->engine);
     if (code == DS_CLI_GO) code = make_prompt(&run->options, run->engine, &run->info, &run->prompt);
     return code;
+}
+
+static void see_round(void *user, const ds_round *round) {
+    struct run *const run = user;
+    if (run->options.trace) ds_run_trace_round(&run->trace, round);
+    ds_record_round(&run->record, round);
 }
 
 static int start_session(struct run *run) {
@@ -176,7 +187,7 @@ static int start_session(struct run *run) {
     if (ds_session_create(run->engine, &params, &run->session, &err) != DS_OK ||
         ds_session_append(run->session, run->prompt.tokens, run->prompt.count, &err) != DS_OK)
         return ds_cli_fail(&err);
-    if (options->trace) ds_session_set_trace(run->session, ds_run_trace_round, &run->trace);
+    if (options->trace || options->record) ds_session_set_trace(run->session, see_round, run);
     return ds_cli_answer_begin(&run->answer, run->engine, &options->stops, !options->json);
 }
 
@@ -229,6 +240,7 @@ static int run_main(int argc, char **argv) {
     int code = ds_cli_parse(&ds_command_run, argc, argv, &run.options, NULL);
     if (code == DS_CLI_GO) code = run_all(&run);
     if (!ds_run_trace_close(&run.trace) && code == DS_CLI_DONE) code = DS_CLI_FAILED;
+    if (!ds_record_close(&run.record) && code == DS_CLI_DONE) code = DS_CLI_FAILED;
     ds_cli_answer_free(&run.answer);
     free(run.logprobs.entries);
     ds_session_destroy(run.session);

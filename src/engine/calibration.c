@@ -1,15 +1,12 @@
 /*
  * The drafter's calibration: temperatures of its confidences, as JSON beside it (FOLDER/calibration.json, FILE.gguf.calibration.json)
- * with the drafter's fingerprint; and collecting the outcomes they are fitted to.
+ * with the drafter's fingerprint; and fitting them to outcomes (outcomes.c).
  */
 #include "engine/engine_internal.h"
+#include "engine/outcomes.h"
 
 #include "base/json.h"
-#include "dspark_dev.h"
-#include "spec/sts.h"
-
 #include <stdlib.h>
-#include <string.h>
 
 /* --- reading --- */
 
@@ -42,51 +39,7 @@ ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err) {
     return engine->draft_model && engine->draft_model->has_confidence ? ds_beside_open(engine, &calibration, err) : DS_OK;
 }
 
-/* --- collecting and fitting --- */
-
-struct ds_dev_outcomes {
-    uint32_t slots;
-    struct ds_outcome *list;
-    size_t count, capacity;
-    bool out_of_memory;
-};
-
-ds_status ds_dev_outcomes_create(const ds_engine *engine, ds_dev_outcomes **out, struct ds_error *err) {
-    DS_PUBLIC_ERROR(err);
-    *out = NULL;
-    if (!engine->draft_model || !engine->draft_model->has_confidence)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: there is nothing to calibrate; `auto` learns from outcomes alone",
-                       engine->draft_model ? "the drafter has no confidence head" : "there is no drafter");
-    ds_dev_outcomes *outcomes = calloc(1, sizeof *outcomes);
-    if (!outcomes) return ds_fail_memory(err, sizeof *outcomes, "outcomes");
-    outcomes->slots = engine->draft_model->block_size;
-    *out = outcomes;
-    return DS_OK;
-}
-
-void ds_dev_outcomes_destroy(ds_dev_outcomes *outcomes) {
-    if (!outcomes) return;
-    free(outcomes->list);
-    free(outcomes);
-}
-
-size_t ds_dev_outcomes_count(const ds_dev_outcomes *outcomes) { return outcomes->count; }
-
-void ds_dev_outcomes_add(void *user, const ds_round *round) {
-    ds_dev_outcomes *o = user;
-    if (!round->confidence_logits || !round->verified || o->out_of_memory) return;
-    if (o->count == o->capacity) {
-        const size_t capacity = o->capacity * 2 + 256;
-        struct ds_outcome *grown = realloc(o->list, capacity * sizeof *grown);
-        o->out_of_memory = !grown;
-        if (!grown) return;
-        o->list = grown;
-        o->capacity = capacity;
-    }
-    struct ds_outcome *next = &o->list[o->count++];
-    *next = (struct ds_outcome){.slots = (uint32_t)round->n_draft, .known = (uint32_t)round->verified, .accepted = (uint32_t)round->accepted};
-    memcpy(next->logits, round->confidence_logits, round->n_draft * sizeof *next->logits);
-}
+/* --- fitting --- */
 
 static ds_status require_outcomes(const ds_dev_outcomes *o, struct ds_error *err) {
     if (o->out_of_memory) return ds_fail_memory(err, o->capacity * 2 * sizeof *o->list, "outcomes");

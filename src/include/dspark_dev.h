@@ -98,6 +98,16 @@ DS_API void ds_dev_outcomes_destroy(ds_dev_outcomes *outcomes); /* accepts NULL 
 /* A ds_round_fn; rounds that verified nothing are left out. */
 DS_API void ds_dev_outcomes_add(void *outcomes, const ds_round *round);
 DS_API size_t ds_dev_outcomes_count(const ds_dev_outcomes *outcomes);
+/*
+ * Keeps outcomes of real use for a later calibration, of a user who asked for it: they become one line behind those that the file has
+ * (made when there is none; docs/formats.md). No tokens, nothing of the text. Nothing is written when there are none. DS_ERROR_IO.
+ */
+DS_API ds_status ds_dev_outcomes_save(const ds_dev_outcomes *outcomes, const char *path, struct ds_error *err);
+/*
+ * Adds what such a file has: its lines in turns to one and to the other, so that a fit can be judged by answers it has not seen.
+ * DS_ERROR_MISMATCH when it was recorded with another drafter, DS_ERROR_FORMAT, DS_ERROR_IO, with the line: then neither is changed.
+ */
+DS_API ds_status ds_dev_outcomes_load(ds_dev_outcomes *fit, ds_dev_outcomes *held, const char *path, struct ds_error *err);
 
 /* `temperatures` [block_size]. DS_ERROR_ARGUMENT when there are no outcomes. */
 DS_API ds_status ds_dev_calibration_fit(const ds_dev_outcomes *outcomes, float *temperatures, struct ds_error *err);

@@ -1,5 +1,6 @@
 """`dspark calibrate` and `dspark eval`: what they print, what they write, and what they refuse."""
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -123,6 +124,71 @@ class Eval(unittest.TestCase):
         self.assertEqual(done.code, 0, done.err)
         self.assertIn("ECE", done.out)
         self.assertNotIn("calibration.json", os.listdir(self.drafter))
+
+    def record(self, *args, question=cli.QUESTION, drafter=None):
+        file = os.path.join(self.folder, "use.jsonl")
+        done = cli.dspark("run", "-m", cli.TARGET, "-d", drafter or self.drafter, "--threads", 1, "--chat", "-p", question, "-n", 32, "--ignore-eos",
+                          "--spec", "fixed:7", "--record", file, "--json", *args)
+        return file, done
+
+    def test_what_run_and_chat_record_is_what_calibrate_fits_to(self):
+        plain = cli.dspark("run", "-m", cli.TARGET, "--chat", "-p", cli.QUESTION, "-n", 32, "--ignore-eos", "--json").json()["tokens"]
+        file, done = self.record("--trace", os.path.join(self.folder, "trace.jsonl"))
+        self.assertEqual((done.code, done.err), (0, ""))
+        self.assertEqual(done.json()["tokens"], plain)
+        self.record(question="Count to nine.")
+        chat = cli.dspark("chat", "-m", cli.TARGET, "-d", self.drafter, "--spec", "fixed:7", "-n", 16, "--record", file, stdin=b"Hello\nAnd again\n")
+        self.assertEqual(chat.code, 0, chat.err)
+        with open(file, encoding="utf-8") as text, open(os.path.join(self.folder, "trace.jsonl"), encoding="utf-8") as trace:
+            lines = [json.loads(line) for line in text]
+            rounds = [json.loads(line) for line in trace]
+        self.assertEqual(len(lines), 3)
+        self.assertEqual([set(line) for line in lines], [{"format", "drafter", "rounds"}] * 3)
+        self.assertEqual([one[:2] for one in lines[0]["rounds"]], [[one["verified"], one["accepted"]] for one in rounds if one["verified"]])
+        for logits, confidence in zip((one[2:] for one in lines[0]["rounds"]), (one["confidence"] for one in rounds if one["verified"])):
+            for a, b in zip(logits, confidence, strict=True):
+                self.assertAlmostEqual(1 / (1 + math.exp(-a)), b, places=5)
+        fitted = cli.dspark("calibrate", *self.pair("--json", "--recorded", file))
+        self.assertEqual(fitted.code, 0, fitted.err)
+        result = fitted.json()
+        self.assertEqual(result["rounds"], len(lines[0]["rounds"]) + len(lines[2]["rounds"]))
+        self.assertEqual(result["held_out"], len(lines[1]["rounds"]))
+        self.assertEqual(result["written"], os.path.join(self.drafter, "calibration.json"))
+        whole = [one for one in lines[1]["rounds"]]
+        self.assertAlmostEqual(result["accepted"][0], sum(one[1] >= 1 for one in whole) / len(whole), places=9)
+        table = cli.dspark("calibrate", *self.pair("--dry-run", "--recorded", file, self.prompts))
+        self.assertEqual(table.code, 0, table.err)
+        self.assertIn("ECE before", table.out)
+
+    def test_what_is_no_record_of_this_drafter_is_refused_with_its_line(self):
+        file, done = self.record()
+        self.assertEqual(done.code, 0, done.err)
+        with open(file, encoding="utf-8") as text:
+            good = text.read()
+        line = json.loads(good)
+        wrong = [("{", "line 2"), ("[]", "dspark-outcomes-1"), (json.dumps(dict(line, drafter="0123456789abcdef")), "another drafter"),
+                 (json.dumps(dict(line, rounds=[[1, 2, 0.5]])), "round 1"), (json.dumps(dict(line, rounds=[[1, 1, 0.5], [1, 1]])), "round 2"),
+                 (json.dumps(dict(line, rounds=[[9, 1] + [0.5] * 9])), "1 to 7 numbers"), (json.dumps(dict(line, rounds=[[1, 1, "x"]])), "round 1"),
+                 (json.dumps(dict(line, rounds=[[1, 1, 1e300]])), "round 1"), (json.dumps(dict(line, rounds=[[1, -1, 1]])), "round 1")]
+        for text, part in wrong:
+            with open(file, "w", encoding="utf-8") as out:
+                out.write(good + text + "\n")
+            refused = cli.dspark("calibrate", *self.pair("--recorded", file))
+            self.assertEqual(refused.code, 1, text)
+            self.assertIn(part, refused.err)
+            self.assertIn(file, refused.err)
+        self.assertNotIn("calibration.json", os.listdir(self.drafter))
+
+    def test_recording_that_cannot_be_is_refused_before_the_answer(self):
+        for args, part in ((("--record", os.path.join(self.folder, "none", "use.jsonl")), "cannot write"),):
+            done = cli.dspark("run", "-m", cli.TARGET, "-d", self.drafter, "-p", "A", "-n", 4, *args)
+            self.assertEqual((done.code, done.out), (1, ""))
+            self.assertIn(part, done.err)
+        done = cli.dspark("run", "-m", cli.TARGET, "-p", "A", "-n", 4, "--record", os.path.join(self.folder, "use.jsonl"))
+        self.assertEqual((done.code, done.out), (1, ""))
+        self.assertIn("there is no drafter", done.err)
+        self.assertEqual(cli.dspark("calibrate", *self.pair()).code, 2)
+        self.assertEqual(cli.dspark("calibrate", *self.pair("--recorded", "x", "--shortlist", 9)).code, 2)
 
     def test_a_calibration_of_another_drafter_is_refused_with_a_message(self):
         with open(os.path.join(self.drafter, "calibration.json"), "w", encoding="utf-8") as file:

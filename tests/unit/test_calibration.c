@@ -127,11 +127,50 @@ static void outcomes_of_real_rounds_can_be_fitted(void **state) {
     ds_engine_destroy(engine);
 }
 
+/* Fitting what was written and read again gives the same temperatures, bit for bit; lines go to one and the other in turns. */
+static void outcomes_written_and_read_again_are_the_same(void **state) {
+    (void)state;
+    struct first_round unused;
+    struct ds_error err;
+    ds_dev_outcomes *first, *fit, *held;
+    float a[7], b[7];
+    ds_engine *engine = open_pair();
+    check_ok(ds_dev_outcomes_create(engine, &first, &err), &err);
+    check_ok(ds_dev_outcomes_create(engine, &fit, &err), &err);
+    check_ok(ds_dev_outcomes_create(engine, &held, &err), &err);
+    char *path = ds_os_join(folder, "use.jsonl");
+    check_ok(ds_dev_outcomes_save(first, path, &err), &err);
+    assert_int_equal(ds_os_path_kind(path), DS_PATH_MISSING); /* nothing to write */
+    (void)answer(engine, &unused, first);
+    for (int i = 0; i < 3; i++) check_ok(ds_dev_outcomes_save(first, path, &err), &err);
+    check_ok(ds_dev_outcomes_load(fit, held, path, &err), &err);
+    assert_int_equal(ds_dev_outcomes_count(fit), 2 * ds_dev_outcomes_count(first));
+    assert_int_equal(ds_dev_outcomes_count(held), ds_dev_outcomes_count(first));
+    check_ok(ds_dev_calibration_fit(first, a, &err), &err);
+    check_ok(ds_dev_calibration_fit(held, b, &err), &err);
+    assert_memory_equal(a, b, sizeof a);
+
+    /* A line that is wrong leaves both as they were. */
+    FILE *file = fopen(path, "ab");
+    fputs("{}\n", file);
+    fclose(file);
+    assert_int_equal(ds_dev_outcomes_load(fit, held, path, &err), DS_ERROR_FORMAT);
+    check_contains(err.message, "line 4");
+    assert_int_equal(ds_dev_outcomes_count(held), ds_dev_outcomes_count(first));
+    assert_int_equal(remove(path), 0);
+    free(path);
+    ds_dev_outcomes_destroy(first);
+    ds_dev_outcomes_destroy(fit);
+    ds_dev_outcomes_destroy(held);
+    ds_engine_destroy(engine);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saved_calibration_scales_the_confidences_and_changes_no_token),
         cmocka_unit_test(what_is_no_calibration_of_this_drafter_is_refused_with_a_reason),
         cmocka_unit_test(outcomes_of_real_rounds_can_be_fitted),
+        cmocka_unit_test(outcomes_written_and_read_again_are_the_same),
     };
     return cmocka_run_group_tests_name("calibration", tests, make_calibrated, remove_drafter);
 }

@@ -1,0 +1,16 @@
+/* What rounds said of their drafts and what became of these: collected, kept in files, and what calibration.c fits to. */
+#ifndef DSPARK_ENGINE_OUTCOMES_H
+#define DSPARK_ENGINE_OUTCOMES_H
+
+#include "dspark_dev.h"
+#include "spec/sts.h"
+
+struct ds_dev_outcomes {
+    uint64_t drafter; /* its fingerprint */
+    uint32_t slots;
+    struct ds_outcome *list;
+    size_t count, capacity;
+    bool out_of_memory;
+};
+
+#endif
