@@ -125,8 +125,7 @@ static void json_shortlist(const struct ds_calibrate *c) {
 }
 
 void ds_calibrate_print_json(const struct ds_calibrate *c) {
-    printf("{\"rounds\": %zu, \"held_out\": %zu, \"temperatures\": [", c->fit ? ds_dev_outcomes_count(c->fit) : (size_t)c->rounds_fit,
-           c->fit ? ds_dev_outcomes_count(c->held) : (size_t)c->rounds_held);
+    printf("{\"rounds\": %" PRIu64 ", \"held_out\": %" PRIu64 ", \"temperatures\": [", ds_calibrate_rounds(c->fit, c->rounds_fit), ds_calibrate_rounds(c->held, c->rounds_held));
     for (uint32_t k = 0; k < c->after.slots; k++) {
         if (k) printf(", ");
         ds_cli_json_float(stdout, c->temperatures[k]);

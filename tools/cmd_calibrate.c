@@ -81,11 +81,7 @@ static int start(struct ds_calibrate *c) {
 static int take_recorded(struct ds_calibrate *c) {
     struct ds_error err;
     if (!c->fit) return ds_cli_failf("--recorded: this drafter has no confidence head, so nothing can be fitted to confidences");
-    const size_t fit = ds_dev_outcomes_count(c->fit), held = ds_dev_outcomes_count(c->held);
-    if (ds_dev_outcomes_load(c->fit, c->held, c->options.recorded, &err) != DS_OK) return ds_cli_fail(&err);
-    c->rounds_fit += ds_dev_outcomes_count(c->fit) - fit;
-    c->rounds_held += ds_dev_outcomes_count(c->held) - held;
-    return DS_CLI_GO;
+    return ds_dev_outcomes_load(c->fit, c->held, c->options.recorded, &err) == DS_OK ? DS_CLI_GO : ds_cli_fail(&err);
 }
 
 static int collect(struct ds_calibrate *c) {
@@ -95,10 +91,11 @@ static int collect(struct ds_calibrate *c) {
     for (size_t i = 0; code == DS_CLI_GO && i < c->n_files; i++) code = collect_set(c, c->files[i], &progress, i);
     ds_cli_progress_end(&progress);
     if (code == DS_CLI_GO && c->options.recorded) code = take_recorded(c);
-    if (code != DS_CLI_GO || (c->rounds_fit && c->rounds_held)) return code;
+    const uint64_t fit = ds_calibrate_rounds(c->fit, c->rounds_fit), held = ds_calibrate_rounds(c->held, c->rounds_held);
+    if (code != DS_CLI_GO || (fit && held)) return code;
     return ds_cli_failf("%" PRIu64 " rounds to fit to and %" PRIu64 " held out: expected some of both; every other prompt of a file is held out, and every other recorded "
                         "answer, so give at least two, with answers of more than one token",
-                        c->rounds_fit, c->rounds_held);
+                        fit, held);
 }
 
 /* How many tokens the list has: what --shortlist says. */

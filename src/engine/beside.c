@@ -6,7 +6,6 @@
 
 #include "base/json.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +17,6 @@ static char *path_beside(const struct ds_ckpt *ckpt, const char *name) {
     return text;
 }
 
-static void print_of(const ds_engine *engine, char text[17]) { snprintf(text, 17, "%016" PRIx64, ds_fingerprint(engine->draft_ckpt)); }
-
 /* --- reading --- */
 
 static bool has_text(const json_t *root, const char *name, const char *expected) {
@@ -28,8 +25,8 @@ static bool has_text(const json_t *root, const char *name, const char *expected)
 }
 
 static ds_status check(const ds_engine *engine, const struct ds_beside *kind, const json_t *root, struct ds_error *err) {
-    char mine[17];
-    print_of(engine, mine);
+    char mine[DS_FINGERPRINT_TEXT];
+    ds_fingerprint_text(ds_fingerprint(engine->draft_ckpt), mine);
     if (!has_text(root, "format", kind->format)) return ds_fail(err, DS_ERROR_FORMAT, "expected a %s with format \"%s\"", kind->what, kind->format);
     if (has_text(root, "drafter", mine)) return DS_OK;
     return ds_fail(err, DS_ERROR_MISMATCH, "it was made for another drafter than %s (whose fingerprint is %s)", ds_ckpt_path(engine->draft_ckpt), mine);
@@ -59,8 +56,8 @@ ds_status ds_beside_open(ds_engine *engine, const struct ds_beside *kind, struct
 /* --- writing --- */
 
 ds_status ds_beside_save(const ds_engine *engine, const struct ds_beside *kind, json_t *members, size_t flags, char **path, struct ds_error *err) {
-    char mine[17], *name = path_beside(engine->draft_ckpt, kind->name);
-    print_of(engine, mine);
+    char mine[DS_FINGERPRINT_TEXT], *name = path_beside(engine->draft_ckpt, kind->name);
+    ds_fingerprint_text(ds_fingerprint(engine->draft_ckpt), mine);
     json_t *root = members ? json_pack("{ssss}", "format", kind->format, "drafter", mine) : NULL;
     char *text = root && json_object_update(root, members) == 0 ? json_dumps(root, flags) : NULL;
     const ds_status status = name && text ? ds_write_text_file(name, text, err) : ds_fail_memory(err, kind->most_bytes, "what lies beside a drafter");

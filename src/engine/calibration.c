@@ -6,6 +6,7 @@
 #include "engine/outcomes.h"
 
 #include "base/json.h"
+
 #include <stdlib.h>
 
 /* --- reading --- */
@@ -42,7 +43,7 @@ ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err) {
 /* --- fitting --- */
 
 static ds_status require_outcomes(const ds_dev_outcomes *o, struct ds_error *err) {
-    if (o->out_of_memory) return ds_fail_memory(err, o->capacity * 2 * sizeof *o->list, "outcomes");
+    DS_TRY(ds_outcomes_complete(o, err));
     return o->count ? DS_OK : ds_fail(err, DS_ERROR_ARGUMENT, "no drafted block was verified: there are no outcomes to learn from");
 }
 

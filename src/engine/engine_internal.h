@@ -168,6 +168,9 @@ const struct ds_chat_template *ds_engine_chat(const ds_engine *engine);
 
 /* Over names, types, shapes and some bytes of every tensor: tells checkpoints apart, proves nothing to an attacker. 0: no checkpoint. */
 uint64_t ds_fingerprint(const struct ds_ckpt *ckpt);
+/* As files and messages have it: sixteen hexadecimal digits. */
+enum { DS_FINGERPRINT_TEXT = 17 };
+void ds_fingerprint_text(uint64_t fingerprint, char text[DS_FINGERPRINT_TEXT]);
 
 /*
  * Makes the costs of passes and drafts known: from the cache, else by measuring them (in seconds at most; behind what the sequence's

@@ -1,6 +1,8 @@
 /* Telling checkpoints apart, cheaply. */
 #include "engine/engine_internal.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 uint64_t ds_fingerprint(const struct ds_ckpt *ckpt) {
@@ -18,3 +20,5 @@ uint64_t ds_fingerprint(const struct ds_ckpt *ckpt) {
     }
     return hash ? hash : 1;
 }
+
+void ds_fingerprint_text(uint64_t fingerprint, char text[DS_FINGERPRINT_TEXT]) { snprintf(text, DS_FINGERPRINT_TEXT, "%016" PRIx64, fingerprint); }

@@ -11,10 +11,10 @@
 #include <string.h>
 
 /* What confidences were when they were believed or not: another calibration makes another scale of them. */
-static void write_scale(const ds_engine *engine, char text[17]) {
+static void write_scale(const ds_engine *engine, char text[DS_FINGERPRINT_TEXT]) {
     const float *temperature = engine->scheduling.temperature;
     const uint64_t hash = temperature ? ds_hash_mix(DS_HASH_START, temperature, engine->draft_model->block_size * sizeof *temperature) : 0;
-    snprintf(text, 17, "%016" PRIx64, hash);
+    ds_fingerprint_text(hash, text);
 }
 
 /* --- writing --- */
@@ -29,7 +29,7 @@ json_t *ds_learned_to_json(const ds_engine *engine) {
     const struct ds_pace_learned *l = &engine->scheduling.learned;
     const struct ds_cost_tuning *t = &l->costs.tuning;
     const uint32_t block = engine->draft_model->block_size, widths = l->costs.table.n_widths;
-    char scale[17];
+    char scale[DS_FINGERPRINT_TEXT];
     write_scale(engine, scale);
     return json_pack("{sssfsfsIsfsbsfsIsIsosososososososo}", "confidences", scale, "tokens", l->tokens, "passes", l->passes, "seen", (json_int_t)l->seen,
                      "committed", l->committed, "parked", (int)l->parked, "credit", l->credit, "wait", (json_int_t)l->wait, "since", (json_int_t)l->since, "shift",
@@ -86,7 +86,7 @@ bool ds_learned_from_json(const ds_engine *engine, const json_t *root, struct ds
     numbers(&r, "draft", 0, many, draft, 2);
     t->draft = DS_MAX(DS_MIN(draft[0], 4), 0.25);
     t->seen_draft = draft[1];
-    char scale[17];
+    char scale[DS_FINGERPRINT_TEXT];
     write_scale(engine, scale);
     const char *found = json_string_value(json_object_get(root, "confidences"));
     if (found && strcmp(found, scale) == 0) {

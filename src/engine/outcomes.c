@@ -11,14 +11,13 @@
 #include "base/json.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define FORMAT "dspark-outcomes-1"
-enum { MOST_FILE_BYTES = 1 << 28, PRINT_BYTES = 17, DIGITS = 9 }; /* so many digits give a float back */
+enum { MOST_FILE_BYTES = 1 << 28, DIGITS = 9 }; /* so many digits give a float back */
 
 /* --- collecting --- */
 
@@ -44,11 +43,13 @@ void ds_dev_outcomes_destroy(ds_dev_outcomes *outcomes) {
 
 size_t ds_dev_outcomes_count(const ds_dev_outcomes *outcomes) { return outcomes->count; }
 
+static size_t next_capacity(const ds_dev_outcomes *o) { return o->capacity * 2 + 256; }
+
 /* Room for one more; NULL: memory is out, which is remembered. */
 static struct ds_outcome *next_outcome(ds_dev_outcomes *o) {
     if (o->out_of_memory) return NULL;
     if (o->count == o->capacity) {
-        const size_t capacity = o->capacity * 2 + 256;
+        const size_t capacity = next_capacity(o);
         struct ds_outcome *grown = realloc(o->list, capacity * sizeof *grown);
         o->out_of_memory = !grown;
         if (!grown) return NULL;
@@ -68,13 +69,11 @@ void ds_dev_outcomes_add(void *user, const ds_round *round) {
     memcpy(next->logits, round->confidence_logits, round->n_draft * sizeof *next->logits);
 }
 
-static ds_status memory_is_out(const ds_dev_outcomes *o, struct ds_error *err) {
-    return ds_fail_memory(err, (o->capacity * 2 + 256) * sizeof *o->list, "outcomes");
+ds_status ds_outcomes_complete(const ds_dev_outcomes *o, struct ds_error *err) {
+    return o->out_of_memory ? ds_fail_memory(err, next_capacity(o) * sizeof *o->list, "outcomes") : DS_OK;
 }
 
 /* --- writing --- */
-
-static void print_of(const ds_dev_outcomes *o, char text[PRINT_BYTES]) { snprintf(text, PRINT_BYTES, "%016" PRIx64, o->drafter); }
 
 static json_t *round_json(const struct ds_outcome *o) {
     json_t *round = json_pack("[ii]", (int)o->known, (int)o->accepted);
@@ -84,8 +83,8 @@ static json_t *round_json(const struct ds_outcome *o) {
 
 /* malloc'ed; NULL: memory is out. */
 static char *line_of(const ds_dev_outcomes *o) {
-    char drafter[PRINT_BYTES];
-    print_of(o, drafter);
+    char drafter[DS_FINGERPRINT_TEXT];
+    ds_fingerprint_text(o->drafter, drafter);
     json_t *rounds = json_array();
     for (size_t i = 0; rounds && i < o->count; i++) json_array_append_new(rounds, round_json(&o->list[i]));
     json_t *root = json_pack("{ssssso}", "format", FORMAT, "drafter", drafter, "rounds", rounds);
@@ -105,7 +104,7 @@ static ds_status append_line(const char *path, const char *line, struct ds_error
 
 ds_status ds_dev_outcomes_save(const ds_dev_outcomes *o, const char *path, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
-    if (o->out_of_memory) return memory_is_out(o, err);
+    DS_TRY(ds_outcomes_complete(o, err));
     if (o->count == 0) return DS_OK;
     char *line = line_of(o);
     const ds_status status = line ? append_line(path, line, err) : ds_fail_memory(err, o->count * sizeof *o->list, "outcomes");
@@ -135,14 +134,14 @@ static ds_status read_round(const json_t *round, ds_dev_outcomes *to, struct ds_
     if (!good)
         return ds_fail(err, DS_ERROR_FORMAT, "expected how many drafts were verified, how many of these accepted, and 1 to %u numbers, one for each draft", to->slots);
     struct ds_outcome *next = next_outcome(to);
-    if (!next) return memory_is_out(to, err);
+    if (!next) return ds_outcomes_complete(to, err);
     *next = o;
     return DS_OK;
 }
 
 static ds_status read_line(const json_t *line, ds_dev_outcomes *to, struct ds_error *err) {
-    char mine[PRINT_BYTES];
-    print_of(to, mine);
+    char mine[DS_FINGERPRINT_TEXT];
+    ds_fingerprint_text(to->drafter, mine);
     const char *format = json_string_value(json_object_get(line, "format")), *drafter = json_string_value(json_object_get(line, "drafter"));
     const json_t *rounds = json_object_get(line, "rounds");
     if (!format || strcmp(format, FORMAT) != 0 || !drafter || !json_is_array(rounds))

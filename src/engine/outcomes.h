@@ -13,4 +13,7 @@ struct ds_dev_outcomes {
     bool out_of_memory;
 };
 
+/* DS_ERROR_MEMORY when some could not be kept. */
+ds_status ds_outcomes_complete(const ds_dev_outcomes *outcomes, struct ds_error *err);
+
 #endif

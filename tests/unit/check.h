@@ -45,14 +45,30 @@ static inline void check_remove_folder(char *path) {
     free(path);
 }
 
-/* Writes folder/name and returns its path, which the caller frees. */
-static inline char *check_write_file(const char *folder, const char *name, const void *data, size_t bytes) {
-    char *path = ds_os_join(folder, name);
-    assert_non_null(path);
+/* The path of the only file in a folder; the caller frees it. */
+static inline char *check_only_file(const char *folder) {
+    char **names;
+    size_t count;
+    struct ds_error err;
+    check_ok(ds_os_list_folder(folder, &names, &count, &err), &err);
+    assert_int_equal(count, 1);
+    char *path = ds_os_join(folder, names[0]);
+    ds_os_free_names(names, count);
+    return path;
+}
+
+static inline void check_overwrite(const char *path, const void *data, size_t bytes) {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     assert_int_equal(fwrite(data, 1, bytes, file), bytes);
     assert_int_equal(fclose(file), 0);
+}
+
+/* Writes folder/name and returns its path, which the caller frees. */
+static inline char *check_write_file(const char *folder, const char *name, const void *data, size_t bytes) {
+    char *path = ds_os_join(folder, name);
+    assert_non_null(path);
+    check_overwrite(path, data, bytes);
     return path;
 }
 

@@ -248,24 +248,6 @@ static void run_once(const char *cache, struct ds_cost_table *table, char warnin
     ds_engine_destroy(engine);
 }
 
-static char *only_file(const char *folder) {
-    char **names;
-    size_t count;
-    struct ds_error err;
-    check_ok(ds_os_list_folder(folder, &names, &count, &err), &err);
-    assert_int_equal(count, 1);
-    char *path = ds_os_join(folder, names[0]);
-    ds_os_free_names(names, count);
-    return path;
-}
-
-static void overwrite(const char *path, const char *text, size_t bytes) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, bytes, file), bytes);
-    fclose(file);
-}
-
 /* As if nothing else had run on this machine: it is not measured again. */
 static void calm(const char *path) {
     static const char name[] = "\"spread\": ";
@@ -277,7 +259,7 @@ static void calm(const char *path) {
     assert_non_null(at);
     for (at += sizeof name - 1; *at != ','; at++) *at = ' ';
     at[-1] = '1';
-    overwrite(path, text, size);
+    check_overwrite(path, text, size);
     free(text);
 }
 
@@ -290,7 +272,7 @@ static void what_was_learned_is_kept_and_what_makes_no_sense_is_learned_anew(voi
     struct ds_error err;
     size_t size;
     run_once(cache, &table, warning);
-    char *path = only_file(cache);
+    char *path = check_only_file(cache);
     calm(path);
     check_ok(ds_os_read_file(path, 1 << 16, &text, &size, &err), &err);
     char *const parked = strstr(text, park), *const waits = strstr(text, wait);
@@ -298,7 +280,7 @@ static void what_was_learned_is_kept_and_what_makes_no_sense_is_learned_anew(voi
     /* A pair that was found not to pay starts parked. */
     memcpy(parked + sizeof park - 1, "true ", 5);
     if (parked[sizeof park + 4] != ',') parked[sizeof park + 4] = ',', parked[sizeof park + 3] = ' ';
-    overwrite(path, text, size);
+    check_overwrite(path, text, size);
     ds_engine *engine = open_pair(cache);
     const ds_session_params params = params_of(0, DS_SPEC_AUTO);
     ds_session *session = session_with_prompt(engine, &params);
@@ -309,7 +291,7 @@ static void what_was_learned_is_kept_and_what_makes_no_sense_is_learned_anew(voi
     ds_session_destroy(session);
     ds_engine_destroy(engine);
     waits[sizeof wait - 1] = '-';
-    overwrite(path, text, size);
+    check_overwrite(path, text, size);
     run_once(cache, &table, warning);
     check_contains(warning, "learned anew");
     free(text);
@@ -318,7 +300,7 @@ static void what_was_learned_is_kept_and_what_makes_no_sense_is_learned_anew(voi
     char *const company = strstr(text, "\"company\""); /* what was learned in it is worth nothing without */
     assert_non_null(company);
     company[1] = 'C';
-    overwrite(path, text, size);
+    check_overwrite(path, text, size);
     run_once(cache, &table, warning);
     check_contains(warning, "learned anew");
     run_once(cache, &table, warning);
@@ -337,7 +319,7 @@ static void costs_are_kept_and_what_is_damaged_or_foreign_is_measured_anew(void 
     size_t size;
     run_once(cache, &first, warning); /* the folder is made */
     assert_string_equal(warning, "");
-    char *path = only_file(cache);
+    char *path = check_only_file(cache);
     calm(path);
     run_once(cache, &again, warning);
     assert_string_equal(warning, "");
@@ -346,20 +328,20 @@ static void costs_are_kept_and_what_is_damaged_or_foreign_is_measured_anew(void 
 
     check_ok(ds_os_read_file(path, 1 << 16, &text, &size, &err), &err);
     for (size_t cut = 0; cut < size - 1; cut += size / 3) {
-        overwrite(path, text, cut);
+        check_overwrite(path, text, cut);
         run_once(cache, &again, warning);
         check_contains(warning, "measured anew");
     }
     static const char *const wrong[] = {"[]", "{}", "{\"key\": 7}", "{\"key\": \"another machine\", \"passes\": []}"};
     for (size_t i = 0; i < DS_COUNT(wrong); i++) {
-        overwrite(path, wrong[i], strlen(wrong[i]));
+        check_overwrite(path, wrong[i], strlen(wrong[i]));
         run_once(cache, &again, warning);
         check_contains(warning, "not of this pair and machine");
     }
     char *number = strstr(text, "\"seconds\": ");
     assert_non_null(number);
     number[11] = '-'; /* a negative time */
-    overwrite(path, text, size);
+    check_overwrite(path, text, size);
     run_once(cache, &again, warning);
     check_contains(warning, "measured anew");
     run_once(cache, &again, warning); /* what was written in its place is good */

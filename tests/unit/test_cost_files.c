@@ -94,22 +94,14 @@ static void what_costs_depend_on_has_a_table_of_its_own(void **state) {
 
 /* --- damage --- */
 
-static char *only_file(void) {
-    char **names;
-    size_t count;
+/* The file that holds this engine's costs, and its text; the caller frees both. */
+static char *stored(ds_engine *engine, char **path, size_t *size) {
     struct ds_error err;
-    check_ok(ds_os_list_folder(folder, &names, &count, &err), &err);
-    assert_int_equal(count, 1);
-    char *path = ds_os_join(folder, names[0]);
-    ds_os_free_names(names, count);
-    return path;
-}
-
-static void write_text(const char *path, const char *text, size_t bytes) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, bytes, file), bytes);
-    fclose(file);
+    char *text;
+    store(engine);
+    *path = check_only_file(folder);
+    check_ok(ds_os_read_file(*path, 1 << 16, &text, size, &err), &err);
+    return text;
 }
 
 /* The text with the `nth` value behind "name": replaced; malloc'ed. A value ends with a comma, a line, or a bracket. */
@@ -136,14 +128,10 @@ static void a_table_that_no_measurement_gives_is_refused_with_a_reason(void **st
     (void)state;
     const ds_engine_params params = usual();
     ds_engine *engine = open_unprepared(&params);
-    struct ds_error err;
-    char *text;
     size_t size;
-    store(engine);
-    char *path = only_file();
-    check_ok(ds_os_read_file(path, 1 << 16, &text, &size, &err), &err);
+    char *path, *text = stored(engine, &path, &size);
     for (size_t cut = 0; cut + 2 < size; cut += 37) { /* cut off anywhere: what is behind the closing brace is a newline */
-        write_text(path, text, cut);
+        check_overwrite(path, text, cut);
         assert_false(loads(engine));
         check_contains(warning, "measured anew");
     }
@@ -155,7 +143,7 @@ static void a_table_that_no_measurement_gives_is_refused_with_a_reason(void **st
     for (size_t p = 0; p < DS_COUNT(places); p++) {
         for (size_t i = 0; i < DS_COUNT(numbers); i++) {
             char *changed = with_value(text, places[p].name, places[p].nth, numbers[i]);
-            write_text(path, changed, strlen(changed));
+            check_overwrite(path, changed, strlen(changed));
             if (loads(engine)) fail_msg("%s number %d as %s was taken", places[p].name, places[p].nth, numbers[i]);
             check_contains(warning, "measured anew");
             free(changed);
@@ -169,12 +157,12 @@ static void a_table_that_no_measurement_gives_is_refused_with_a_reason(void **st
                  {"slots", 0, "8"}, {"slots", 0, "0"}, {"passes", 0, "[]"}, {"passes", 0, "7"}, {"draft", 0, "null"}, {"key", 0, "\"another\""}};
     for (size_t i = 0; i < DS_COUNT(wrong); i++) {
         char *changed = with_value(text, wrong[i].name, wrong[i].nth, wrong[i].value);
-        write_text(path, changed, strlen(changed));
+        check_overwrite(path, changed, strlen(changed));
         if (loads(engine)) fail_msg("%s number %d as %s was taken", wrong[i].name, wrong[i].nth, wrong[i].value);
         check_contains(warning, "measured anew");
         free(changed);
     }
-    write_text(path, text, size);
+    check_overwrite(path, text, size);
     assert_true(loads(engine));
     assert_string_equal(warning, "");
     free(text);
@@ -187,12 +175,8 @@ static void what_was_learned_and_makes_no_sense_is_left_out(void **state) {
     (void)state;
     const ds_engine_params params = usual();
     ds_engine *engine = open_unprepared(&params);
-    struct ds_error err;
-    char *text;
     size_t size;
-    store(engine);
-    char *path = only_file();
-    check_ok(ds_os_read_file(path, 1 << 16, &text, &size, &err), &err);
+    char *path, *text = stored(engine, &path, &size);
     static const struct {
         const char *name, *value;
     } wrong[] = {{"tokens", "-1"}, {"tokens", "1e300"}, {"credit", "1e9"}, {"wait", "0"}, {"since", "-3"}, {"use", "[1,2]"}, {"reached", "[2,0,0,0,0,0,0]"},
@@ -200,7 +184,7 @@ static void what_was_learned_and_makes_no_sense_is_left_out(void **state) {
                  {"learned", "7"}, {"learned", "{}"}};
     for (size_t i = 0; i < DS_COUNT(wrong); i++) {
         char *changed = with_value(text, wrong[i].name, 0, wrong[i].value);
-        write_text(path, changed, strlen(changed));
+        check_overwrite(path, changed, strlen(changed));
         struct ds_pace_learned learned;
         warning[0] = '\0';
         assert_true(ds_costs_load(engine, &learned));
