@@ -3,6 +3,7 @@
 #include "kernels/attention.h"
 #include "kernels/experts.h"
 #include "kernels/linear_rows.h"
+#include "kernels/max_prob.h"
 #include "kernels/sample.h"
 #include "kernels/top.h"
 
@@ -38,6 +39,8 @@ struct ds_cpu_scratch ds_cpu_scratch_of(ds_op op, const union ds_op_params *para
     case DS_OP_reject: return (struct ds_cpu_scratch){.each = 3 * sizeof(float) * (uint64_t)params->reject.logits.cols};
     case DS_OP_expert_linear: return (struct ds_cpu_scratch){.each = expert_linear_bytes(&params->expert_linear)};
     case DS_OP_top_linear: return top_linear_scratch(&params->top_linear);
+    case DS_OP_max_prob:
+        return (struct ds_cpu_scratch){.shared = sizeof(struct ds_max_prob_part) * (uint64_t)members * params->max_prob.logits.rows};
     default: return (struct ds_cpu_scratch){0};
     }
 }

@@ -31,9 +31,12 @@ ds_status ds_draft_read_vocabulary(struct ds_draft_model *draft, const struct ds
 /* vocabulary_ids; embedding and head: the drafter's own where it has them, else the target's. */
 ds_status ds_draft_load_vocabulary(struct ds_draft_model *draft, const struct ds_model *target, struct ds_loader *loader, struct ds_error *err);
 
-/* One token a row of compact logits: out_tokens, of draft `k`, slot-major. */
+/*
+ * One token a row of compact logits: out_tokens, of draft `k`, slot-major. `confidence`: f32 [drafts * sequences, 1] or absent; where the drafter has
+ * no head for it, the log-odds of the greatest probability of what the token is drawn from.
+ */
 void ds_draft_sample(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows, uint32_t k,
-                     struct ds_view logits);
+                     struct ds_view logits, struct ds_view confidence);
 /* Copies x to `out` from row `first_row` on, where that is wanted. */
 void ds_draft_keep(struct ds_graph *graph, struct ds_view x, struct ds_view out, uint32_t first_row);
 

@@ -39,7 +39,7 @@ struct ds_draft_rows {
 };
 
 struct ds_draft_outputs {
-    struct ds_view confidence;  /* f32 [drafts * sequences, 1]: before the sigmoid; absent without a head */
+    struct ds_view confidence;  /* f32 [drafts * sequences, 1]: before the sigmoid; without a head: of its own greatest probability (DS_OP_max_prob) */
     /* For comparison with references; absent: not kept. */
     struct ds_view hidden;      /* f32 [drafts * sequences, hidden]: after the final norm (steps: before it) */
     struct ds_view base_logits; /* f32 [drafts * sequences, draft_vocabulary]: before the sequential head (blocks alone) */

@@ -15,7 +15,7 @@ static void lay_out_outputs(struct ds_drafter *d, struct ds_buffer *buffer) {
     const uint32_t g = d->model->block_size * d->most_sequences, rows = d->target->params.rows;
     uint64_t bytes = 0;
     d->block_outputs = (struct ds_draft_outputs){0};
-    if (d->model->has_confidence) d->block_outputs.confidence = ds_view_of(d->block.at.out_scores, DS_ELEM_F32, g, 1); /* read with the tokens */
+    d->block_outputs.confidence = ds_view_of(d->block.at.out_scores, DS_ELEM_F32, g, 1); /* read with the tokens */
     if (d->bridged) d->features = take(&bytes, buffer, rows, d->model->n_taps * d->model->target_hidden);
     if (d->model->arch->steps || d->params.keep_outputs) d->feature_out = take(&bytes, buffer, rows, c->hidden);
     if (d->model->arch->steps) {

@@ -84,7 +84,7 @@ ds_status ds_drafter_begin_run(struct ds_drafter *d, struct ds_error *err) {
 }
 
 static void keep_confidences(struct ds_drafter *d) {
-    if (d->model->has_confidence) memcpy(d->confidence, d->block.out_scores, d->slots * d->width * sizeof *d->confidence);
+    memcpy(d->confidence, d->block.out_scores, d->slots * d->width * sizeof *d->confidence);
 }
 
 ds_status ds_drafter_run(struct ds_drafter *d, struct ds_error *err) {

@@ -176,7 +176,7 @@ static void build_block(const struct ds_draft_model *draft, struct ds_graph *gra
         const struct ds_view normed = ds_graph_rms_norm(graph, z, draft->config.hidden, draft->final_norm, draft->config.rms_eps);
         const struct ds_view logits = ds_draft_head(draft, graph, normed);
         ds_draft_keep(graph, logits, out->logits, k * n);
-        ds_draft_sample(draft, graph, rows, k, logits);
+        ds_draft_sample(draft, graph, rows, k, logits, out->confidence);
     }
 }
 

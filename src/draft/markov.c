@@ -156,7 +156,7 @@ void ds_markov_build(const struct ds_draft_model *draft, struct ds_graph *graph,
     for (uint32_t k = 0; k < rows->slots; k++) {
         const struct ds_view logits = slot_logits(&c, k, ds_view_part(base, k * n, n, 0, draft->draft_vocabulary));
         ds_draft_keep(graph, logits, out->logits, k * n);
-        ds_draft_sample(draft, graph, rows, k, logits);
+        ds_draft_sample(draft, graph, rows, k, logits, out->confidence);
     }
     if (draft->has_confidence) build_confidence(&c, out);
 }

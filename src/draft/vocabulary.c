@@ -184,7 +184,7 @@ static struct ds_view keep_sampled(struct ds_graph *graph, const struct ds_draft
 }
 
 void ds_draft_sample(const struct ds_draft_model *draft, struct ds_graph *graph, const struct ds_draft_rows *rows, uint32_t k,
-                     struct ds_view logits) {
+                     struct ds_view logits, struct ds_view confidence) {
     const uint64_t first = (uint64_t)k * rows->sequences;
     const struct ds_slice how = ds_slice_add(rows->rows.sample, first * sizeof(struct ds_sample_row));
     const struct ds_slice tokens = ds_slice_add(rows->rows.out_tokens, 4 * first), flags = ds_slice_add(rows->rows.out_flags, 4 * first);
@@ -192,4 +192,7 @@ void ds_draft_sample(const struct ds_draft_model *draft, struct ds_graph *graph,
     ds_graph_append(graph, DS_OP_sample, &(union ds_op_params){.sample = {.logits = drawn, .rows = how, .tokens = tokens, .flags = flags}});
     if (rows->rejects)
         ds_graph_append(graph, DS_OP_reject, &(union ds_op_params){.reject = {.logits = drawn, .rows = how, .tokens = tokens, .flags = flags}});
+    if (!draft->has_confidence && confidence.at.buffer)
+        ds_graph_append(graph, DS_OP_max_prob, &(union ds_op_params){
+            .max_prob = {.logits = drawn, .log_odds = ds_view_part(confidence, k * rows->sequences, rows->sequences, 0, 1)}});
 }

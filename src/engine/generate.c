@@ -72,7 +72,7 @@ static void count_round(ds_session *session, const struct ds_round_result *r, bo
 
 static void trace(const ds_session *session, const struct ds_round_result *r) {
     if (!session->trace) return;
-    const bool confident = session->engine->draft_model && session->engine->draft_model->has_confidence;
+    const bool confident = session->engine->draft_model != NULL;
     session->trace(session->trace_user, &(ds_round){.position = r->position, .anchor = r->anchor, .draft = r->draft, .n_draft = r->n_draft,
                                                     .confidence = confident ? r->confidence : NULL, .verified = r->verified,
                                                     .accepted = r->accepted, .next = r->next,

@@ -24,9 +24,7 @@ enum { MOST_FILE_BYTES = 1 << 28, DIGITS = 9 }; /* so many digits give a float b
 ds_status ds_dev_outcomes_create(const ds_engine *engine, ds_dev_outcomes **out, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     *out = NULL;
-    if (!engine->draft_model || !engine->draft_model->has_confidence)
-        return ds_fail(err, DS_ERROR_UNSUPPORTED, "%s: there is nothing to calibrate; `auto` learns from outcomes alone",
-                       engine->draft_model ? "the drafter has no confidence head" : "there is no drafter");
+    if (!engine->draft_model) return ds_fail(err, DS_ERROR_UNSUPPORTED, "there is no drafter: there is nothing to calibrate");
     ds_dev_outcomes *outcomes = calloc(1, sizeof *outcomes);
     if (!outcomes) return ds_fail_memory(err, sizeof *outcomes, "outcomes");
     outcomes->drafter = ds_fingerprint(engine->draft_ckpt);

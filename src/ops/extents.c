@@ -290,6 +290,12 @@ static void list_top_linear(const struct ds_op_top_linear *p, struct ds_extents 
     add_count(all, &p->count);
 }
 
+static void list_max_prob(const struct ds_op_max_prob *p, struct ds_extents *all) {
+    add_view(all, "logits", &p->logits, DS_READ, false);
+    add_view(all, "log_odds", &p->log_odds, DS_WRITE, false);
+    add_count(all, &p->count);
+}
+
 void ds_op_extents(ds_op op, const union ds_op_params *params, struct ds_extents *all) {
     all->count = 0;
     switch (op) {

@@ -474,6 +474,16 @@ DS_NUM_FN ds_f32 ds_mass_float(float x) {
     return ds_pick(ds_is_nan(x), 0.0f, e);
 }
 
+/*
+ * log(p / (1 - p)) of the greatest of some probabilities, whose mass is 2^32 itself; high 2^32 + low: the masses of all others, of which nothing
+ * counts as one unit. Rounded word by word, each step to nearest even.
+ */
+DS_NUM_FN ds_f32 ds_top_log_odds(uint32_t high, uint32_t low) {
+    ds_f32 upper = DS_NUM_F32(DS_NUM_I32(high >> 16)) * 65536.0f + DS_NUM_F32(DS_NUM_I32(high & 0xffffu));
+    ds_f32 rest = (upper * 65536.0f + DS_NUM_F32(DS_NUM_I32(low >> 16))) * 65536.0f + DS_NUM_F32(DS_NUM_I32(low & 0xffffu));
+    return -ds_log(ds_pick(rest < 1.0f, 1.0f, rest) * 2.3283064365386962890625e-10f);
+}
+
 #if !defined(DS_NUM_GLSL)
 /* The same as an integer. Sums are exact in any order, for vocabularies below 2^31. */
 DS_NUM_FN uint64_t ds_mass(float x) {

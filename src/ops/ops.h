@@ -352,6 +352,17 @@ struct ds_op_top_linear {
     struct ds_slice count;
 };
 
+/*
+ * The maximum softmax probability (Hendrycks and Gimpel 2017), p = max over i of softmax(logits[r])[i], as log_odds[r] = log(p / (1 - p)): of
+ * integer masses at temperature 1 (ref/max_prob.c), so that no order of sums is in it. Between -log(vocabulary) and 22.2; -infinity where a logit is
+ * not finite. It depends on what a token is drawn from, never on which one is.
+ */
+struct ds_op_max_prob {
+    struct ds_view logits;    /* f32 [rows, vocabulary] */
+    struct ds_view log_odds;  /* f32 [rows, 1], out */
+    struct ds_slice count;
+};
+
 typedef enum ds_op {
 #define DS_OP(name, text) DS_OP_##name,
 #include "ops/ops.def"

@@ -345,6 +345,14 @@ static ds_status require_top_linear(const struct ds_op_top_linear *p, struct ds_
     return DS_OK;
 }
 
+static ds_status require_max_prob(const struct ds_op_max_prob *p, struct ds_error *err) {
+    DS_TRY(require_view("max_prob", "logits", &p->logits, DS_ELEM_F32, err));
+    DS_TRY(require_view("max_prob", "log_odds", &p->log_odds, DS_ELEM_F32, err));
+    REQUIRE(p->log_odds.rows == p->logits.rows && p->log_odds.cols == 1, "max_prob", "log_odds is [%u, %u] and must be [%u, 1] for the rows of logits",
+            p->log_odds.rows, p->log_odds.cols, p->logits.rows);
+    return DS_OK;
+}
+
 ds_status ds_op_check_shapes(ds_op op, const union ds_op_params *params, struct ds_error *err) {
     switch (op) {
 #define DS_OP(name, text)                                                                                                      \

@@ -12,8 +12,6 @@ static void read_block(const struct ds_spec *spec, uint32_t s, uint32_t slots, s
         r->draft[r->n_draft++] = token;
         if (d->model->arch->steps && ds_model_stops_at(spec->target->model, token)) break;
     }
-    for (uint32_t k = 0; k < r->n_draft; k++) r->confidence[k] = DS_CONFIDENCE_UNKNOWN;
-    if (!d->model->has_confidence) return;
     for (uint32_t k = 0; k < r->n_draft; k++) r->logits[k] = ds_drafter_confidence(d, s, k);
     ds_confidence(r->logits, spec->temperature, r->n_draft, r->confidence);
 }

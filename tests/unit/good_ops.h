@@ -192,6 +192,9 @@ static inline union ds_op_params good(ds_op op) {
                                                  .x = view(DS_ELEM_Q8, ROWS, 256), .residual = view(DS_ELEM_F32, ROWS, 100),
                                                  .y = view(DS_ELEM_F32, ROWS, 100), .top = 100, .fill = -1, .count = fresh()};
         break;
+    case DS_OP_max_prob:
+        p.max_prob = (struct ds_op_max_prob){.logits = view(DS_ELEM_F32, ROWS, 1000), .log_odds = view(DS_ELEM_F32, ROWS, 1), .count = fresh()};
+        break;
     case DS_OP_COUNT:
         break;
     }

@@ -136,6 +136,10 @@ static void wrong_gates_copies_and_samples_are_refused(void **state) {
     REFUSES(top_linear, p->top = 101, "top is 101 and must be 1 to 100");
     REFUSES(top_linear, p->fill = 1.0f / 0.0f, "fill must be finite");
     REFUSES(top_linear, p->residual = p->y, "residual and y overlap");
+    REFUSES(max_prob, p->log_odds.cols = p->log_odds.stride = 2, "log_odds is [5, 2] and must be [5, 1] for the rows of logits");
+    REFUSES(max_prob, p->log_odds.rows = 4, "log_odds is [4, 1] and must be [5, 1]");
+    REFUSES(max_prob, p->logits.elem = DS_ELEM_I32, "logits is i32 and must be f32");
+    REFUSES(max_prob, p->log_odds.at = p->logits.at, "logits and log_odds overlap");
     REFUSES(copy, p->x.elem = DS_ELEM_BF16, "x is bf16 and must be f32 or i32");
     REFUSES(copy, p->out.elem = DS_ELEM_F32, "out is f32 and must be i32");
     REFUSES(copy, p->out.cols = 6, "out has 6 columns and must have 7 like x");

@@ -171,12 +171,28 @@ static void a_draw_depends_on_seed_position_purpose_and_stream_alone(void **stat
     assert_int_not_equal(plain[0], plain[5]);
 }
 
+/* log(p / (1 - p)) in double precision; a half; certainty, where all others together count as one unit; nothing where a logit is not finite. */
+static void the_greatest_probability_comes_as_log_odds(void **state) {
+    (void)state;
+    enum { ROWS = 5, N = 4 };
+    const float logits[ROWS][N] = {{1, 2.5f, -1, 2}, {7, 7, -90, -80}, {0, 100, 0, 0}, {-3, -3, -3, -3}, {1, 2, 1.0f / 0.0f, 4}};
+    union ds_op_params p = {.max_prob = {.logits = floats(logits[0], ROWS, N), .log_odds = floats(NULL, ROWS, 1)}};
+    run(DS_OP_max_prob, &p);
+    const float *out = at(p.max_prob.log_odds.at);
+    near(out[0], -log(exp(-1.5) + exp(-3.5) + exp(-0.5)), 1e-6);
+    assert_true(out[1] == 0);
+    near(out[2], 32 * log(2), 1e-6);
+    near(out[3], -log(3), 1e-6);
+    assert_true(out[4] < -1e38f && !ds_is_finite(out[4]) && !ds_is_nan(out[4]));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(penalties_and_biases_do_what_the_formula_says),
         TEST(greedy_takes_the_largest_and_of_equals_the_first),
         TEST(draws_follow_the_softmax_of_what_filters_leave),
         TEST(ties_are_cut_by_id),
+        TEST(the_greatest_probability_comes_as_log_odds),
         TEST(a_draw_depends_on_seed_position_purpose_and_stream_alone),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
