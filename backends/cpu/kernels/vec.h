@@ -407,14 +407,14 @@ DS_INLINE float vf_tree(vf low, vf high) {
 
 /* The largest of n >= 1 floats; NaNs are passed over (-infinity if there is nothing else), zeros are equal. */
 DS_INLINE float ds_largest(const float *x, uint32_t n) {
-    float lane[DS_WIDTH];
-    for (int i = 0; i < DS_WIDTH; i++) lane[i] = ds_float(DS_NUM_INF | DS_NUM_SIGN);
+    vf four[4]; /* so many maxima at once do not wait for each other */
+    for (int i = 0; i < 4; i++) four[i] = vf_set1(ds_float(DS_NUM_INF | DS_NUM_SIGN));
     uint32_t at = 0;
-    for (; at + DS_WIDTH <= n; at += DS_WIDTH)
-        for (int i = 0; i < DS_WIDTH; i++) lane[i] = x[at + i] > lane[i] ? x[at + i] : lane[i];
-    for (; at < n; at++) lane[0] = x[at] > lane[0] ? x[at] : lane[0];
-    float largest = lane[0];
-    for (int i = 1; i < DS_WIDTH; i++) largest = lane[i] > largest ? lane[i] : largest;
+    for (; at + 4 * DS_WIDTH <= n; at += 4 * DS_WIDTH)
+        DS_UNROLL for (int i = 0; i < 4; i++) four[i] = vf_max(vf_load(x + at + i * DS_WIDTH), four[i]);
+    for (; at + DS_WIDTH <= n; at += DS_WIDTH) four[0] = vf_max(vf_load(x + at), four[0]);
+    float largest = vf_largest(vf_max(vf_max(four[0], four[1]), vf_max(four[2], four[3])));
+    for (; at < n; at++) largest = x[at] > largest ? x[at] : largest;
     return largest;
 }
 
