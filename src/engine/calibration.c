@@ -37,7 +37,7 @@ static ds_status use(ds_engine *engine, const json_t *root, struct ds_error *err
 static const struct ds_beside calibration = {.what = "calibration", .name = "calibration.json", .format = "dspark-sts-1", .most_bytes = 1 << 16, .use = use};
 
 ds_status ds_calibration_open(ds_engine *engine, struct ds_error *err) {
-    return engine->draft_model ? ds_beside_open(engine, &calibration, err) : DS_OK;
+    return engine->draft_model && engine->draft_model->has_confidence ? ds_beside_open(engine, &calibration, err) : DS_OK;
 }
 
 /* --- fitting --- */
@@ -78,7 +78,7 @@ ds_status ds_dev_calibration_quality(const ds_dev_outcomes *o, const float *temp
 ds_status ds_dev_calibration_save(const ds_engine *engine, const float *temperatures, uint64_t rounds, char **path, struct ds_error *err) {
     DS_PUBLIC_ERROR(err);
     *path = NULL;
-    if (!engine->draft_model) return ds_fail(err, DS_ERROR_UNSUPPORTED, "there is no drafter");
+    if (!engine->draft_model || !engine->draft_model->has_confidence) return ds_fail(err, DS_ERROR_UNSUPPORTED, "there is no drafter with a confidence head");
     json_t *list = json_array();
     for (uint32_t k = 0; list && k < engine->draft_model->block_size; k++) json_array_append_new(list, json_real((double)temperatures[k]));
     json_t *members = json_pack("{sosI}", "temperatures", list, "rounds", (json_int_t)rounds);

@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { MOST_BYTES = 1 << 16, KEY_BYTES = 4096 };
-enum { FORMAT = 5 }; /* of the file; raised when its members or their meaning change, so that an older file is passed by in silence */
+enum { FORMAT = 6 }; /* of the file; raised when its members or their meaning change, so that an older file is passed by in silence */
 
 /* All that the times depend on, as far as it can be known. */
 static void write_key(const ds_engine *engine, char key[KEY_BYTES]) {

@@ -246,7 +246,7 @@ static ds_status measure(struct measuring *m, struct ds_cost_table *out, bool *d
 }
 
 enum ds_confidence_source ds_confidence_source_of(const ds_engine *engine) {
-    if (!engine->draft_model->has_confidence) return DS_CONFIDENCE_NONE;
+    if (!engine->draft_model->has_confidence) return DS_CONFIDENCE_OWN;
     return engine->spec.temperature ? DS_CONFIDENCE_CALIBRATED : DS_CONFIDENCE_HEAD;
 }
 

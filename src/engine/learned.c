@@ -31,9 +31,10 @@ json_t *ds_learned_to_json(const ds_engine *engine) {
     const uint32_t block = engine->draft_model->block_size, widths = l->costs.table.n_widths;
     char scale[DS_FINGERPRINT_TEXT];
     write_scale(engine, scale);
-    return json_pack("{sssfsfsIsfsbsfsIsIsosososososososo}", "confidences", scale, "tokens", l->tokens, "passes", l->passes, "seen", (json_int_t)l->seen,
+    return json_pack("{sssfsfsIsfsbsfsIsIsososososososososo}", "confidences", scale, "tokens", l->tokens, "passes", l->passes, "seen", (json_int_t)l->seen,
                      "committed", l->committed, "parked", (int)l->parked, "credit", l->credit, "wait", (json_int_t)l->wait, "since", (json_int_t)l->since, "shift",
-                     list_of(l->reliability.shift, block), "evidence", list_of(l->reliability.evidence, block), "use", list_of(l->use, block), "reached", list_of(l->reached, block), "company",
+                     list_of(l->reliability.shift, block), "evidence", list_of(l->reliability.evidence, block), "slope",
+                     list_of((const double[]){l->reliability.slope, l->reliability.slope_evidence}, 2), "use", list_of(l->use, block), "reached", list_of(l->reached, block), "company",
                      list_of((const double[]){l->met.rows, l->met.decoding, l->met.drafting}, 3), "pass",
                      list_of(t->pass, widths), "pass_seen", list_of(t->seen_pass, widths), "draft", list_of((const double[]){t->draft, t->seen_draft}, 2));
 }
@@ -68,7 +69,7 @@ bool ds_learned_from_json(const ds_engine *engine, const json_t *root, struct ds
     struct ds_pace_learned l = *learned;
     struct ds_cost_tuning *t = &l.costs.tuning;
     struct reader r = {root, json_is_object(root)};
-    double draft[2] = {1, 0}, company[3] = {0};
+    double draft[2] = {1, 0}, slope[2] = {1, 0}, company[3] = {0};
     l.tokens = number(&r, "tokens", 0, DS_MAX_BLOCK + 1);
     l.passes = number(&r, "passes", 0, 1e6);
     l.seen = (uint32_t)number(&r, "seen", 0, UINT32_MAX);
@@ -92,6 +93,9 @@ bool ds_learned_from_json(const ds_engine *engine, const json_t *root, struct ds
     if (found && strcmp(found, scale) == 0) {
         numbers(&r, "shift", -odds, odds, l.reliability.shift, block);
         numbers(&r, "evidence", 0, many, l.reliability.evidence, block);
+        numbers(&r, "slope", 0, many, slope, 2);
+        l.reliability.slope = DS_MIN(slope[0], 4);
+        l.reliability.slope_evidence = slope[1];
     }
     r.good &= l.seen == 0 || l.passes > 0;
     if (r.good) *learned = l;

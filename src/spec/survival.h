@@ -2,9 +2,11 @@
  * From what a drafter says about itself to the probability that a draft is accepted.
  *
  *   calibration   one temperature a slot, fitted offline (STS; docs/speculation.md, section 5): c_k = sigmoid(logit_k / T_k)
- *   reliability   what the outcomes of this engine's own rounds add: a shift b_k of the log-odds of each slot, followed by
- *                 Newton steps of a logistic regression with a normal prior around 0 and slowly forgotten evidence. A drafter
- *                 without a confidence head starts from one constant, and the shift is its whole estimate.
+ *   reliability   what the outcomes of this engine's own rounds add: z_k = slope * log-odds(c_k) + shift_k, followed by Newton steps of a
+ *                 logistic regression with a normal prior around 1 and 0, and slowly forgotten evidence. A confidence head was trained to be
+ *                 believed, and its slope stays 1. A drafter without one speaks by its own greatest probability (DS_OP_max_prob), which was
+ *                 trained to something else: at temperature 0 it is right more often than it says, at 1 its word is worth less than half as
+ *                 much. Where nothing can be learned from it the slope goes to 0, and the shifts are the slots' rates.
  *
  * Pure; no libm: sigmoid and log are numerics.h's.
  */
@@ -19,19 +21,19 @@ enum { DS_MAX_BLOCK = 64 };
 /* c_k of all slots from the head's outputs. `temperature` NULL: all 1. A NaN gives 0. */
 void ds_confidence(const float *logits, const float *temperature, uint32_t n, float *confidence);
 
-/* Log-odds shifts and the evidence behind each; a zeroed struct with `prior` set is the beginning. */
+/* ds_reliability_start makes the beginning. */
 struct ds_reliability {
-    double prior; /* evidence that the confidences are right as they are: 1 / variance of the shift */
-    double shift[DS_MAX_BLOCK], evidence[DS_MAX_BLOCK];
+    double prior; /* evidence that the confidences are right as they are: 1 / variance of a shift */
+    double slope, slope_evidence;
+    bool learns_slope;
+    double shift[DS_MAX_BLOCK], evidence[DS_MAX_BLOCK]; /* log-odds */
 };
 
-/* How sure the beginning is: a calibrated head, a head alone, no head. */
-enum ds_confidence_source { DS_CONFIDENCE_CALIBRATED, DS_CONFIDENCE_HEAD, DS_CONFIDENCE_NONE };
+/* How sure the beginning is: a calibrated head, a head alone, a drafter's own probability. */
+enum ds_confidence_source { DS_CONFIDENCE_CALIBRATED, DS_CONFIDENCE_HEAD, DS_CONFIDENCE_OWN };
 void ds_reliability_start(struct ds_reliability *reliability, enum ds_confidence_source source);
-/* What a drafter without a head says of each draft, to begin with. */
-#define DS_CONFIDENCE_UNKNOWN 0.6f
 
-/* survival[j] = product of the shifted confidences up to j. */
+/* survival[j] = product of sigmoid(z_k) up to j. */
 void ds_reliability_survival(const struct ds_reliability *reliability, const float *confidence, uint32_t n, double *survival);
 
 /*

@@ -165,9 +165,9 @@ static void a_liar_is_found_out_in_a_few_rounds(void **state) {
     ds_reliability_start(&r, DS_CONFIDENCE_HEAD);
     teach(&r, 0.9f, 0, 8);
     assert_true(first_survival(&r, 0.9f) < 0.35);
-    ds_reliability_start(&r, DS_CONFIDENCE_NONE);
-    teach(&r, DS_CONFIDENCE_UNKNOWN, 0, 5);
-    assert_true(first_survival(&r, DS_CONFIDENCE_UNKNOWN) < 0.25);
+    ds_reliability_start(&r, DS_CONFIDENCE_OWN);
+    teach(&r, 0.6f, 0, 5);
+    assert_true(first_survival(&r, 0.6f) < 0.25);
 }
 
 static void an_honest_head_is_left_as_it_is_and_a_calibrated_one_the_more(void **state) {
@@ -186,13 +186,13 @@ static void an_honest_head_is_left_as_it_is_and_a_calibrated_one_the_more(void *
     assert_true(spread[DS_CONFIDENCE_CALIBRATED] < spread[DS_CONFIDENCE_HEAD]);
 }
 
-static void without_a_head_each_slot_learns_its_own_rate(void **state) {
+static void where_confidences_say_nothing_each_slot_learns_its_own_rate(void **state) {
     (void)state;
     static const double truth[] = {0.9, 0.7, 0.4};
-    const float c[] = {DS_CONFIDENCE_UNKNOWN, DS_CONFIDENCE_UNKNOWN, DS_CONFIDENCE_UNKNOWN};
+    const float c[] = {0.6f, 0.6f, 0.6f};
     struct ds_reliability r;
     double mean[3] = {0};
-    ds_reliability_start(&r, DS_CONFIDENCE_NONE);
+    ds_reliability_start(&r, DS_CONFIDENCE_OWN);
     for (int i = 0; i < 4000; i++) {
         uint32_t accepted = 0;
         while (accepted < 3 && draw() < truth[accepted]) accepted++;
@@ -204,14 +204,46 @@ static void without_a_head_each_slot_learns_its_own_rate(void **state) {
     assert_true(fabs(mean[0] - 0.9) < 0.03 && fabs(mean[1] - 0.63) < 0.04 && fabs(mean[2] - 0.252) < 0.04);
 }
 
+/* Drafts with log-odds x of their own are right with sigmoid(slope * x + shift): what is believed of x = -1, 1, 3 in the end. */
+static void a_drafters_own_probability_is_believed_as_far_as_outcomes_bear_it_out(void **state) {
+    (void)state;
+    static const struct {
+        double slope, shift;
+    } truths[] = {{1, 2}, {0.4, 0.2}, {0, -0.5}, {2, -1}};
+    for (size_t t = 0; t < sizeof truths / sizeof *truths; t++) {
+        struct ds_reliability r;
+        double mean[3] = {0};
+        ds_reliability_start(&r, DS_CONFIDENCE_OWN);
+        for (int i = 0; i < 6000; i++) {
+            const double x = 6 * draw() - 2;
+            const float c = (float)(1 / (1 + exp(-x)));
+            ds_reliability_observe(&r, &c, 1, draw() < 1 / (1 + exp(-(truths[t].slope * x + truths[t].shift))));
+            for (int k = 0; k < 3 && i >= 1000; k++) mean[k] += first_survival(&r, (float)(1 / (1 + exp(1 - 2.0 * k)))) / 5000;
+        }
+        for (int k = 0; k < 3; k++) {
+            const double x = 2.0 * k - 1, truth = 1 / (1 + exp(-(truths[t].slope * x + truths[t].shift)));
+            if (fabs(mean[k] - truth) > 0.06) fail_msg("slope %g, shift %g: %.3f is believed at log-odds %g, and %.3f is true", truths[t].slope, truths[t].shift, mean[k], x, truth);
+        }
+    }
+}
+
+/* A head's slope is its training's: what is learned of it is a shift. */
+static void a_heads_confidences_keep_their_slope(void **state) {
+    (void)state;
+    struct ds_reliability r;
+    ds_reliability_start(&r, DS_CONFIDENCE_HEAD);
+    teach(&r, 0.95f, 0.5, 300);
+    assert_true(r.slope == 1 && r.shift[0] < -1);
+}
+
 /* The fifth slot was tried a few times and failed. Left alone, it is taken to be as good as the fourth before long, and the ones behind it, too. */
 static void a_slot_given_up_after_bad_luck_is_believed_in_again(void **state) {
     (void)state;
     float c[7];
     double survival[7];
     struct ds_reliability r;
-    for (int k = 0; k < 7; k++) c[k] = DS_CONFIDENCE_UNKNOWN;
-    ds_reliability_start(&r, DS_CONFIDENCE_NONE);
+    for (int k = 0; k < 7; k++) c[k] = 0.6f;
+    ds_reliability_start(&r, DS_CONFIDENCE_OWN);
     for (int i = 0; i < 5; i++) ds_reliability_observe(&r, c, 5, 4);
     ds_reliability_survival(&r, c, 7, survival);
     assert_true(survival[4] < 0.4 * survival[3]);
@@ -244,7 +276,9 @@ int main(void) {
         cmocka_unit_test(a_confidence_is_the_sigmoid_at_its_slots_temperature),
         cmocka_unit_test(a_liar_is_found_out_in_a_few_rounds),
         cmocka_unit_test(an_honest_head_is_left_as_it_is_and_a_calibrated_one_the_more),
-        cmocka_unit_test(without_a_head_each_slot_learns_its_own_rate),
+        cmocka_unit_test(a_drafters_own_probability_is_believed_as_far_as_outcomes_bear_it_out),
+        cmocka_unit_test(a_heads_confidences_keep_their_slope),
+        cmocka_unit_test(where_confidences_say_nothing_each_slot_learns_its_own_rate),
         cmocka_unit_test(a_slot_given_up_after_bad_luck_is_believed_in_again),
         cmocka_unit_test(extreme_confidences_and_endless_outcomes_stay_finite),
     };

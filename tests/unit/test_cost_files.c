@@ -180,7 +180,7 @@ static void what_was_learned_and_makes_no_sense_is_left_out(void **state) {
     static const struct {
         const char *name, *value;
     } wrong[] = {{"tokens", "-1"}, {"tokens", "1e300"}, {"credit", "1e9"}, {"wait", "0"}, {"since", "-3"}, {"use", "[1,2]"}, {"reached", "[2,0,0,0,0,0,0]"},
-                 {"company", "[0,1]"}, {"pass", "[0,0,0]"}, {"pass_seen", "[-1,0,0]"}, {"shift", "[1e9,0,0,0,0,0,0]"}, {"evidence", "7"},
+                 {"company", "[0,1]"}, {"pass", "[0,0,0]"}, {"pass_seen", "[-1,0,0]"}, {"shift", "[1e9,0,0,0,0,0,0]"}, {"evidence", "7"}, {"slope", "[-1,0]"},
                  {"learned", "7"}, {"learned", "{}"}};
     for (size_t i = 0; i < DS_COUNT(wrong); i++) {
         char *changed = with_value(text, wrong[i].name, 0, wrong[i].value);

@@ -61,16 +61,19 @@ static const struct text {
     double spread;      /* between blocks */
     double drift;       /* amplitude of a slow wave over the text: easy stretches, hard ones */
     double noise, bias; /* of the confidence's log-odds */
-    bool head;          /* else the drafter says nothing */
+    double slope;       /* of the truth over what is said: 1 for a head, 0: a drafter's own probability that has nothing to do with it */
 } texts[] = {
-    {"maths", 1.6, 0.8, 0.3, 0.4, 0.2, true},
-    {"chat", 0.5, 1.0, 0.5, 0.5, -0.2, true},
-    {"easy and hard stretches", 0.6, 0.6, 2.0, 0.4, 0, true},
-    {"hard, and the head does not know", -1.2, 0.5, 0.2, 0.5, 2.0, true},
-    {"a drafter of random weights", -8, 0.5, 0, 0.7, 8.2, true},
-    {"random weights, sure of themselves", -8, 0.5, 0, 0.7, 10, true},
-    {"without a head", 1.2, 0.7, 0.5, 0, 0, false},
-    {"without a head, hard", -1.0, 0.5, 0.2, 0, 0, false},
+    {"maths", 1.6, 0.8, 0.3, 0.4, 0.2, 1},
+    {"chat", 0.5, 1.0, 0.5, 0.5, -0.2, 1},
+    {"easy and hard stretches", 0.6, 0.6, 2.0, 0.4, 0, 1},
+    {"hard, and the head does not know", -1.2, 0.5, 0.2, 0.5, 2.0, 1},
+    {"a drafter of random weights", -8, 0.5, 0, 0.7, 8.2, 1},
+    {"random weights, sure of themselves", -8, 0.5, 0, 0.7, 10, 1},
+    /* Shifts and slopes as drafters without a head have them at temperatures 0 and 1 (docs/speculation.md, section 4). */
+    {"without a head, T = 0", 1.2, 0.9, 0.5, 0.4, -0.9, 0.9},
+    {"without a head, T = 1", 0.4, 0.7, 0.5, 1.0, -0.2, 0.4},
+    {"without a head, which knows nothing", 1.2, 0.7, 0.5, 1.0, 0, 0},
+    {"without a head, hard", -1.0, 0.5, 0.2, 0.5, 1.0, 0.5},
 };
 
 struct block {
@@ -86,7 +89,8 @@ static struct block block_at(const struct text *t, uint32_t position, uint64_t s
     for (uint32_t k = 0; k < BLOCK; k++) {
         const double odds = ease + 0.3 * bell(&c) - 0.05 * k;
         if (draw(&c) >= 1 / (1 + exp(-odds)) && b.right == BLOCK) b.right = k;
-        b.confidence[k] = t->head ? ds_sigmoid((float)(odds + t->bias + t->noise * bell(&c))) : DS_CONFIDENCE_UNKNOWN;
+        const double known = t->slope > 0 ? (odds + t->bias) / t->slope : 1;
+        b.confidence[k] = ds_sigmoid((float)(known + t->noise * bell(&c)));
     }
     return b;
 }
@@ -168,7 +172,7 @@ static struct ds_pace fresh(const struct task *t, double error, bool coupled) {
     struct ds_pace_learned learned;
     struct ds_pace pace;
     table_of(t->machine, error, &chance, &table);
-    ds_pace_learned_start(&learned, &table, t->text->head ? DS_CONFIDENCE_HEAD : DS_CONFIDENCE_NONE);
+    ds_pace_learned_start(&learned, &table, t->text->slope == 1 ? DS_CONFIDENCE_HEAD : DS_CONFIDENCE_OWN);
     ds_pace_start(&pace, &learned, BLOCK, coupled);
     return pace;
 }
