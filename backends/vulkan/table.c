@@ -24,4 +24,5 @@ const struct ds_vk_op ds_vk_ops[DS_OP_COUNT] = {
     [DS_OP_glu_quantize] = {.record = ds_vk_op_glu_quantize},
     [DS_OP_heads] = {.record = ds_vk_op_heads, .can_run = ds_vk_can_heads},
     [DS_OP_top_linear] = {.record = ds_vk_op_top_linear, .scratch = ds_vk_scratch_top_linear},
+    [DS_OP_max_prob] = {.record = ds_vk_op_max_prob},
 };
