@@ -85,8 +85,8 @@ static bool conflict(const struct touched *a, const struct touched *b) {
     return a->buffer == b->buffer && (a->written || b->written) && a->begin < b->end && b->begin < a->end && !same_units(a, b);
 }
 
-/* Ops that share the device's scratch must not run side by side. */
-static bool shares_scratch(ds_op op) { return op == DS_OP_sample || op == DS_OP_attention; }
+/* Ops whose threads share the device's scratch must not run side by side. */
+static bool shares_scratch(const struct ds_graph_node *node) { return ds_cpu_scratch_of(node->op, &node->params, 2).shared > 0; }
 
 ds_status ds_cpu_plan_steps(const struct ds_graph_node *nodes, uint32_t count, const struct ds_cpu_kernels *kernels,
                             struct ds_cpu_step *steps, struct ds_error *err) {
@@ -98,7 +98,7 @@ ds_status ds_cpu_plan_steps(const struct ds_graph_node *nodes, uint32_t count, c
     for (uint32_t i = 0; i < count; i++) {
         struct touched mine[DS_MAX_OPERANDS];
         const uint32_t operands = operands_of(&nodes[i], mine);
-        bool wait = remembered + operands > REMEMBERED || (scratch && shares_scratch(nodes[i].op));
+        bool wait = remembered + operands > REMEMBERED || (scratch && shares_scratch(&nodes[i]));
         for (uint32_t a = 0; a < operands && !wait; a++)
             for (uint32_t b = 0; b < remembered && !wait; b++) wait = conflict(&mine[a], &since[b]);
         if (wait) {
@@ -106,7 +106,7 @@ ds_status ds_cpu_plan_steps(const struct ds_graph_node *nodes, uint32_t count, c
             scratch = false;
         }
         for (uint32_t a = 0; a < operands; a++) since[remembered++] = mine[a];
-        scratch |= shares_scratch(nodes[i].op);
+        scratch |= shares_scratch(&nodes[i]);
         steps[i] = (struct ds_cpu_step){.kernel = kernels->op[nodes[i].op], .params = &nodes[i].params, .wait = wait};
     }
     free(since);

@@ -369,6 +369,26 @@ static void threads_do_not_meet_between_ops_that_cut_rows_alike(void **state) {
     rig_close(&rig);
 }
 
+/* What one thread has put there for all would be another op's. A draft is drawn from the logits that max_prob reads. */
+static void ops_that_share_scratch_do_not_run_side_by_side(void **state) {
+    (void)state;
+    struct rig rig = rig_open(1, NULL);
+    const struct ds_view logits = floats(&rig, 1, 1000), log_odds = floats(&rig, 1, 1);
+    struct ds_graph_node nodes[] = {
+        {.op = DS_OP_sample, .params.sample = {.logits = logits, .rows = place(&rig, sizeof(struct ds_sample_row)), .tokens = place(&rig, 4)}},
+        {.op = DS_OP_max_prob, .params.max_prob = {.logits = logits, .log_odds = log_odds}},
+        {.op = DS_OP_copy, .params.copy = {.x = logits, .out = floats(&rig, 1, 1000)}},
+    };
+    struct ds_cpu_step steps[DS_COUNT(nodes)];
+    struct ds_error err;
+    const struct ds_cpu_isa *isa;
+    must(ds_cpu_isa_find(NULL, &isa, &err), &err);
+    must(ds_cpu_plan_steps(nodes, DS_COUNT(nodes), isa->kernels, steps, &err), &err);
+    assert_true(steps[1].wait);
+    assert_false(steps[2].wait); /* has none */
+    rig_close(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_unknown_instruction_set_is_refused_with_the_available_ones),
@@ -383,6 +403,7 @@ int main(void) {
         cmocka_unit_test(results_do_not_depend_on_the_callers_float_state),
         cmocka_unit_test(a_graph_gives_the_bits_of_its_ops),
         cmocka_unit_test(threads_meet_only_where_ops_depend),
+        cmocka_unit_test(ops_that_share_scratch_do_not_run_side_by_side),
         cmocka_unit_test(threads_do_not_meet_between_ops_that_cut_rows_alike),
     };
     return cmocka_run_group_tests_name("cpu", tests, NULL, NULL);
