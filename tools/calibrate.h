@@ -29,19 +29,15 @@ struct ds_calibrate {
     float temperatures[DS_DEV_MOST_SLOTS];
     ds_dev_quality before, after;
     ds_dev_costs costs;
-    uint64_t rounds_fit, rounds_held, kept[DS_DEV_MOST_SLOTS]; /* of prompts; rounds held out that accepted more than so many drafts */
     struct ds_svg_file svg;
     struct ds_shortlist shortlist;
     uint32_t listed; /* tokens of the list that is written; 0: none */
     char *path, *list_path;
 };
 
-/* Where confidences are fitted to, rounds are what was collected of these. */
-static inline uint64_t ds_calibrate_rounds(const ds_dev_outcomes *outcomes, uint64_t counted) { return outcomes ? ds_dev_outcomes_count(outcomes) : counted; }
-
 void ds_calibrate_print_table(const struct ds_calibrate *calibrate);
 void ds_calibrate_print_json(const struct ds_calibrate *calibrate);
-/* Reliability before and after: of a drafter with a confidence head. */
+/* Reliability before and after. */
 void ds_calibrate_put_diagram(FILE *out, const struct ds_calibrate *calibrate);
 
 #endif

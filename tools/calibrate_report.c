@@ -1,6 +1,7 @@
 #include "calibrate.h"
 
 #include "cli_json.h"
+#include "record.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -13,9 +14,7 @@ static void print_row(const char *name, const ds_dev_slot_quality *before, const
 }
 
 /* How often the k-th draft and all before it were accepted in what was held out. What is recorded says it of drafts that were verified alone. */
-static double accepted(const struct ds_calibrate *c, uint32_t k) {
-    return c->fit ? c->before.slot[k].observed : (double)c->kept[k] / (double)c->rounds_held;
-}
+static double accepted(const struct ds_calibrate *c, uint32_t k) { return c->before.slot[k].observed; }
 
 /* What a round of l verified drafts costs and gives, by the acceptance seen in what was held out. */
 static void print_costs(const struct ds_calibrate *c) {
@@ -50,7 +49,8 @@ static void print_shortlist(const struct ds_calibrate *c) {
 }
 
 static void print_quality(const struct ds_calibrate *c) {
-    printf("%zu rounds fitted, %zu held out. Survival up to each slot, on the latter:\n\n", ds_dev_outcomes_count(c->fit), ds_dev_outcomes_count(c->held));
+    printf("%zu rounds fitted, %zu held out. Confidences come from %s. Survival up to each slot, on what was held out:\n\n", ds_dev_outcomes_count(c->fit),
+           ds_dev_outcomes_count(c->held), ds_record_source(c->held));
     printf("%-5s%12s%10s%10s%11s%11s%10s%9s%9s\n", "slot", "temperature", "samples", "accepted", "ECE before", "after", "(chance)", "AUC", "after");
     for (uint32_t k = 0; k < c->after.slots; k++) {
         char name[16];
@@ -62,8 +62,7 @@ static void print_quality(const struct ds_calibrate *c) {
 }
 
 void ds_calibrate_print_table(const struct ds_calibrate *c) {
-    if (c->fit) print_quality(c);
-    else printf("The drafter has no confidence head: nothing is fitted. `auto` learns from outcomes how far each of its slots can be believed.\n");
+    print_quality(c);
     print_costs(c);
     print_shortlist(c);
     if (c->path) printf("\nTemperatures written to %s\n", c->path);
@@ -125,7 +124,8 @@ static void json_shortlist(const struct ds_calibrate *c) {
 }
 
 void ds_calibrate_print_json(const struct ds_calibrate *c) {
-    printf("{\"rounds\": %" PRIu64 ", \"held_out\": %" PRIu64 ", \"temperatures\": [", ds_calibrate_rounds(c->fit, c->rounds_fit), ds_calibrate_rounds(c->held, c->rounds_held));
+    printf("{\"rounds\": %zu, \"held_out\": %zu, \"confidences\": \"%s\", \"temperatures\": [", ds_dev_outcomes_count(c->fit), ds_dev_outcomes_count(c->held),
+           ds_dev_outcomes_from_head(c->held) ? "head" : "probability");
     for (uint32_t k = 0; k < c->after.slots; k++) {
         if (k) printf(", ");
         ds_cli_json_float(stdout, c->temperatures[k]);

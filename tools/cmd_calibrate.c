@@ -32,16 +32,13 @@ static const struct ds_cli_group calibrate_groups[] = {
 
 static void count_round(void *user, const ds_round *round) {
     struct ds_calibrate *const c = user;
-    if (c->fit) ds_dev_outcomes_add(c->fit, round);
-    c->rounds_fit++;
+    ds_dev_outcomes_add(c->fit, round);
     ds_shortlist_count(&c->shortlist, round);
 }
 
 static void hold_round(void *user, const ds_round *round) {
     struct ds_calibrate *const c = user;
-    if (c->held) ds_dev_outcomes_add(c->held, round);
-    for (size_t k = 0; k < round->accepted; k++) c->kept[k]++;
-    c->rounds_held++;
+    ds_dev_outcomes_add(c->held, round);
     ds_shortlist_hold(&c->shortlist, round);
 }
 
@@ -66,9 +63,7 @@ static int start(struct ds_calibrate *c) {
     struct ds_error err;
     ds_session_params params;
     int code = ds_cli_session_params(&ds_command_calibrate, &c->options.draft, &c->options.sampling, &c->info, &params);
-    if (code == DS_CLI_GO &&
-        (ds_dev_outcomes_create(c->engine, &c->fit, &err) != DS_OK || ds_dev_outcomes_create(c->engine, &c->held, &err) != DS_OK) &&
-        err.status != DS_ERROR_UNSUPPORTED) /* there is no head to calibrate: what drafting costs and gives is told all the same */
+    if (code == DS_CLI_GO && (ds_dev_outcomes_create(c->engine, &c->fit, &err) != DS_OK || ds_dev_outcomes_create(c->engine, &c->held, &err) != DS_OK))
         return ds_cli_fail(&err);
     if (code == DS_CLI_GO && !ds_shortlist_start(&c->shortlist, c->info.vocabulary)) return ds_cli_failf("out of memory");
     if (code == DS_CLI_GO) code = ds_cli_prepare(c->engine, NULL);
@@ -80,7 +75,6 @@ static int start(struct ds_calibrate *c) {
 
 static int take_recorded(struct ds_calibrate *c) {
     struct ds_error err;
-    if (!c->fit) return ds_cli_failf("--recorded: this drafter has no confidence head, so nothing can be fitted to confidences");
     return ds_dev_outcomes_load(c->fit, c->held, c->options.recorded, &err) == DS_OK ? DS_CLI_GO : ds_cli_fail(&err);
 }
 
@@ -91,9 +85,9 @@ static int collect(struct ds_calibrate *c) {
     for (size_t i = 0; code == DS_CLI_GO && i < c->n_files; i++) code = collect_set(c, c->files[i], &progress, i);
     ds_cli_progress_end(&progress);
     if (code == DS_CLI_GO && c->options.recorded) code = take_recorded(c);
-    const uint64_t fit = ds_calibrate_rounds(c->fit, c->rounds_fit), held = ds_calibrate_rounds(c->held, c->rounds_held);
+    const size_t fit = ds_dev_outcomes_count(c->fit), held = ds_dev_outcomes_count(c->held);
     if (code != DS_CLI_GO || (fit && held)) return code;
-    return ds_cli_failf("%" PRIu64 " rounds to fit to and %" PRIu64 " held out: expected some of both; every other prompt of a file is held out, and every other recorded "
+    return ds_cli_failf("%zu rounds to fit to and %zu held out: expected some of both; every other prompt of a file is held out, and every other recorded "
                         "answer, so give at least two, with answers of more than one token",
                         fit, held);
 }
@@ -134,7 +128,6 @@ static int fit(struct ds_calibrate *c) {
     struct ds_error err;
     /* They are measured behind the last answer. */
     if (c->n_files && ds_dev_measure_costs(c->session, &c->costs, &err) != DS_OK && err.status != DS_ERROR_LIMIT) return ds_cli_fail(&err);
-    if (!c->fit) return DS_CLI_GO;
     if (ds_dev_calibration_fit(c->fit, c->temperatures, &err) != DS_OK ||
         ds_dev_calibration_quality(c->held, NULL, &c->before, &err) != DS_OK ||
         ds_dev_calibration_quality(c->held, c->temperatures, &c->after, &err) != DS_OK)
@@ -156,8 +149,6 @@ static int calibrate(struct ds_calibrate *c) {
     if (code == DS_CLI_GO) code = ds_cli_open(&ds_command_calibrate, &c->options.engine, &c->options.draft, &c->engine, &c->info);
     if (code == DS_CLI_GO) code = read_size(c);
     if (code == DS_CLI_GO) code = start(c);
-    if (code == DS_CLI_GO && c->options.svg && !c->fit)
-        code = ds_cli_failf("--svg: this drafter has no confidence head, so there is no reliability to draw");
     if (code == DS_CLI_GO) code = collect(c);
     if (code == DS_CLI_GO) code = fit(c);
     if (code == DS_CLI_GO) code = shorten(c);
@@ -190,7 +181,8 @@ const struct ds_cli_command ds_command_calibrate = {
     .summary = "fits a drafter's confidences to what is accepted, and says what drafting costs here",
     .synopsis = "-m MODEL -d DRAFTER [options] [FILE...]",
     .details = "Answers the prompts of the files (JSONL: one `{\"turns\": [\"..\"]}` a line), drafting and verifying whole blocks, and fits one "
-               "temperature for each slot of the block by sequential temperature scaling. Every other prompt is held out, and the errors "
+               "temperature for each slot of the block by sequential temperature scaling. What is fitted are the outputs of the drafter's "
+               "confidence head or, where it has none, the probabilities that it gives its own drafts. Every other prompt is held out, and the errors "
                "are those on them. Only confidences and outcomes are looked at. Also printed: what passes and drafts cost on this machine, "
                "and what `auto` makes of it.\n\n"
                "The result is written beside the drafter, as `calibration.json` in its folder or `FILE.gguf.calibration.json`, and is used "

@@ -167,7 +167,7 @@ static void print_text(const struct pair *p) {
         printf("%-14s  ", "  head");
         if (d->markov == DS_MARKOV_NONE) puts("no sequential head");
         else printf("%s Markov head of rank %" PRIu32 "\n", head_name(d), d->markov_rank);
-        printf("%-14s  %s\n", "  confidence", !d->has_confidence ? "no head" : d->confidence_with_markov && d->markov != DS_MARKOV_NONE ? "a head with Markov features" : "a head without Markov features");
+        printf("%-14s  %s\n", "  confidence", !d->has_confidence ? "no head: the drafts' own probabilities are taken" : d->confidence_with_markov && d->markov != DS_MARKOV_NONE ? "a head with Markov features" : "a head without Markov features");
         if (d->vocabulary_map) printf("%-14s  %" PRIu32 " of the target's %" PRIu32 " tokens (d2t)\n", "  vocabulary", d->draft_vocabulary, d->config.vocabulary);
         else printf("%-14s  %" PRIu32 " tokens, all of the target's\n", "  vocabulary", d->config.vocabulary);
         print_windows(&d->config);

@@ -62,7 +62,7 @@ static void count_round(void *user, const ds_round *round) {
     for (size_t k = 0; k < proposed; k++) set->proposed_at[k]++;
     for (size_t k = 0; k < accepted; k++) set->kept_at[k]++;
     set->proposed += proposed;
-    if (set->outcomes) ds_dev_outcomes_add(set->outcomes, round);
+    ds_dev_outcomes_add(set->outcomes, round);
 }
 
 static int answer_all(struct eval *e, const struct ds_prompt_set *prompts, ds_spec_mode spec, struct ds_eval_set *set, struct ds_cli_progress *progress) {
@@ -88,10 +88,10 @@ static int answer_all(struct eval *e, const struct ds_prompt_set *prompts, ds_sp
     return code;
 }
 
-/* The confidences as they are used, a calibration beside the drafter included, are not known here: the head's own are judged. */
+/* Judged are confidences as the drafter gives them; those that are used may be scaled by a calibration beside it. */
 static void judge(struct ds_eval_set *set) {
     static ds_dev_quality quality;
-    if (!set->outcomes || ds_dev_calibration_quality(set->outcomes, NULL, &quality, NULL) != DS_OK) return;
+    if (ds_dev_calibration_quality(set->outcomes, NULL, &quality, NULL) != DS_OK) return;
     set->has_quality = true;
     set->ece = quality.all.ece;
     set->auc = quality.all.auc;
@@ -104,7 +104,10 @@ static int run_set(struct eval *e, size_t index) {
     int code = ds_prompt_set_read(e->files[index], e->options.limit, &prompts);
     struct ds_cli_progress progress = {.what = prompts.name};
     if (code == DS_CLI_GO) {
-        (void)ds_dev_outcomes_create(e->engine, &set->outcomes, NULL); /* none for a drafter without a head */
+        struct ds_error err;
+        if (ds_dev_outcomes_create(e->engine, &set->outcomes, &err) != DS_OK) code = ds_cli_fail(&err);
+    }
+    if (code == DS_CLI_GO) {
         ds_cli_progress(&progress, 0, 0);
         code = answer_all(e, &prompts, e->params.spec, set, &progress);
         if (code == DS_CLI_GO && !e->options.no_speed) code = answer_all(e, &prompts, DS_SPEC_OFF, set, &progress);
@@ -177,7 +180,8 @@ const struct ds_cli_command ds_command_eval = {
     .synopsis = "-m MODEL -d DRAFTER [options] FILE...",
     .details = "Answers the prompts of each file (JSONL: one `{\"turns\": [\"..\"]}` a line) with the drafter and once more without it, and prints, "
                "by set, the mean number of tokens a round commits (`tau`, the target's own token counted), tokens a second both ways, the "
-               "calibration error and AUC of the drafter's confidences as they come from its head, and the rate at which drafts of each position "
+               "calibration error and AUC of the drafter's confidences as they come from its confidence head (without one: from the probability it "
+               "gives its own drafts), and the rate at which drafts of each position "
                "are accepted, those before them having been. Blocks are verified whole unless --spec says otherwise.",
     .examples = "dspark eval -m models/tiny/target -d models/tiny/dspark --limit 10 maths.jsonl code.jsonl\n"
                 "dspark eval -m models/tiny/target -d models/tiny/dspark --spec auto --temp 1 --seed 1 --json chat.jsonl",

@@ -17,8 +17,8 @@ struct ds_eval_set {
     uint64_t reached[DS_DEV_MOST_SLOTS], accepted[DS_DEV_MOST_SLOTS]; /* rounds that verified draft k behind accepted ones; that accepted it */
     /* As the reference implementation counts: drafts up to an accepted stop token; rounds with more than k of them; that accepted more than k. */
     uint64_t proposed, proposed_at[DS_DEV_MOST_SLOTS], kept_at[DS_DEV_MOST_SLOTS];
-    ds_dev_outcomes *outcomes; /* NULL: the drafter has no confidence head */
-    bool has_quality;
+    ds_dev_outcomes *outcomes;
+    bool has_quality; /* false: no draft was verified */
     double ece, auc;
 };
 

@@ -1,6 +1,7 @@
 #include "eval.h"
 
 #include "cli_json.h"
+#include "record.h"
 #include "svg_file.h"
 
 #include <inttypes.h>
@@ -36,6 +37,7 @@ void ds_eval_print_table(const struct ds_eval_result *e) {
         for (uint32_t k = 0; k < e->info.block_size; k++) put(rate(s, k), 5, 2);
         putchar('\n');
     }
+    printf("\nECE, AUC: of confidences as they come from %s\n", ds_record_source(e->sets[0].outcomes));
 }
 
 /* --- the reference implementation's table --- */
@@ -120,6 +122,7 @@ void ds_eval_print_json(const struct ds_eval_result *e) {
     ds_cli_json_text(stdout, e->info.drafter);
     printf(", \"block_size\": %" PRIu32 ", \"temperature\": ", e->info.block_size);
     ds_cli_json_float(stdout, e->temperature);
+    printf(", \"confidences\": \"%s\"", ds_dev_outcomes_from_head(e->sets[0].outcomes) ? "head" : "probability");
     printf(", \"sets\": [");
     for (size_t i = 0; i < e->n_sets; i++) {
         const struct ds_eval_set *const s = &e->sets[i];

@@ -26,6 +26,10 @@ void ds_record_round(void *user, const ds_round *round) {
     if (record->outcomes) ds_dev_outcomes_add(record->outcomes, round);
 }
 
+const char *ds_record_source(const ds_dev_outcomes *outcomes) {
+    return ds_dev_outcomes_from_head(outcomes) ? "the drafter's confidence head" : "the probability that the drafter gives its own drafts";
+}
+
 bool ds_record_close(struct ds_record *record) {
     struct ds_error err;
     const bool good = !record->outcomes || ds_dev_outcomes_save(record->outcomes, record->path, &err) == DS_OK;

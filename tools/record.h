@@ -23,4 +23,7 @@ void ds_record_round(void *user, const ds_round *round);
 /* Writes what was recorded; false, explained, when that failed. Nothing when there is nothing. */
 bool ds_record_close(struct ds_record *record);
 
+/* Where their confidences come from, in words. */
+const char *ds_record_source(const ds_dev_outcomes *outcomes);
+
 #endif

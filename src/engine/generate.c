@@ -72,11 +72,10 @@ static void count_round(ds_session *session, const struct ds_round_result *r, bo
 
 static void trace(const ds_session *session, const struct ds_round_result *r) {
     if (!session->trace) return;
-    const bool confident = session->engine->draft_model != NULL;
     session->trace(session->trace_user, &(ds_round){.position = r->position, .anchor = r->anchor, .draft = r->draft, .n_draft = r->n_draft,
-                                                    .confidence = confident ? r->confidence : NULL, .verified = r->verified,
+                                                    .confidence = r->n_draft ? r->confidence : NULL, .verified = r->verified,
                                                     .accepted = r->accepted, .next = r->next,
-                                                    .confidence_logits = confident && r->n_draft ? r->logits : NULL});
+                                                    .confidence_logits = r->n_draft ? r->logits : NULL});
 }
 
 /* Drafts behind an accepted stop token count as not accepted, as the reference has it. True: there is such a token. */

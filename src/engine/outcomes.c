@@ -3,7 +3,7 @@
  *
  *     {"format": "dspark-outcomes-1", "drafter": FINGERPRINT, "rounds": [[verified, accepted, logit, ...], ...]}
  *
- * with a logit of the confidence head for each draft. No token, and nothing that one could be told from.
+ * with the logit of each draft's confidence. No token, and nothing that one could be told from.
  */
 #include "engine/outcomes.h"
 #include "engine/engine_internal.h"
@@ -28,6 +28,7 @@ ds_status ds_dev_outcomes_create(const ds_engine *engine, ds_dev_outcomes **out,
     ds_dev_outcomes *outcomes = calloc(1, sizeof *outcomes);
     if (!outcomes) return ds_fail_memory(err, sizeof *outcomes, "outcomes");
     outcomes->drafter = ds_fingerprint(engine->draft_ckpt);
+    outcomes->from_head = engine->draft_model->has_confidence;
     outcomes->slots = engine->draft_model->block_size;
     *out = outcomes;
     return DS_OK;
@@ -40,6 +41,7 @@ void ds_dev_outcomes_destroy(ds_dev_outcomes *outcomes) {
 }
 
 size_t ds_dev_outcomes_count(const ds_dev_outcomes *outcomes) { return outcomes->count; }
+bool ds_dev_outcomes_from_head(const ds_dev_outcomes *outcomes) { return outcomes->from_head; }
 
 static size_t next_capacity(const ds_dev_outcomes *o) { return o->capacity * 2 + 256; }
 

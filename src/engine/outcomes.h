@@ -6,7 +6,8 @@
 #include "spec/sts.h"
 
 struct ds_dev_outcomes {
-    uint64_t drafter; /* its fingerprint */
+    uint64_t drafter; /* its fingerprint: of its tensors, so of a head among them, too */
+    bool from_head;   /* the logits are a head's output; else of the probability of the drafter's own drafts */
     uint32_t slots;
     struct ds_outcome *list;
     size_t count, capacity;

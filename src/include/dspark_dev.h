@@ -89,15 +89,17 @@ DS_API ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_
  *
  * Outcomes of rounds (confidences and how many drafts were accepted; no tokens) are collected by a session's trace and fitted: one
  * temperature a slot, by sequential temperature scaling (docs/speculation.md). Saved beside the drafter, they are used by every
- * engine opened later.
+ * engine opened later. Every drafter has confidences: its head's, or the probability it gives its own draft (ds_round).
  */
 typedef struct ds_dev_outcomes ds_dev_outcomes; /* one thread at a time */
-/* DS_ERROR_UNSUPPORTED without a drafter, or when it has no confidence head. */
+/* DS_ERROR_UNSUPPORTED without a drafter. */
 DS_API ds_status ds_dev_outcomes_create(const ds_engine *engine, ds_dev_outcomes **out, struct ds_error *err);
 DS_API void ds_dev_outcomes_destroy(ds_dev_outcomes *outcomes); /* accepts NULL */
 /* A ds_round_fn; rounds that verified nothing are left out. */
 DS_API void ds_dev_outcomes_add(void *outcomes, const ds_round *round);
 DS_API size_t ds_dev_outcomes_count(const ds_dev_outcomes *outcomes);
+/* True: the confidences are a head's output. False: the drafter has none, and they are of the probability that it gives its own drafts. */
+DS_API bool ds_dev_outcomes_from_head(const ds_dev_outcomes *outcomes);
 /*
  * Keeps outcomes of real use for a later calibration, of a user who asked for it: they become one line behind those that the file has
  * (made when there is none; docs/formats.md). No tokens, nothing of the text. Nothing is written when there are none. DS_ERROR_IO.
@@ -129,7 +131,7 @@ typedef struct ds_dev_quality {
         double forecast, observed;
     } bin[DS_DEV_BINS]; /* of equal width, all slots together */
 } ds_dev_quality;
-/* `temperatures` NULL: the confidences as they come from the head. */
+/* `temperatures` NULL: the confidences as the drafter gives them. */
 DS_API ds_status ds_dev_calibration_quality(const ds_dev_outcomes *outcomes, const float *temperatures, ds_dev_quality *out, struct ds_error *err);
 
 /* Writes the file beside the drafter; *path (freed with ds_free) is its name. `rounds` is kept for the reader. */
