@@ -379,11 +379,13 @@ typedef struct ds_round {
     const ds_token *draft;    /* n_draft drafted tokens */
     size_t n_draft;
     const float *confidence;  /* one a draft, of its own acceptance (never cumulative), calibrated where a calibration lies beside the
-                                 drafter; NULL: the drafter has no head */
+                                 drafter; NULL: nothing was drafted */
     size_t verified;          /* drafts that went through the target */
     size_t accepted;
     ds_token next;            /* the target's token behind the accepted ones: the next anchor */
-    const float *confidence_logits; /* what the confidences are the sigmoids of, before calibration; NULL: no head */
+    const float *confidence_logits; /* what the confidences are the sigmoids of, before calibration: the output of the drafter's confidence
+                                       head or, without one, the log-odds of the greatest probability that the draft was drawn by (at
+                                       temperature 1, after penalties and biases); NULL: nothing was drafted */
 } ds_round;
 typedef void (*ds_round_fn)(void *user, const ds_round *round);
 /* Called after each round of ds_session_generate, on its thread. NULL: none. */
