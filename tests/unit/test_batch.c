@@ -44,6 +44,19 @@ static void passes_of_few_rows_give_the_same_streams(void **state) {
     ds_engine_destroy(engine);
 }
 
+/* Of confidences that a drafter's own probabilities give: lengths of `auto` differ, streams do not. */
+static void a_calibration_changes_no_stream(void **state) {
+    (void)state;
+    static const char *const drafters[] = {"dflash", "eagle3"};
+    static const float temperatures[] = {0.2f, 5, 1, 0.3f, 4, 1, 2};
+    for (size_t d = 0; d < DS_COUNT(drafters); d++) {
+        ds_engine *engine = open_pair(drafters[d], 0, 0);
+        engine->spec.temperature = temperatures;
+        for (int warm = 0; warm < 2; warm++) run_company(engine, warm, 8, (uint32_t)d, (ds_batch_params){.prefill_rows = 16});
+        ds_engine_destroy(engine);
+    }
+}
+
 /* The first company leaves what the second begins with; pages are few, so that some of it has to go. */
 static void a_prefix_cache_changes_no_stream(void **state) {
     (void)state;
@@ -146,6 +159,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_company_in_any_order_gives_each_the_stream_it_has_alone),
         cmocka_unit_test(passes_of_few_rows_give_the_same_streams),
+        cmocka_unit_test(a_calibration_changes_no_stream),
         cmocka_unit_test(a_prefix_cache_changes_no_stream),
         cmocka_unit_test(a_long_prompt_does_not_keep_those_that_decode_waiting),
         cmocka_unit_test(sessions_wait_for_pages_and_all_get_their_answers),

@@ -48,8 +48,7 @@ static struct stream answer(ds_engine *engine, struct first_round *first, ds_dev
     return stream;
 }
 
-static void a_saved_calibration_scales_the_confidences_and_changes_no_token(void **state) {
-    (void)state;
+static void save_and_use(void) {
     static struct stream before, after;
     static const float temperatures[] = {2, 0.5f, 1, 1.5f, 3, 1, 1};
     struct first_round raw, scaled;
@@ -72,6 +71,18 @@ static void a_saved_calibration_scales_the_confidences_and_changes_no_token(void
     ds_engine_destroy(engine);
     assert_int_equal(remove(path), 0);
     ds_free(path);
+}
+
+static void a_saved_calibration_scales_the_confidences_and_changes_no_token(void **state) {
+    (void)state;
+    static const char *const drafters[] = {"dspark", "dflash", "eagle3"}; /* with a head, without one */
+    char *const shared = folder;
+    for (size_t i = 0; i < DS_COUNT(drafters); i++) {
+        make_drafter(drafters[i]);
+        save_and_use();
+        check_remove_folder(folder);
+    }
+    folder = shared;
 }
 
 static void expect_refused(const char *text, const char *part) {
