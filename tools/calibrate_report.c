@@ -66,6 +66,8 @@ void ds_calibrate_print_table(const struct ds_calibrate *c) {
     print_costs(c);
     print_shortlist(c);
     if (c->path) printf("\nTemperatures written to %s\n", c->path);
+    if (!ds_dev_outcomes_from_head(c->fit))
+        printf("\nNo temperatures are written: `auto` learns from outcomes how far this drafter's own probability can be believed, and shifts it, which they cannot.\n");
 }
 
 static void json_quality(const char *name, const ds_dev_quality *q) {

@@ -132,7 +132,7 @@ static int fit(struct ds_calibrate *c) {
         ds_dev_calibration_quality(c->held, NULL, &c->before, &err) != DS_OK ||
         ds_dev_calibration_quality(c->held, c->temperatures, &c->after, &err) != DS_OK)
         return ds_cli_fail(&err);
-    if (c->options.dry) return DS_CLI_GO;
+    if (c->options.dry || !ds_dev_outcomes_from_head(c->fit)) return DS_CLI_GO;
     const ds_status status = ds_dev_calibration_save(c->engine, c->temperatures, ds_dev_outcomes_count(c->fit), &c->path, &err);
     return status == DS_OK ? DS_CLI_GO : ds_cli_fail(&err);
 }
@@ -181,12 +181,13 @@ const struct ds_cli_command ds_command_calibrate = {
     .summary = "fits a drafter's confidences to what is accepted, and says what drafting costs here",
     .synopsis = "-m MODEL -d DRAFTER [options] [FILE...]",
     .details = "Answers the prompts of the files (JSONL: one `{\"turns\": [\"..\"]}` a line), drafting and verifying whole blocks, and fits one "
-               "temperature for each slot of the block by sequential temperature scaling. What is fitted are the outputs of the drafter's "
-               "confidence head or, where it has none, the probabilities that it gives its own drafts. Every other prompt is held out, and the errors "
+               "temperature for each slot of the block by sequential temperature scaling, to the outputs of the drafter's confidence head "
+               "or, where it has none, to the probabilities that it gives its own drafts. Every other prompt is held out, and the errors "
                "are those on them. Only confidences and outcomes are looked at. Also printed: what passes and drafts cost on this machine, "
                "and what `auto` makes of it.\n\n"
                "The result is written beside the drafter, as `calibration.json` in its folder or `FILE.gguf.calibration.json`, and is used "
-               "from then on; a calibration of another drafter is not. --shortlist writes `shortlist.json` or `FILE.gguf.shortlist.json` in the same way; "
+               "from then on; a calibration of another drafter is not. Of a drafter without a confidence head none is written: `auto` learns from outcomes "
+               "how far its own probability can be believed, a slope and a shift for each slot, which temperatures cannot say. --shortlist writes `shortlist.json` or `FILE.gguf.shortlist.json` in the same way; "
                "remove an earlier list first, since only what it has was drafted. Both change speed, never tokens.\n\n"
                "--recorded fits to one's own use: what `dspark run --record FILE` and `dspark chat --record FILE` have kept, every other answer or "
                "conversation being held out. Costs are told where prompts were answered.",

@@ -88,8 +88,8 @@ DS_API ds_status ds_dev_profile_pass(ds_session *session, uint32_t rows, ds_dev_
  * --- calibration: what `dspark calibrate` is made of ---
  *
  * Outcomes of rounds (confidences and how many drafts were accepted; no tokens) are collected by a session's trace and fitted: one
- * temperature a slot, by sequential temperature scaling (docs/speculation.md). Saved beside the drafter, they are used by every
- * engine opened later. Every drafter has confidences: its head's, or the probability it gives its own draft (ds_round).
+ * temperature a slot, by sequential temperature scaling (docs/speculation.md). Saved beside a drafter with a confidence head, they are used
+ * by every engine opened later. Other drafters' confidences are of the probability they give their own drafts (ds_round), learned as they go.
  */
 typedef struct ds_dev_outcomes ds_dev_outcomes; /* one thread at a time */
 /* DS_ERROR_UNSUPPORTED without a drafter. */
@@ -134,7 +134,10 @@ typedef struct ds_dev_quality {
 /* `temperatures` NULL: the confidences as the drafter gives them. */
 DS_API ds_status ds_dev_calibration_quality(const ds_dev_outcomes *outcomes, const float *temperatures, ds_dev_quality *out, struct ds_error *err);
 
-/* Writes the file beside the drafter; *path (freed with ds_free) is its name. `rounds` is kept for the reader. */
+/*
+ * Writes the file beside the drafter; *path (freed with ds_free) is its name. `rounds` is kept for the reader. DS_ERROR_UNSUPPORTED for a drafter
+ * without a confidence head: its probability needs a slope and shifts, which engines learn from outcomes.
+ */
 DS_API ds_status ds_dev_calibration_save(const ds_engine *engine, const float *temperatures, uint64_t rounds, char **path, struct ds_error *err);
 
 /*
