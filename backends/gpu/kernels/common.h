@@ -17,6 +17,7 @@ bool GPU_OP_CAN(attention)(const union ds_op_params *params);
 bool GPU_OP_CAN(heads)(const union ds_op_params *params);
 bool GPU_OP_CAN(norm_quantize)(const union ds_op_params *params);
 uint64_t GPU_OP_SCRATCH(attention)(const union ds_op_params *params, uint32_t processors);
+uint64_t GPU_OP_SCRATCH(max_prob)(const union ds_op_params *params, uint32_t processors);
 uint64_t GPU_OP_SCRATCH(top_linear)(const union ds_op_params *params, uint32_t processors);
 gpuError_t DS_GPU_JOIN(DS_GPU_NAME(linears_), DS_GPU_WAVE)(const struct ds_gpu_launch *launch, const union ds_op_params *const *params, uint32_t n);
 bool DS_GPU_JOIN(DS_GPU_NAME(may_join_), DS_GPU_WAVE)(const union ds_op_params *a, const union ds_op_params *b);

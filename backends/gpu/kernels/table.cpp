@@ -15,7 +15,8 @@ const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE) = {
 #undef DS_OP
     },
     {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, GPU_OP_SCRATCH(attention), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
-     nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, GPU_OP_SCRATCH(top_linear)},
+     nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, GPU_OP_SCRATCH(top_linear),
+     GPU_OP_SCRATCH(max_prob)},
     {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, GPU_OP_CAN(attention), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
      nullptr, nullptr, nullptr, nullptr, GPU_OP_CAN(norm_quantize), nullptr, GPU_OP_CAN(heads)},
     DS_GPU_JOIN(DS_GPU_NAME(linears_), DS_GPU_WAVE),
@@ -25,5 +26,6 @@ const struct ds_gpu_kernels DS_GPU_TABLE_OF(DS_GPU_WAVE) = {
     DS_GPU_JOIN(DS_GPU_NAME(finish_), DS_GPU_WAVE),
     DS_GPU_JOIN(DS_GPU_NAME(probe_), DS_GPU_WAVE),
 };
-static_assert(DS_OP_linear == 3 && DS_OP_attention == 6 && DS_OP_norm_quantize == 18 && DS_OP_heads == 20 && DS_OP_top_linear == 21, "the lists above follow ops.def");
+static_assert(DS_OP_linear == 3 && DS_OP_attention == 6 && DS_OP_norm_quantize == 18 && DS_OP_heads == 20 && DS_OP_top_linear == 21 && DS_OP_max_prob == 22,
+              "the lists above follow ops.def");
 #endif
