@@ -75,12 +75,30 @@ static void a_token_is_one_launch_of_few_kernels(void **state) {
  */
 enum { ROUND_TOKENS = 14, ROUND_LENGTH = 3 };
 
-/* Rounds that take the drafter's context in with the verification draft as those on the processor do: same tokens, same rounds. */
-static void check_like_the_processor(const ds_session *session, const ds_stats *found, const char *drafter) {
+/* How sure the drafter was of each draft, of a head or of its own greatest probability: read with the drafts. */
+struct sureness {
+    float logits[ROUND_TOKENS * ROUND_LENGTH];
+    uint32_t n;
+};
+
+static void hear(void *user, const ds_round *round) {
+    struct sureness *heard = user;
+    assert_non_null(round->confidence_logits);
+    assert_true(heard->n + round->n_draft <= DS_COUNT(heard->logits));
+    memcpy(&heard->logits[heard->n], round->confidence_logits, round->n_draft * sizeof(float));
+    heard->n += round->n_draft;
+}
+
+/* Rounds that take the drafter's context in with the verification draft as those on the processor do: same tokens, same rounds, as sure. */
+static void check_like_the_processor(const ds_session *session, const ds_stats *found, const struct sureness *heard, const char *drafter) {
     ds_engine *engine;
     ds_session *other = open_on("cpu", 64, drafter, ROUND_LENGTH, &engine);
+    struct sureness theirs = {.n = 0};
     struct ds_emu_counts unused;
+    ds_session_set_trace(other, hear, &theirs);
     generate(other, counted_prompt, DS_COUNT(counted_prompt), ROUND_TOKENS, &unused);
+    assert_int_equal(heard->n, theirs.n);
+    assert_memory_equal(heard->logits, theirs.logits, theirs.n * sizeof(float));
     assert_int_equal(ds_session_length(session), ds_session_length(other));
     assert_memory_equal(ds_session_tokens(session), ds_session_tokens(other), ds_session_length(other) * sizeof(ds_token));
     ds_stats expected = {.size = sizeof expected};
@@ -96,6 +114,8 @@ static void check_round(const char *drafter, uint32_t moved) {
     ds_engine *engine;
     ds_session *session = open_on("emu:0", 64, drafter, ROUND_LENGTH, &engine); /* one page: the page table changes once */
     struct ds_emu_counts spent;
+    struct sureness heard = {.n = 0};
+    ds_session_set_trace(session, hear, &heard);
     generate(session, counted_prompt, DS_COUNT(counted_prompt), ROUND_TOKENS, &spent); /* nothing is warmed up */
     ds_stats stats = {.size = sizeof stats};
     ds_session_get_stats(session, &stats);
@@ -110,7 +130,7 @@ static void check_round(const char *drafter, uint32_t moved) {
     assert_int_equal(spent.to_host, rounds);
     assert_int_equal(spent.waits, rounds);
     assert_int_equal(spent.allocations, 0);
-    check_like_the_processor(session, &stats, drafter);
+    check_like_the_processor(session, &stats, &heard, drafter);
     ds_session_destroy(session);
     ds_engine_destroy(engine);
 }
@@ -120,11 +140,15 @@ static void a_round_is_two_launches_and_one_read(void **state) {
     check_round(DSPARK_SOURCE_ROOT "/models/tiny/dspark", 0);
 }
 
+static void a_round_of_a_drafter_without_a_head_is_two_launches_and_one_read(void **state) {
+    (void)state;
+    check_round(DSPARK_SOURCE_ROOT "/models/tiny/dflash", 0);
+}
+
 static void a_round_of_a_drafter_in_steps_is_two_launches_and_one_read(void **state) {
     (void)state;
     check_round(DSPARK_SOURCE_ROOT "/models/tiny/eagle3", 2);
 }
-
 
 /* --- a round whose length is chosen --- */
 
@@ -166,10 +190,9 @@ static void believe_that_drafts_are_free(ds_engine *engine) {
     engine->scheduling.known = true;
 }
 
-static void a_round_whose_length_is_chosen_is_two_launches_and_two_reads(void **state) {
-    (void)state;
+static void check_chosen(const char *drafter) {
     ds_engine *engine;
-    ds_session *session = open_on("emu:0", 64, DSPARK_SOURCE_ROOT "/models/tiny/dspark", ROUND_LENGTH, &engine);
+    ds_session *session = open_on("emu:0", 64, drafter, ROUND_LENGTH, &engine);
     ds_session_params params = ds_session_defaults();
     params.ignore_stop = true;
     params.spec = DS_SPEC_AUTO;
@@ -188,12 +211,25 @@ static void a_round_whose_length_is_chosen_is_two_launches_and_two_reads(void **
     ds_engine_destroy(engine);
 }
 
+static void a_round_whose_length_is_chosen_is_two_launches_and_two_reads(void **state) {
+    (void)state;
+    check_chosen(DSPARK_SOURCE_ROOT "/models/tiny/dspark");
+}
+
+static void so_it_is_with_drafters_without_a_head(void **state) {
+    (void)state;
+    check_chosen(DSPARK_SOURCE_ROOT "/models/tiny/dflash");
+    check_chosen(DSPARK_SOURCE_ROOT "/models/tiny/eagle3");
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_token_is_one_launch_of_few_kernels),
         cmocka_unit_test(a_round_is_two_launches_and_one_read),
+        cmocka_unit_test(a_round_of_a_drafter_without_a_head_is_two_launches_and_one_read),
         cmocka_unit_test(a_round_of_a_drafter_in_steps_is_two_launches_and_one_read),
         cmocka_unit_test(a_round_whose_length_is_chosen_is_two_launches_and_two_reads),
+        cmocka_unit_test(so_it_is_with_drafters_without_a_head),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]); /* a name, with * and ? */
     return cmocka_run_group_tests(tests, load_emulator, NULL);
