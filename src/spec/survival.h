@@ -23,7 +23,8 @@ void ds_confidence(const float *logits, const float *temperature, uint32_t n, fl
 
 /* ds_reliability_start makes the beginning. */
 struct ds_reliability {
-    double prior; /* evidence that the confidences are right as they are: 1 / variance of a shift */
+    double prior;  /* evidence that the confidences are right as they are: 1 / variance of a shift */
+    double memory; /* what a round leaves of the evidence before it: 0.98, about 50 rounds */
     double slope, slope_evidence;
     bool learns_slope;
     double shift[DS_MAX_BLOCK], evidence[DS_MAX_BLOCK]; /* log-odds */

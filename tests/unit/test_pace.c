@@ -69,11 +69,11 @@ static const struct text {
     {"hard, and the head does not know", -1.2, 0.5, 0.2, 0.5, 2.0, 1},
     {"a drafter of random weights", -8, 0.5, 0, 0.7, 8.2, 1},
     {"random weights, sure of themselves", -8, 0.5, 0, 0.7, 10, 1},
+    {"no head, says always the same", 1.2, 0.7, 0.5, 0, 0, 0},
+    {"no head, hard", -1.0, 0.5, 0.2, 0.5, 1.0, 0.5},
     /* Shifts and slopes as drafters without a head have them at temperatures 0 and 1 (docs/speculation.md, section 4). */
-    {"without a head, T = 0", 1.2, 0.9, 0.5, 0.4, -0.9, 0.9},
-    {"without a head, T = 1", 0.4, 0.7, 0.5, 1.0, -0.2, 0.4},
-    {"without a head, which knows nothing", 1.2, 0.7, 0.5, 1.0, 0, 0},
-    {"without a head, hard", -1.0, 0.5, 0.2, 0.5, 1.0, 0.5},
+    {"no head, T = 0", 1.2, 0.9, 0.5, 0.4, -0.9, 0.9},
+    {"no head, T = 1", 0.4, 0.7, 0.5, 1.0, -0.2, 0.4},
 };
 
 struct block {
@@ -82,7 +82,7 @@ struct block {
 };
 
 /* The block behind `position`: the same whoever asks, and whatever was asked before. */
-static struct block block_at(const struct text *t, uint32_t position, uint64_t seed) {
+static struct block make_block(const struct text *t, uint32_t position, uint64_t seed) {
     struct chance c = {mixed(seed * 0x9e3779b97f4a7c15u + position)};
     const double ease = t->odds + t->drift * sin(position / 150.0) + t->spread * bell(&c);
     struct block b = {.right = BLOCK};
@@ -93,6 +93,22 @@ static struct block block_at(const struct text *t, uint32_t position, uint64_t s
         b.confidence[k] = ds_sigmoid((float)(known + t->noise * bell(&c)));
     }
     return b;
+}
+
+/* Made once for all who run through the same text. */
+enum { MOST_TOKENS = 10000 };
+static const struct block *block_at(const struct text *t, uint32_t position, uint64_t seed) {
+    static struct block blocks[MOST_TOKENS];
+    static bool made[MOST_TOKENS];
+    static const struct text *text;
+    static uint64_t of;
+    if (text != t || of != seed) memset(made, 0, sizeof made);
+    text = t;
+    of = seed;
+    assert_true(position < MOST_TOKENS);
+    if (!made[position]) blocks[position] = make_block(t, position, seed);
+    made[position] = true;
+    return &blocks[position];
 }
 
 /* --- runs: milliseconds a token --- */
@@ -109,8 +125,8 @@ static double run_fixed(const struct task *t, uint32_t length) {
     uint32_t done = 0, slots = 1; /* there are graphs for 1, 2, 4 and all */
     while (slots < length) slots = DS_MIN(2 * slots, (uint32_t)BLOCK);
     while (done < t->tokens) {
-        const struct block b = block_at(t->text, done, t->seed);
-        const uint32_t accepted = b.right < length ? b.right : length;
+        const struct block *b = block_at(t->text, done, t->seed);
+        const uint32_t accepted = b->right < length ? b->right : length;
         if (length) time += draft_time(t->machine, slots) + feed_time(t->machine, accepted + 1);
         time += t->machine->pass[length];
         done += accepted + 1;
@@ -131,18 +147,18 @@ static double run_auto(const struct task *t, struct ds_pace *pace) {
     uint32_t done = 0, stored = 0, probe_at = 0, probe_right = 0;
     while (done < t->tokens) {
         const struct ds_pace_plan plan = ds_pace_next(pace, done, stored, BLOCK);
-        const struct block b = block_at(t->text, done, t->seed);
+        const struct block *b = block_at(t->text, done, t->seed);
         if (plan.step != DS_PACE_PLAIN) {
             if (stored) time += feed_time(m, stored);
             stored = 0;
             time += draft_time(m, plan.slots);
         }
         if (plan.step == DS_PACE_SPECULATE) {
-            const uint32_t length = ds_pace_choose(pace, done, b.confidence, plan.slots, BLOCK);
+            const uint32_t length = ds_pace_choose(pace, done, b->confidence, plan.slots, BLOCK);
             assert_true(length <= plan.slots);
-            const uint32_t accepted = b.right < length ? b.right : length;
+            const uint32_t accepted = b->right < length ? b->right : length;
             time += m->pass[length] + feed_time(m, accepted + 1);
-            const struct ds_pace_round round = {.context = done, .confidence = b.confidence, .slots = plan.slots, .verified = length,
+            const struct ds_pace_round round = {.context = done, .confidence = b->confidence, .slots = plan.slots, .verified = length,
                                                 .accepted = accepted, .draft_seconds = draft_time(m, plan.slots),
                                                 .pass_seconds = m->pass[length]};
             ds_pace_speculated(pace, &round);
@@ -150,9 +166,9 @@ static double run_auto(const struct task *t, struct ds_pace *pace) {
             continue;
         }
         if (plan.step == DS_PACE_PROBE) {
-            ds_pace_probed(pace, done, ones, b.confidence, plan.slots, draft_time(m, plan.slots));
+            ds_pace_probed(pace, done, ones, b->confidence, plan.slots, draft_time(m, plan.slots));
             probe_at = done;
-            probe_right = b.right;
+            probe_right = b->right;
         }
         if (plan.keep && stored == DS_STORED_TAPS) {
             time += feed_time(m, stored);
@@ -183,64 +199,85 @@ struct bounds {
     double plain, fixed; /* speed over plain decoding's, over the best fixed length's */
 };
 
-static void compare(const struct task *t, double automatic, const struct bounds *bounds) {
-    double best = INFINITY;
+/* Times of all lengths and of `auto`, over several texts of a kind. */
+struct times {
+    double fixed[BLOCK + 1], automatic;
+};
+
+static void add_times(const struct task *t, double automatic, struct times *sum) {
+    for (uint32_t l = 0; l <= BLOCK; l++) sum->fixed[l] += run_fixed(t, l);
+    sum->automatic += automatic;
+}
+
+static void compare(const struct task *t, const struct times *times, const struct bounds *bounds) {
     uint32_t length = 0;
-    for (uint32_t l = 0; l <= BLOCK; l++) {
-        const double time = run_fixed(t, l);
-        if (time < best) best = time, length = l;
-    }
-    const double over_plain = t->machine->pass[0] / automatic, over_best = best / automatic;
+    for (uint32_t l = 1; l <= BLOCK; l++)
+        if (times->fixed[l] < times->fixed[length]) length = l;
+    const double plain = times->fixed[0], best = times->fixed[length], over_plain = plain / times->automatic, over_best = best / times->automatic;
     if (getenv("PACE_TABLE"))
         print_message("# %-28s %-36s best fixed %u: %.2f  auto: %.3f of plain, %.3f of best\n", t->machine->name, t->text->name, length,
-                      t->machine->pass[0] / best, over_plain, over_best);
+                      plain / best, over_plain, over_best);
     if (over_plain < bounds->plain || over_best < bounds->fixed)
         fail_msg("%s, %s: auto is %.3f of plain, %.3f of the best fixed length (%u); expected at least %.2f and %.2f", t->machine->name,
                  t->text->name, over_plain, over_best, length, bounds->plain, bounds->fixed);
 }
 
-static void for_all(uint32_t tokens, double error, bool coupled, const struct bounds *bounds) {
+/* What a single text of some thousand tokens says where a drafter gains a few per cent is as much its luck as the scheduler's doing. */
+enum { TEXTS_OF_A_KIND = 3 };
+static uint64_t seed_of(size_t machine, size_t kind, uint64_t text) { return 1 + machine * 100 + kind + 10000 * text; }
+
+static void for_all(double error, bool coupled, const struct bounds *bounds) {
     for (size_t m = 0; m < DS_COUNT(machines); m++) {
         for (size_t x = 0; x < DS_COUNT(texts); x++) {
-            const struct task task = {&machines[m], &texts[x], tokens, 1 + m * 100 + x};
-            struct ds_pace pace = fresh(&task, error, coupled);
-            compare(&task, run_auto(&task, &pace), bounds);
+            struct task task = {&machines[m], &texts[x], MOST_TOKENS, 0};
+            struct times times = {.automatic = 0};
+            for (uint64_t i = 0; i < TEXTS_OF_A_KIND; i++) {
+                task.seed = seed_of(m, x, i);
+                struct ds_pace pace = fresh(&task, error, coupled);
+                add_times(&task, run_auto(&task, &pace), &times);
+            }
+            compare(&task, &times, bounds);
         }
     }
 }
 
 static void auto_loses_to_nothing_on_any_machine_and_text(void **state) {
     (void)state;
-    for_all(10000, 0, true, &(struct bounds){0.98, 0.97});
+    for_all(0, true, &(struct bounds){0.98, 0.97});
 }
 
 static void a_table_that_is_ten_per_cent_wrong_is_corrected_on_the_way(void **state) {
     (void)state;
-    for_all(10000, 0.1, true, &(struct bounds){0.98, 0.97});
+    for_all(0.1, true, &(struct bounds){0.98, 0.97});
 }
 
 /* The first answer finds it out, and the next one has a table that was made anew. */
 static void a_table_of_a_busy_machine_does_no_harm_for_long(void **state) {
     (void)state;
-    enum { FIRST = 200, ALL = 10000 };
+    enum { FIRST = 200 };
     for (size_t m = 0; m < DS_COUNT(machines); m++) {
         for (size_t x = 0; x < DS_COUNT(texts); x++) {
-            const struct task all = {&machines[m], &texts[x], ALL, 1 + m * 100 + x};
-            struct task task = all;
-            struct ds_pace busy = fresh(&task, BUSY, true), pace = fresh(&task, 0, true);
-            task.tokens = FIRST;
-            double time = run_auto(&task, &busy) * FIRST;
-            assert_true(ds_pace_table_is_stale(&busy.learned) && !ds_pace_table_is_stale(&pace.learned));
-            task.tokens = ALL - FIRST;
-            time += run_auto(&task, &pace) * (ALL - FIRST);
-            compare(&all, time / ALL, &(struct bounds){0.97, 0.95});
+            struct task task = {&machines[m], &texts[x], MOST_TOKENS, 0};
+            struct times times = {.automatic = 0};
+            for (uint64_t i = 0; i < TEXTS_OF_A_KIND; i++) {
+                task.seed = seed_of(m, x, i);
+                struct ds_pace busy = fresh(&task, BUSY, true), pace = fresh(&task, 0, true);
+                task.tokens = FIRST;
+                double time = run_auto(&task, &busy) * FIRST;
+                assert_true(ds_pace_table_is_stale(&busy.learned) && !ds_pace_table_is_stale(&pace.learned));
+                task.tokens = MOST_TOKENS - FIRST;
+                time += run_auto(&task, &pace) * (MOST_TOKENS - FIRST);
+                task.tokens = MOST_TOKENS;
+                add_times(&task, time / MOST_TOKENS, &times);
+            }
+            compare(&task, &times, &(struct bounds){0.97, 0.95});
         }
     }
 }
 
 static void non_anticipating_choices_lose_to_nothing_either(void **state) {
     (void)state;
-    for_all(10000, 0, false, &(struct bounds){0.98, 0.96});
+    for_all(0, false, &(struct bounds){0.98, 0.96});
 }
 
 /* A draft that costs ten passes: nothing is tried, unless the table was made on a busy machine. */
