@@ -91,7 +91,7 @@ struct ds_round_result {
     ds_token anchor;
     ds_token draft[DS_MAX_BLOCK];
     float confidence[DS_MAX_BLOCK]; /* of each draft's own acceptance, in (0, 1) */
-    float logits[DS_MAX_BLOCK];     /* of the confidences, before their temperatures; with a head alone */
+    float logits[DS_MAX_BLOCK];     /* of the confidences, before their temperatures */
     uint32_t n_draft, verified, accepted;
     ds_token next;
     double draft_seconds, verify_seconds; /* all of either half, whoever else had a part in it */

@@ -1,6 +1,6 @@
 /*
  * Sequential temperature scaling: the DSpark paper's calibration of confidences (docs/speculation.md, section 5), and what is said about
- * its quality. From rounds (the head's outputs, how many drafts were accepted) to one temperature a slot. Only confidences and outcomes
+ * its quality. From rounds (their confidences' logits, how many drafts were accepted) to one temperature a slot. Only confidences and outcomes
  * are looked at, never tokens.
  */
 #ifndef DSPARK_SPEC_STS_H
