@@ -18,7 +18,7 @@
 
 enum { DS_MAX_BLOCK = 64 };
 
-/* c_k of all slots from the head's outputs. `temperature` NULL: all 1. A NaN gives 0. */
+/* c_k of all slots from what the drafter says of them: a head's outputs, or log-odds of its own. `temperature` NULL: all 1. A NaN gives 0. */
 void ds_confidence(const float *logits, const float *temperature, uint32_t n, float *confidence);
 
 /* ds_reliability_start makes the beginning. */
